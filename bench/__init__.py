@@ -1,0 +1,1 @@
+"""Measurements beside peers: `python -m bench`. See docs/reference/bench.md."""

@@ -1,0 +1,159 @@
+"""From figures to a verdict, a table and a file."""
+
+import datetime
+import json
+import platform
+import statistics
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench.kernel import machine
+from bench.run import Figures
+from bench.scenarios import Cpu, Limit, Memory
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Over the rounds."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        return cls(min(values), statistics.median(values), max(values))
+
+    def __str__(self) -> str:
+        return f"{_short(self.low):>7} {_short(self.median):>7} {_short(self.high):>7}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A limit beside what was measured; `value` is None where something is missing."""
+
+    limit: Limit
+    value: float | None
+
+    @property
+    def ok(self) -> bool:
+        return self.value is not None and self.value <= self.limit.factor
+
+    def __str__(self) -> str:
+        limit = self.limit
+        of = f" x {limit.against}" if limit.against else ""
+        value = "not measured" if self.value is None else f"{self.value:.4g}"
+        return (
+            f"{'ok  ' if self.ok else 'OVER'} {limit.target} {limit.figure}: {value}{of}, at most {limit.factor:g}{of}"
+        )
+
+
+def ratios(figures: Figures, target: str, base: str, figure: str) -> list[float]:
+    """Round by round: what disturbs a round disturbs both."""
+    ours, theirs = (figures.values.get(name, {}).get(figure, []) for name in (target, base))
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)] if ours and theirs else []
+
+
+def verdicts(scenario: Cpu | Memory, figures: Figures) -> list[Verdict]:
+    found = []
+    for limit in scenario.limits:
+        if limit.against is None:
+            values = figures.values.get(limit.target, {}).get(limit.figure, [])
+        else:
+            values = ratios(figures, limit.target, limit.against, limit.figure)
+        found.append(Verdict(limit, statistics.median(values) if values else None))
+    return found
+
+
+def table(scenario: Cpu | Memory, figures: Figures) -> str:
+    lines = [
+        f"{scenario.name}: {scenario.about}",
+        ", ".join(f"{value} {name}" for name, value in figures.settings.items()),
+        "",
+    ]
+    lines += _cpu_rows(scenario, figures) if isinstance(scenario, Cpu) else _memory_rows(figures)
+    lines += [f"{name:<20}not measured: {why}" for name, why in figures.missing.items()]
+    return "\n".join([*lines, "", *map(str, verdicts(scenario, figures)), ""])
+
+
+def _cpu_rows(scenario: Cpu, figures: Figures) -> list[str]:
+    unit, cost = scenario.unit, f"us_per_{scenario.unit}"
+    spread = f"{'min':>7} {'median':>7} {'max':>7}"
+    lines = [
+        f"{'':<20}{f'CPU us/{unit}':^23}   {f'ratio to {scenario.base}':^23}   "
+        f"{unit + 's/s':>10} {'cores':>6} {'opened':>7}",
+        f"{'':<20}{spread}   {spread}",
+    ]
+    for name, values in figures.values.items():
+        ratio = ratios(figures, name, scenario.base, cost)
+        middle = {key: statistics.median(series) for key, series in values.items()}
+        lines.append(
+            f"{name:<20}{Spread.of(values[cost])}   {str(Spread.of(ratio)) if ratio else '':<23}   "
+            f"{middle[f'{unit}s_per_second']:>10.0f} {middle['cores']:>6.2f} "
+            f"{middle['upstream_connections_opened']:>7.0f}"
+        )
+    return lines
+
+
+def _memory_rows(figures: Figures) -> list[str]:
+    names = ["rest_mib", "client_bytes_plain", "client_bytes_tls"]
+    lines = [f"{'':<20}" + "".join(f"{name:>20}" for name in names)]
+    for target, values in figures.values.items():
+        lines.append(f"{target:<20}" + "".join(f"{_short(values.get(name, [float('nan')])[0]):>20}" for name in names))
+    return lines
+
+
+def save(scenario: Cpu | Memory, figures: Figures, *, record: bool) -> Path:
+    """Write everything as JSON: over the recorded result, or into the directory that git ignores."""
+    now = datetime.datetime.now(datetime.UTC)
+    name = f"{scenario.name}.json" if record else f"scratch/{scenario.name}-{now:%Y%m%dT%H%M%SZ}.json"
+    path = RESULTS / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {
+        "scenario": scenario.name,
+        "about": scenario.about,
+        "at": now.isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "settings": figures.settings,
+        "targets": figures.about,
+        "missing": figures.missing,
+        "figures": figures.values,
+        "limits": [{"limit": str(one), "value": one.value, "ok": one.ok} for one in verdicts(scenario, figures)],
+    }
+    if isinstance(scenario, Cpu):
+        cost = f"us_per_{scenario.unit}"
+        result["load"] = list(scenario.load)
+        result["ratios"] = {
+            name: vars(Spread.of(ratio))
+            for name in figures.values
+            if (ratio := ratios(figures, name, scenario.base, cost))
+        }
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("uvloop", "Cython", "pydantic", "aiohttp"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=RESULTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found | {"forebay": git.stdout.strip() or "unknown"}
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"

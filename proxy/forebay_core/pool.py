@@ -1,0 +1,653 @@
+"""The pool engine: one replica's connections to one upstream, and the requests that wait for them.
+
+Theory of operation
+-------------------
+A `Connection` is in exactly one state, and is counted in `Pool.total` from before `connect()` until the upstream's
+end is seen closed:
+
+    OPENING --opened()--> IDLE <--> LEASED --release()--> IDLE
+       |                    |         |
+       +--- failed() ---+   +---------+--- close ---> CLOSING --closed()--> gone
+
+- `acquire` hands over an idle connection at once (the youngest first, so that the surplus can age out), or queues the
+  waiter. Waiters are served first in, first out; the queue is bounded and each waiter has a deadline.
+- Opening is driven by demand: there are never more connections being opened than waiters plus what `min_idle` lacks.
+  What is opened goes to the waiter that has waited longest, not to the one it was opened for.
+- A hand-over is accepted or refused by the receiver (`Waiter.take`), so a waiter that has just gone can't keep a place.
+- A lease ends once: `release` and `discard` raise `LeaseError` for anyone but the present owner.
+- The pool does no I/O: connections to open and to close are appended to `opens` and `closes`, which the driver carries
+  out after each call. It has no clock: `now` is monotonic seconds, the same clock in every call.
+
+Invariants (`check()` states them; the tests call it after every step): `total + left <= limit` whenever something is
+opened; no waiter waits while an idle connection could serve it and the pool is not paused; each leased connection has
+one owner.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import inf
+from typing import NoReturn, Protocol
+
+from forebay_core.balance import Endpoint, Picker
+from forebay_core.histogram import Histogram
+
+OPENING, IDLE, LEASED, CLOSING, CLOSED = range(5)
+
+CLOSE_REASONS = ("idle", "recycle", "uses", "error", "overflow", "shrink", "drain", "upstream")
+
+
+class LeaseError(RuntimeError):
+    """A lease was used after its end, or by somebody who never held it: a mistake in the caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a waiter gets no connection. `reason` is the metric's label, `detail` a sentence for a person."""
+
+    reason: str
+    detail: str
+
+
+class Refused(Exception):
+    """Raised by `acquire` where the answer is known at once."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+QUEUE_FULL = Refusal("queue_full", "the queue for a connection is full")
+TIMED_OUT = Refusal("timeout", "no connection became free in time")
+NO_ENDPOINT = Refusal("no_endpoint", "no endpoint of the upstream is healthy")
+DRAINING = Refusal("draining", "the pool is draining")
+PAUSE_TIMED_OUT = Refusal("paused", "the pool stayed paused too long")
+
+
+class Connection:
+    """What the engine knows of one connection; the driver's protocol class derives from it."""
+
+    __slots__ = ("endpoint", "expires_at", "idle_for", "idle_since", "leased_at", "owner", "retire", "state", "uses")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.state = OPENING
+        self.owner: object | None = None
+        self.expires_at = inf
+        self.idle_since = 0.0
+        self.idle_for = inf  # seconds; what the upstream has said of how long it keeps an idle connection
+        self.leased_at = 0.0
+        self.uses = 0
+        self.retire: str | None = None  # the reason to close it for when its lease ends
+
+    def stale(self) -> bool:
+        """Asked before an idle connection is handed over (`prePing`): True closes it instead."""
+        return False
+
+
+class Waiter:
+    """Somebody who asks for a connection. Times are monotonic seconds."""
+
+    __slots__ = ("assigned_at", "deadline", "key", "ready_at")
+
+    def __init__(self) -> None:
+        self.key: bytes | None = None  # what consistent hashing hashes
+        self.ready_at = 0.0
+        self.assigned_at = 0.0  # when the right to open was assigned; 0: not yet
+        self.deadline = 0.0  # 0: not set yet; a retry keeps its first one
+
+    def take(self, connection: Connection, now: float) -> bool:
+        """Accept the connection (True) or refuse it because it is no longer wanted (False)."""
+        raise NotImplementedError
+
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        """No connection will come: the waiter is out of the queue."""
+        raise NotImplementedError
+
+
+class PoolSettings(Protocol):
+    """The part of the document's `pool` block that the engine reads; durations in seconds."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def max_overflow(self) -> int: ...
+    @property
+    def min_idle(self) -> int: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def max_waiting(self) -> int: ...
+    @property
+    def recycle(self) -> float: ...
+    @property
+    def recycle_jitter(self) -> int: ...
+    @property
+    def idle_timeout(self) -> float: ...
+    @property
+    def max_uses(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """A snapshot; ages in seconds."""
+
+    idle: int
+    leased: int
+    opening: int
+    draining: int
+    closing: int
+    left: int
+    limit: int
+    waiting: int
+    wait_oldest: float
+    lease_oldest: float
+    held: int
+
+
+class Pool:
+    """One upstream's connections in one replica. See the module's docstring for the rules."""
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        endpoints: Sequence[Endpoint],
+        make_picker: Callable[[Sequence[Endpoint]], Picker],
+        *,
+        random: Callable[[], float],
+        make: Callable[[Endpoint], Connection] = Connection,
+    ) -> None:
+        self._make = make
+        self._make_picker = make_picker
+        self._random = random
+        self.endpoints: list[Endpoint] = list(endpoints)
+        self._picker = make_picker(self.endpoints)
+        self.connections: set[Connection] = set()
+        self.waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self.opens: list[Connection] = []
+        self.closes: list[Connection] = []
+
+        self.grant: int | None = None  # None: no budget, size + max_overflow rules
+        self.grant_per_endpoint = False
+        self.left = 0  # what a dead predecessor's connections still hold
+        self.total = self.opening = self.idle = self.leased = self.closing = 0
+        self.pause_timeout: float | None = None  # None: not paused
+        self.draining = False
+        self.drain_keep = 0
+
+        self.wait = {outcome: Histogram() for outcome in ("served", "timeout", "refused")}
+        self.hold = Histogram()
+        self.opened_total = 0
+        self.closed_total = dict.fromkeys(CLOSE_REASONS, 0)
+        self.configure(settings)
+
+    def __repr__(self) -> str:
+        names = ",".join(endpoint.name for endpoint in self.endpoints)
+        return (
+            f"<Pool {names}: {self.leased} leased, {self.idle} idle, {self.opening} opening, "
+            f"{self.closing} closing, {self.left} left, of {self.limit}; {len(self.waiters)} waiting>"
+        )
+
+    # ------------------------------------------------------------------ settings
+
+    def configure(self, settings: PoolSettings) -> None:
+        """Take new settings; a smaller size is reached as leases end and idle connections are closed."""
+        self.size = settings.size
+        self.max_overflow = settings.max_overflow
+        self.min_idle = settings.min_idle
+        self.timeout = settings.timeout
+        self.max_waiting = settings.max_waiting
+        self.recycle = settings.recycle
+        self.recycle_jitter = settings.recycle_jitter / 100
+        self.idle_timeout = settings.idle_timeout
+        self.max_uses = settings.max_uses or inf
+        self._set_limit()
+
+    def set_grant(self, grant: int | None, now: float, *, per_endpoint: bool = False) -> None:
+        """The budget's share for this replica. Idle connections above it are closed now, leased ones as they end."""
+        self.grant = grant
+        self.grant_per_endpoint = per_endpoint
+        self._set_limit()
+        for endpoint in self.endpoints:  # the oldest go first
+            while endpoint.idle and self._excess(endpoint):
+                self._drop_idle(endpoint.idle[0], "shrink")
+        self._supply(now)
+
+    def set_left(self, left: int, now: float) -> None:
+        """How many connections of dead predecessors may still be open at the upstream."""
+        self.left = left
+        self._supply(now)
+
+    def set_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> None:
+        """Other endpoints (DNS, reload): what stays is kept by identity, connections to the rest are retired."""
+        gone = set(self.endpoints) - set(endpoints)
+        self.endpoints = list(endpoints)
+        self._picker = self._make_picker(self.endpoints)
+        for connection in [c for c in self.connections if c.endpoint in gone]:
+            self.retire(connection, "drain")
+        self._supply(now)
+
+    def _set_limit(self) -> None:
+        own = self.size + self.max_overflow
+        granted = own if self.grant is None else min(own, self.grant)
+        self.limit = own if self.grant_per_endpoint else granted
+        self.endpoint_limit = granted
+
+    # ------------------------------------------------------------------ leases
+
+    def acquire(self, waiter: Waiter, now: float) -> Connection | None:
+        """A connection, leased to `waiter`; or None: it is queued and will hear by `take` or `refuse`.
+
+        Raises `Refused` where there is no endpoint, the queue is full, or the pool drains.
+        """
+        waiter.assigned_at = 0.0
+        retry = waiter.deadline != 0.0
+        if not retry:
+            waiter.ready_at = now
+            waiter.deadline = now + (self.timeout if self.pause_timeout is None else self.pause_timeout)
+        endpoint = self._choose(waiter, now)
+        if endpoint is None:
+            self._refuse(NO_ENDPOINT, waiter, now)
+        if not self.waiters and self.pause_timeout is None:
+            connection = self._idle_for(waiter, endpoint, now)
+            if connection is not None:
+                self._lease(connection, waiter, now)
+                self.wait["served"].observe(now - waiter.ready_at)
+                return connection
+        if self.draining and not self.total:
+            self._refuse(DRAINING, waiter, now)
+        if len(self.waiters) >= self.max_waiting:
+            self._refuse(QUEUE_FULL, waiter, now)
+        self.waiters[waiter] = None
+        if retry:  # it has waited longest of all
+            self.waiters.move_to_end(waiter, last=False)
+        if self.pause_timeout is None:
+            self._open_for(waiter, endpoint)
+            if (
+                self.idle and len(self.waiters) > self.opening
+            ):  # balanced elsewhere, but nobody waits beside an idle one
+                self._serve_from_idle(now)
+            self._promise(now)
+        return None
+
+    def reserve(self, endpoint: Endpoint, owner: object, now: float) -> Connection | None:
+        """A place for a health check: an idle connection of that endpoint, else a new one that the caller has to open.
+
+        None where nothing is free: then the traffic is the check. A new one is in state OPENING and has its owner
+        already: it goes to no waiter before `release`.
+        """
+        if self.draining or self.waiters:
+            return None
+        connection = self._pop_idle(endpoint, now)
+        if connection is not None:
+            self._lease(connection, owner, now)
+        elif self._room(endpoint):
+            connection = self._new(endpoint)
+            connection.owner = owner
+        return connection
+
+    def release(self, connection: Connection, owner: object, now: float, *, count: bool = True) -> None:
+        """The lease is over and the connection can be used again. `count`: whether its time is a hold time."""
+        self._end_lease(connection, owner)
+        if count:
+            self.hold.observe(now - connection.leased_at)
+        self._place(connection, now)
+
+    def discard(self, connection: Connection, owner: object, now: float, reason: str) -> None:
+        """The lease is over and the connection can't be used again."""
+        self._end_lease(connection, owner)
+        self.hold.observe(now - connection.leased_at)
+        self._close(connection, reason)
+
+    def cancel(self, waiter: Waiter, now: float) -> None:
+        """The waiter has gone. Unknown waiters are ignored: it may just have been served or refused."""
+        if waiter in self.waiters:
+            del self.waiters[waiter]
+            self._observe("refused", waiter, now)
+            self._promise(now)
+
+    # ------------------------------------------------------------------ what the driver reports
+
+    def opened(self, connection: Connection, now: float) -> None:
+        """`connect()` (and TLS) succeeded."""
+        if self.recycle:
+            jitter = 1 + self.recycle_jitter * (2 * self._random() - 1)
+            connection.expires_at = now + self.recycle * jitter
+        self.opened_total += 1
+        self.opening -= 1
+        if connection.owner is not None:  # a reserved place
+            self._lease(connection, connection.owner, now)
+        else:
+            self._place(connection, now)
+            self._supply(now)
+
+    def failed(self, connection: Connection, refusal: Refusal, now: float) -> None:
+        """`connect()` failed: its place is free, and the waiter that it was opened for hears it."""
+        self.opening -= 1
+        reserved, connection.owner = connection.owner is not None, None
+        self._forget(connection)
+        if not reserved and len(self.waiters) > self.opening:
+            waiter = next(iter(self.waiters))
+            if waiter.assigned_at:
+                del self.waiters[waiter]
+                self._observe("refused", waiter, now)
+                waiter.refuse(refusal, now)
+        self._supply(now)
+
+    def closed(self, connection: Connection, now: float) -> None:
+        """The upstream's end is seen closed (or `linger` is over). Whoever leases it has to be told by the driver."""
+        if connection.state == CLOSED:
+            return
+        if connection.state == CLOSING:
+            self.closing -= 1
+        elif connection.state == IDLE:
+            connection.endpoint.idle.remove(connection)
+            self.idle -= 1
+            self.closed_total["upstream"] += 1
+        elif connection.state == LEASED:
+            self._end_lease(connection, connection.owner)
+            self.closed_total["upstream"] += 1
+        else:
+            raise LeaseError("a connection that is still being opened has failed, it is not closed")
+        self._forget(connection)
+        self._supply(now)
+
+    # ------------------------------------------------------------------ time and commands
+
+    def next_deadline(self) -> float:
+        """When the waiter at the head gives up; inf without one. Retries apart, the head has the earliest deadline."""
+        return next(iter(self.waiters)).deadline if self.waiters else inf
+
+    def expire(self, now: float) -> None:
+        """Refuse the waiters whose deadline has come."""
+        refusal = TIMED_OUT if self.pause_timeout is None else PAUSE_TIMED_OUT
+        while self.waiters:
+            waiter = next(iter(self.waiters))
+            if waiter.deadline > now:
+                break
+            del self.waiters[waiter]
+            self._observe("timeout", waiter, now)
+            waiter.refuse(refusal, now)
+        self._promise(now)
+
+    def tick(self, now: float) -> None:
+        """Close what was idle or alive too long, keep `min_idle` ready, expire waiters. Call about once a second."""
+        self.expire(now)
+        for endpoint in self.endpoints:
+            for connection in list(endpoint.idle):  # the oldest come first
+                if now >= connection.expires_at:
+                    self._drop_idle(connection, "recycle")
+                elif now - connection.idle_since >= connection.idle_for or (
+                    now - connection.idle_since >= self.idle_timeout and self.idle > self.min_idle
+                ):
+                    self._drop_idle(connection, "idle")
+        self._supply(now)
+
+    def pause(self, now: float, timeout: float) -> None:
+        """Admit, but lease nothing. Those who wait, and those who come, may wait for `timeout` seconds."""
+        self.pause_timeout = timeout
+        for waiter in self.waiters:
+            waiter.deadline = now + timeout
+
+    def resume(self, now: float) -> None:
+        """Lease again; the pause counts against nobody's deadline."""
+        self.pause_timeout = None
+        for waiter in self.waiters:
+            waiter.deadline = now + self.timeout
+        self._supply(now)
+
+    def recycle_all(self) -> None:
+        """Close every connection: idle ones now, leased ones as their leases end."""
+        for connection in list(self.connections):
+            self.retire(connection, "recycle")
+
+    def drain(self, now: float, *, keep: int) -> None:
+        """Open nothing more (final). Idle connections above `keep` are closed: what is kept serves those clients that
+        are still connected, one request after the other. `keep=0` ends it."""
+        self.draining = True
+        self.drain_keep = keep
+        for endpoint in self.endpoints:
+            while endpoint.idle and self.idle > keep:
+                self._drop_idle(endpoint.idle[0], "drain")
+        if not self.total:
+            self._refuse_from(0, DRAINING, now)
+
+    # ------------------------------------------------------------------ reading
+
+    @property
+    def held(self) -> int:
+        """What counts against the budget: every connection of any state, and what predecessors left."""
+        return self.total + self.left
+
+    def statistics(self, now: float) -> PoolStatistics:
+        leased = [c for c in self.connections if c.state == LEASED]
+        draining = sum(1 for c in leased if c.retire is not None)
+        return PoolStatistics(
+            idle=self.idle,
+            leased=self.leased - draining,
+            opening=self.opening,
+            draining=draining,
+            closing=self.closing,
+            left=self.left,
+            limit=self.limit,
+            waiting=len(self.waiters),
+            wait_oldest=max(0.0, now - next(iter(self.waiters)).ready_at) if self.waiters else 0.0,
+            lease_oldest=max((now - c.leased_at for c in leased), default=0.0),
+            held=self.held,
+        )
+
+    def check(self) -> None:
+        """Raise AssertionError where an invariant is broken; for tests and the simulator."""
+        counts = [0] * 5
+        endpoints = {c.endpoint for c in self.connections} | set(self.endpoints)
+        for connection in self.connections:
+            counts[connection.state] += 1
+            owned = connection.owner is not None
+            assert owned == (connection.state == LEASED) or connection.state == OPENING, "owner and state disagree"
+        assert counts == [self.opening, self.idle, self.leased, self.closing, 0], (counts, self)
+        assert self.total == len(self.connections)
+        owners = [id(c.owner) for c in self.connections if c.owner is not None]
+        assert len(owners) == len(set(owners)), "one owner holds two connections"
+        for endpoint in endpoints:
+            mine = [c for c in self.connections if c.endpoint is endpoint]
+            assert endpoint.open == len(mine)
+            assert endpoint.leased == sum(1 for c in mine if c.state == LEASED)
+            assert set(endpoint.idle) == {c for c in mine if c.state == IDLE}
+
+    # ------------------------------------------------------------------ inside
+    # A connection is *free* between its states: in no count but `total`, in no list, without an owner.
+
+    def _refuse(self, refusal: Refusal, waiter: Waiter, now: float) -> NoReturn:
+        self._observe("refused", waiter, now)
+        raise Refused(refusal)
+
+    def _refuse_from(self, first: int, refusal: Refusal, now: float) -> None:
+        for waiter in list(islice(self.waiters, first, None)):
+            del self.waiters[waiter]
+            self._observe("refused", waiter, now)
+            waiter.refuse(refusal, now)
+
+    def _observe(self, outcome: str, waiter: Waiter, now: float) -> None:
+        self.wait[outcome].observe((waiter.assigned_at or now) - waiter.ready_at)
+
+    def _lease(self, connection: Connection, owner: object, now: float) -> None:
+        connection.state = LEASED
+        connection.owner = owner
+        connection.leased_at = now
+        connection.uses += 1
+        connection.endpoint.leased += 1
+        self.leased += 1
+
+    def _end_lease(self, connection: Connection, owner: object) -> None:
+        if connection.owner is not owner or connection.state != LEASED:
+            raise LeaseError(f"this lease of {connection.endpoint.name} has already ended")
+        connection.owner = None
+        connection.endpoint.leased -= 1
+        self.leased -= 1
+
+    def _choose(self, waiter: Waiter, now: float) -> Endpoint | None:
+        """By policy. An endpoint that is out is picked only when its probe is due; then this request is the probe."""
+        endpoint = self._picker.pick(now, waiter.key)
+        if endpoint is not None and not endpoint.health.healthy and not endpoint.health.take_probe(now):
+            return None
+        return endpoint
+
+    def _idle_for(self, waiter: Waiter, endpoint: Endpoint, now: float) -> Connection | None:
+        connection = self._pop_idle(endpoint, now)
+        if connection is None and self.idle and waiter.key is None and not self._room(endpoint):
+            # Balancing gives way to pooling: a connection to another endpoint is better than a wait.
+            for other in self.endpoints:
+                if other.health.healthy and (connection := self._pop_idle(other, now)) is not None:
+                    break
+        return connection
+
+    def _pop_idle(self, endpoint: Endpoint, now: float) -> Connection | None:
+        """The youngest idle connection that is still good, now free; those that are not are closed."""
+        idle = endpoint.idle
+        while idle:
+            connection: Connection = idle.pop()
+            self.idle -= 1
+            if now >= connection.expires_at:
+                self._close(connection, "recycle")
+            elif now - connection.idle_since >= connection.idle_for:
+                self._close(connection, "idle")
+            elif connection.stale():
+                self._close(connection, "upstream")
+            else:
+                return connection
+        return None
+
+    def _serve_from_idle(self, now: float) -> None:
+        """After a pause, or when an endpoint has come back: idle connections to those who wait."""
+        for endpoint in self.endpoints:
+            while self.waiters and endpoint.health.healthy:
+                connection = self._pop_idle(endpoint, now)
+                if connection is None:
+                    break
+                self._place(connection, now)
+
+    def _place(self, connection: Connection, now: float) -> None:
+        """Give a free connection to the first waiter that takes it, else keep it or close it."""
+        reason = self._reason_to_close(connection, now)
+        if reason is not None:
+            self._close(connection, reason)
+            return
+        waiters = self.waiters
+        while waiters and self.pause_timeout is None:
+            waiter = next(iter(waiters))
+            if waiter.key is not None and self._picker.pick(now, waiter.key) is not connection.endpoint:
+                self._close(connection, "overflow")  # it hashes elsewhere: make room for it there
+                return
+            del waiters[waiter]
+            self._lease(connection, waiter, now)
+            if waiter.take(connection, now):
+                self._observe("served", waiter, now)
+                self._promise(now)
+                return
+            self._end_lease(connection, waiter)
+        if self.draining and self.idle >= self.drain_keep:
+            self._close(connection, "drain")
+        elif self.total - self.closing > self.size:
+            self._close(connection, "overflow")
+        else:
+            self.idle += 1
+            connection.state = IDLE
+            connection.idle_since = now
+            connection.endpoint.idle.append(connection)
+
+    def _reason_to_close(self, connection: Connection, now: float) -> str | None:
+        if connection.retire is not None:
+            return connection.retire
+        if now >= connection.expires_at:
+            return "recycle"
+        if connection.uses >= self.max_uses:
+            return "uses"
+        return "shrink" if self._excess(connection.endpoint) else None
+
+    def _room(self, endpoint: Endpoint) -> bool:
+        return self.total + self.left < self.limit and endpoint.open + self.left < self.endpoint_limit
+
+    def _excess(self, endpoint: Endpoint) -> bool:
+        """Whether the limit is exceeded even when all that are closing have gone."""
+        return (
+            self.total - self.closing + self.left > self.limit
+            or endpoint.open - self.closing + self.left > self.endpoint_limit
+        )
+
+    def _new(self, endpoint: Endpoint) -> Connection:
+        connection = self._make(endpoint)
+        self.connections.add(connection)
+        self.total += 1
+        self.opening += 1
+        endpoint.open += 1
+        return connection
+
+    def _open_for(self, waiter: Waiter, endpoint: Endpoint) -> None:
+        """Where no opening is under way for the waiter: start one, or make room for it."""
+        if self.opening >= len(self.waiters) or self.draining:
+            return
+        if self._room(endpoint):
+            self.opens.append(self._new(endpoint))
+        elif waiter.key is not None and self.idle:
+            # Its endpoint has no place because others keep idle connections: the oldest of those makes room.
+            idle = [connection for other in self.endpoints for connection in other.idle]
+            self._drop_idle(min(idle, key=lambda c: c.idle_since), "overflow")
+
+    def _supply(self, now: float) -> None:
+        """Open what waiters and `min_idle` lack; refuse at once those for whom no endpoint is left."""
+        if self.idle and self.pause_timeout is None and len(self.waiters) > self.opening:
+            self._serve_from_idle(now)
+        if self.draining:
+            if not self.total:
+                self._refuse_from(0, DRAINING, now)
+            return
+        while self.pause_timeout is None and len(self.waiters) > self.opening and self.total + self.left < self.limit:
+            waiter = next(islice(self.waiters, self.opening, None))
+            endpoint = self._choose(waiter, now)
+            if endpoint is None:
+                self._refuse_from(self.opening, NO_ENDPOINT, now)
+                break
+            before = self.opening
+            self._open_for(waiter, endpoint)
+            if self.opening == before:
+                break
+        self._promise(now)
+        missing = self.min_idle - self.idle - max(0, self.opening - len(self.waiters))
+        for _ in range(missing):
+            endpoint = self._picker.pick(now, None)
+            if endpoint is None or not endpoint.health.healthy or not self._room(endpoint) or self.total >= self.size:
+                break
+            self.opens.append(self._new(endpoint))
+
+    def _promise(self, now: float) -> None:
+        """Note the end of the wait for those whom a connection is being opened for (opening is counted apart)."""
+        if self.opening:
+            for waiter in islice(self.waiters, self.opening):
+                if not waiter.assigned_at:
+                    waiter.assigned_at = now
+
+    def retire(self, connection: Connection, reason: str) -> None:
+        """Close it: now where it is idle, else when its lease ends."""
+        if connection.state == IDLE:
+            self._drop_idle(connection, reason)
+        elif connection.state in (LEASED, OPENING):
+            connection.retire = reason
+
+    def _drop_idle(self, connection: Connection, reason: str) -> None:
+        connection.endpoint.idle.remove(connection)
+        self.idle -= 1
+        self._close(connection, reason)
+
+    def _close(self, connection: Connection, reason: str) -> None:
+        """A free connection: the driver closes it, and reports `closed` when the upstream has closed too."""
+        self.closing += 1
+        connection.state = CLOSING
+        self.closed_total[reason] += 1
+        self.closes.append(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        connection.state = CLOSED
+        connection.endpoint.open -= 1
+        self.total -= 1
+        self.connections.discard(connection)

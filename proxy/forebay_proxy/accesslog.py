@@ -1,0 +1,165 @@
+"""The access log: one JSON line per request.
+
+The loop only formats and appends. A daemon thread writes, because a write to a pipe that nobody reads blocks,
+and making standard output non-blocking would do so for every process that shares it. What waits is bounded;
+beyond that lines are dropped and counted. Lines go out in writes of at most PIPE_BUF bytes, which a pipe
+keeps whole, so the lines of several workers don't mix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as quoted
+from queue import SimpleQueue
+
+ATOMIC = select.PIPE_BUF  # bytes: larger writes to a pipe may be mixed with another process's
+BATCH = 32 << 10  # bytes after which the thread is woken early
+FLUSH = 0.25  # seconds that a line waits at most for others
+WAITING = 4 << 20  # bytes, formatted and not yet written: some 10,000 lines
+LONGEST = 2000  # characters of a field that the client chose
+
+log = logging.getLogger(__name__)
+
+
+class AccessLog:
+    """Writes to a file descriptor, standard output by default. One per worker; built after a fork."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int = 1,
+        clock: Callable[[], float] = time.time,
+        waiting: int = WAITING,
+    ) -> None:
+        """``clock`` gives Unix time; ``waiting`` is the bound in bytes."""
+        self.lines_total = 0
+        self.dropped_total = 0
+        self.errors_total = 0  # lines that the file descriptor refused
+        self._loop = loop
+        self._fd = fd
+        self._clock = clock
+        self._limit = waiting
+        self._lines: list[bytes] = []
+        self._size = 0  # bytes in _lines
+        self._accepted = 0  # bytes, ever; only the loop counts here
+        self._done = 0  # bytes, ever; only the thread counts here
+        self._timer: asyncio.TimerHandle | None = None
+        self._second, self._prefix = -1, ""
+        self._batches: SimpleQueue[list[bytes] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._write_all, name="access log", daemon=True)
+        self._thread.start()
+
+    def write(
+        self,
+        *,
+        client: str,
+        method: bytes,
+        target: bytes,
+        host: bytes,
+        status: int,
+        upstream: str | None,
+        endpoint: str | None,
+        bytes_in: int,
+        bytes_out: int,
+        wait: float | None,
+        connect: float | None,
+        upstream_time: float | None,
+        total: float,
+        attempts: int,
+        reused: bool,
+        error: str | None = None,
+        trace: str | None = None,
+        slow: bool = False,
+    ) -> None:
+        """A request has ended: times are in seconds (logged as ms), None where it did not get that far;
+        ``status`` 0 where nothing was answered; ``trace`` is the trace id of its traceparent.
+        """
+        end = ',"slow":true}\n' if slow else "}\n"
+        line = (
+            f'{{"time":"{self._time()}","client":{quoted(client)},"method":{_wire(method)},'
+            f'"target":{_wire(target)},"host":{_wire(host)},"status":{status},"upstream":{_text(upstream)},'
+            f'"endpoint":{_text(endpoint)},"bytes_in":{bytes_in},"bytes_out":{bytes_out},'
+            f'"wait_ms":{_ms(wait)},"connect_ms":{_ms(connect)},"upstream_ms":{_ms(upstream_time)},'
+            f'"total_ms":{_ms(total)},"attempts":{attempts},"reused":{"true" if reused else "false"},'
+            f'"error":{_text(error)},"trace":{_text(trace)}{end}'
+        ).encode("ascii")
+        size = len(line)
+        if self._accepted - self._done + size > self._limit:
+            self.dropped_total += 1
+            return
+        self._accepted += size
+        self.lines_total += 1
+        self._lines.append(line)
+        self._size += size
+        if self._size >= BATCH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(FLUSH, self.flush)
+
+    def flush(self) -> None:
+        """Hand what waits to the thread."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._lines:
+            self._batches.put(self._lines)
+            self._lines, self._size = [], 0
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Write what is left. Blocks for ``timeout`` seconds at most: no stuck reader holds an exit."""
+        self.flush()
+        self._batches.put(None)
+        self._thread.join(timeout)
+
+    def _time(self) -> str:
+        """RFC 3339, UTC, with milliseconds; the part down to the second is made once a second."""
+        now = self._clock()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
+
+    def _write_all(self) -> None:
+        while (lines := self._batches.get()) is not None:
+            chunk: list[bytes] = []
+            size = 0
+            for line in lines:
+                if size + len(line) > ATOMIC and chunk:
+                    self._write_chunk(chunk)
+                    chunk, size = [], 0
+                chunk.append(line)
+                size += len(line)
+            self._write_chunk(chunk)
+
+    def _write_chunk(self, lines: list[bytes]) -> None:
+        data = rest = b"".join(lines)
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:  # somebody else has made it non-blocking
+                select.select([], [self._fd], [])
+            except OSError as error:  # a closed pipe, a full disk: the proxy goes on without
+                if not self.errors_total:
+                    log.error("the access log can't be written: %s", error.strerror)
+                self.errors_total += len(lines)
+                break
+        self._done += len(data)
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else quoted(value)
+
+
+def _wire(value: bytes) -> str:
+    return quoted(value[:LONGEST].decode("latin-1"))
+
+
+def _ms(seconds: float | None) -> str:
+    return "null" if seconds is None else f"{seconds * 1000:.3f}"

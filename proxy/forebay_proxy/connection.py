@@ -1,0 +1,112 @@
+"""One connection to an upstream's endpoint, as an asyncio Protocol: what all protocols share.
+
+It is counted from before `connect()` until the upstream's end is seen closed. So closing is: send FIN, go on reading
+(what comes is dropped), and only the upstream's own end, or `linger` seconds, ends it. A backend that is still busy
+with a request whose client has gone keeps its place until it has noticed: opening another connection beside it would
+be one too many. (PgBouncer and HAProxy count until their own close(); a server at its limit then refuses.)
+"""
+
+import asyncio
+import socket
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from forebay_core.balance import Endpoint
+from forebay_core.pool import CLOSING, IDLE, LEASED, OPENING, Connection
+
+if TYPE_CHECKING:
+    from forebay_proxy.upstream import Upstream
+
+PEEK_AFTER = 1.0  # seconds idle after which `prePing: auto` looks; what closes sooner the loop has seen already
+
+
+class UpstreamConnection(Connection, asyncio.Protocol):
+    """Engine record and protocol in one. Subclasses read the wire in `data_received` while it is leased."""
+
+    __slots__ = ("deadline", "sock", "transport", "upstream", "wheel_due")
+
+    transport: Any  # asyncio.Transport; Any, as uvloop's classes are not known to mypy
+
+    def __init__(self, endpoint: Endpoint, upstream: "Upstream") -> None:
+        super().__init__(endpoint)
+        self.upstream = upstream
+        self.sock: socket.socket | None = None
+        self.deadline = self.wheel_due = inf
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.endpoint.name} state={self.state} uses={self.uses}>"
+
+    # ------------------------------------------------------------------ engine
+
+    def stale(self) -> bool:
+        """`prePing`: is there an EOF, or a byte that nobody asked for, which the loop has not seen yet?"""
+        mode = self.upstream.pre_ping
+        if mode == "never" or (mode == "auto" and monotonic() - self.idle_since < PEEK_AFTER):
+            return False
+        if self.sock is None:
+            return True
+        try:
+            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False  # nothing there, as it should be
+        except OSError:
+            return True
+        return True
+
+    # ------------------------------------------------------------------ asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.state == OPENING:  # between connect() and `opened`: the opener finds it out
+            self.transport = None
+            return
+        upstream, owner = self.upstream, self.owner if self.state == LEASED else None
+        now = monotonic()
+        upstream.wheel.disarm(self)
+        upstream.forget(self)
+        if owner is not None:
+            owner.upstream_lost(self, exc, now)  # type: ignore[attr-defined]
+        upstream.act()
+
+    def eof_received(self) -> bool:
+        """The upstream has closed its side; False lets the transport close ours."""
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes outside of a lease: dropped while closing; else they poison the connection."""
+        if self.state == IDLE:
+            self.poison()
+
+    def pause_writing(self) -> None:
+        if self.owner is not None and self.state == LEASED:
+            self.owner.upstream_full()  # type: ignore[attr-defined]
+
+    def resume_writing(self) -> None:
+        if self.owner is not None and self.state == LEASED:
+            self.owner.upstream_drained()  # type: ignore[attr-defined]
+
+    # ------------------------------------------------------------------ closing
+
+    def poison(self) -> None:
+        """Unasked bytes while idle: nothing that follows on this connection can be believed (RFC 9112 section 9.2)."""
+        self.upstream.pool.retire(self, "error")
+        self.upstream.act()
+
+    def shut(self, linger: float) -> None:
+        """Close our side, and wait at most `linger` seconds for the upstream's."""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if self.upstream.ssl_context is not None:
+            transport.close()  # close_notify; the transport waits for the peer's, at most ssl_shutdown_timeout
+        else:
+            transport.resume_reading()
+            transport.write_eof()
+        self.upstream.wheel.arm(self, monotonic() + linger)
+
+    def on_deadline(self, now: float) -> None:
+        if self.state == CLOSING:
+            self.transport.abort()

@@ -1,0 +1,73 @@
+"""The answers that the proxy gives itself: one table from what went wrong to status, reason and what the client may do.
+
+Kinds follow design rule 9: kind x source. `reason` is the label of `forebay_rejections_total`.
+"""
+
+from typing import NamedTuple
+
+from forebay_core.pool import Refusal
+
+REASON_PHRASES = {
+    400: b"Bad Request",
+    404: b"Not Found",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    417: b"Expectation Failed",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+RETRY_AFTER = b"Retry-After: 1\r\n"
+
+
+class Failure(NamedTuple):
+    """What went wrong, as the client sees it and as it is counted."""
+
+    status: int
+    reason: str
+    detail: str
+
+
+NO_ROUTE = Failure(404, "no_route", "no route matches this host and path")
+HEADER_TIMEOUT = Failure(408, "header_timeout", "the request's head did not arrive in time")
+BODY_TIMEOUT = Failure(408, "body_timeout", "the request's body stalled")
+BODY_TOO_LARGE = Failure(413, "body_too_large", "the request's body is larger than maxBodyBytes")
+UPSTREAM_RESET = Failure(502, "upstream_reset", "the upstream closed the connection before it answered")
+MAX_CLIENTS = Failure(503, "max_clients", "the proxy has as many client connections as it may")
+RESPONSE_TIMEOUT = Failure(504, "response_timeout", "the upstream did not answer in time")
+
+# Refusals of the pool engine and of connect(), by their reason.
+STATUS_OF_REFUSAL = {
+    "queue_full": 503,
+    "timeout": 503,
+    "no_endpoint": 503,
+    "draining": 503,
+    "paused": 503,
+    "connect_timeout": 504,
+}
+
+
+def of_refusal(refusal: Refusal) -> Failure:
+    """The answer to a request that got no connection; a failed connect() other than a timeout is a 502."""
+    return Failure(STATUS_OF_REFUSAL.get(refusal.reason, 502), refusal.reason, refusal.detail)
+
+
+def render(failure: Failure, *, close: bool, head_only: bool) -> bytes:
+    """A complete HTTP/1.1 response; `head_only` for HEAD."""
+    phrase = REASON_PHRASES[failure.status]
+    body = b"%d %s: %s\n" % (failure.status, phrase, failure.detail.encode())
+    return b"".join(
+        (
+            b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+            % (failure.status, phrase, len(body)),
+            RETRY_AFTER if failure.status == 503 else b"",
+            b"Via: 1.1 forebay\r\n",
+            b"Connection: close\r\n" if close else b"",
+            b"\r\n",
+            b"" if head_only else body,
+        )
+    )

@@ -1,0 +1,189 @@
+"""What all HTTP connections of a worker share: the document's limits, the routes, the clients, the counters."""
+
+import asyncio
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from math import inf
+from typing import TYPE_CHECKING
+
+from forebay_core.spec.model import Http, Spec
+from forebay_proxy.accesslog import AccessLog
+from forebay_proxy.http import answers
+from forebay_proxy.http.client import LINGER, ClientConnection
+from forebay_proxy.http.routes import Route, Router
+from forebay_proxy.tracing import Tracer
+from forebay_proxy.upstream import Upstream
+from forebay_proxy.wheel import Wheel
+
+if TYPE_CHECKING:
+    from forebay_proxy.http.exchange import Exchange
+
+BUFFERS = 64 << 20  # bytes of request bodies that one worker buffers ahead of a lease, over all clients
+
+
+class HttpProxy:
+    """The protocol `http` of one worker."""
+
+    def __init__(self, wheel: Wheel, *, tls: bool) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.wheel = wheel
+        self.tls = tls
+        self.draining = False
+        self.clients: set[ClientConnection] = set()
+        self.rejections: dict[str, int] = {}
+        self.codes: dict[int | str, int] = {}
+        self.log: AccessLog | None = None
+        self.tracer: Tracer | None = None
+        self._log_all = False
+
+    def configure(self, spec: Spec, upstreams: dict[str, Upstream]) -> None:
+        """Take a document; requests under way end by the old one's routes, and by the new one's limits."""
+        http = self.http = spec.http
+        self._max_clients = spec.max_client_connections
+        self._trusted: Sequence[IPv4Network | IPv6Network] = http.trusted_proxies
+        self._slow = spec.telemetry.slow_request or inf
+        self.patience = patience(http)
+        routes = [
+            Route((r.host or "").lower().encode(), r.path_prefix.encode(), upstreams[r.upstream], r.strip_prefix)
+            for r in spec.routes
+        ]
+        self.router = Router(routes, upstreams[spec.upstreams[0].name])
+
+    # ------------------------------------------------------------------ clients
+
+    def __call__(self) -> ClientConnection:
+        """The protocol factory of the listeners."""
+        return ClientConnection(self)
+
+    def admit(self, client: ClientConnection) -> bool:
+        if len(self.clients) >= self._max_clients:
+            self.reject(None, answers.MAX_CLIENTS.reason)
+            return False
+        self.clients.add(client)
+        return True
+
+    def forget(self, client: ClientConnection) -> None:
+        self.clients.discard(client)
+
+    def trusts(self, peer: str) -> bool:
+        """Whether the client's forwarding fields are believed."""
+        if not self._trusted:
+            return False
+        address = ip_address(peer)
+        return any(address in network for network in self._trusted if network.version == address.version)
+
+    def request_buffer(self) -> int:
+        """Bytes of a body to take before asking for a connection: less when many clients buffer at once."""
+        return min(self.http.request_buffer, BUFFERS // (len(self.clients) or 1))
+
+    def close_idle(self) -> None:
+        """Close the clients that have asked for nothing: during a drain, those that could not be told."""
+        for client in list(self.clients):
+            if client.exchange is None and not client.buffer:
+                client.close()
+
+    def cut_all(self) -> None:
+        """The drain's deadline has come."""
+        for client in list(self.clients):
+            client.abort()
+
+    # ------------------------------------------------------------------ counting
+
+    def reject(self, upstream: Upstream | None, reason: str) -> None:
+        """Count an answer of our own, by its reason."""
+        counts = self.rejections if upstream is None else upstream.rejections
+        counts[reason] = counts.get(reason, 0) + 1
+
+    def refused(self, client: ClientConnection, failure: answers.Failure) -> None:
+        """A request that could not be read has been answered."""
+        self.codes[failure.status] = self.codes.get(failure.status, 0) + 1
+
+    def finished(self, exchange: "Exchange", now: float) -> None:
+        """A request is over."""
+        upstream: Upstream | None = getattr(exchange, "upstream", None)
+        seconds = now - exchange.started
+        if upstream is None:
+            codes = self.codes
+        else:
+            codes = upstream.codes
+            upstream.request_seconds.observe(seconds)
+        codes[exchange.status] = codes.get(exchange.status, 0) + 1
+        if self.log is not None or seconds >= self._slow or self.tracer is not None:
+            self._observe(exchange, now, seconds)
+
+    def _observe(self, exchange: "Exchange", now: float, seconds: float) -> None:
+        """Access log, slow-request log and spans, where they are asked for."""
+        head = exchange.head
+        upstream: Upstream | None = getattr(exchange, "upstream", None)
+        ready, assigned, taken = exchange.ready_at, exchange.assigned_at, exchange.taken_at
+        waited = (ready, assigned or taken or now) if ready else None
+        connected = (assigned, taken or now) if assigned else None
+        answered = (taken, now) if taken else None
+        slow = seconds >= self._slow
+        if self.log is not None and (self._log_all or slow):
+            self.log.write(
+                client=exchange.client.peer,
+                method=head.method,
+                target=head.target,
+                host=head.host,
+                status=exchange.status,
+                upstream=upstream.name if upstream else None,
+                endpoint=exchange.endpoint_name or None,
+                bytes_in=exchange.bytes_in,
+                bytes_out=exchange.bytes_out,
+                wait=length(waited),
+                connect=length(connected),
+                upstream_time=length(answered),
+                total=seconds,
+                attempts=exchange.attempts,
+                reused=exchange.reused,
+                error=exchange.error or None,
+                trace=head.traceparent[3:35].decode("ascii") or None,
+                slow=slow,
+            )
+        if self.tracer is not None and exchange.trace is not None:
+            self.tracer.finish(
+                exchange.trace,
+                request=(exchange.started, now),
+                wait=waited,
+                connect=connected,
+                upstream=answered,
+                method=head.method,
+                target=head.target,
+                host=head.host,
+                client=exchange.client.peer,
+                status=exchange.status,
+                upstream_name=upstream.name if upstream else None,
+                endpoint=exchange.endpoint_name or None,
+                attempts=exchange.attempts,
+                error=exchange.error or None,
+            )
+
+    def observe_with(self, log: AccessLog | None, tracer: Tracer | None, *, log_all: bool) -> None:
+        """Where finished requests are told; without `log_all` only the slow ones are logged."""
+        self.log, self.tracer, self._log_all = log, tracer, log_all
+
+    def close(self) -> None:
+        """Write and send what is left."""
+        if self.log is not None:
+            self.log.close()
+        if self.tracer is not None:
+            self.tracer.close()
+
+
+def length(period: tuple[float, float] | None) -> float | None:
+    """Seconds of a period."""
+    return None if period is None else period[1] - period[0]
+
+
+def patience(http: Http) -> tuple[float, ...]:
+    """Seconds that a client's connection may stay in each of its phases, in their order."""
+    return (
+        http.keep_alive_timeout,
+        http.header_timeout,
+        http.body_timeout,
+        inf,
+        http.response_timeout,
+        http.stream_idle_timeout,
+        LINGER,
+    )

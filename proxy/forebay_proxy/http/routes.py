@@ -1,0 +1,56 @@
+"""Which upstream a request goes to: host and path prefix, the first match wins."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from forebay_proxy.upstream import Upstream
+
+
+class Route(NamedTuple):
+    """`host` is lower case without a port, b"" for any; `prefix` ends a path segment where it ends."""
+
+    host: bytes
+    prefix: bytes
+    upstream: Upstream
+    strip: bool
+
+
+class Router:
+    """The routes of one document, in its order; without any, everything goes to the first upstream."""
+
+    def __init__(self, routes: Sequence[Route], first: Upstream) -> None:
+        self._routes = tuple(routes)
+        self.only: Upstream | None = None if routes else first
+
+    def route(self, host: bytes, target: bytes) -> Route | None:
+        """The route for a Host field's value and an origin-form target; None: there is none."""
+        name = bare_host(host)
+        path = target.partition(b"?")[0]
+        for route in self._routes:
+            if route.host and route.host != name:
+                continue
+            if is_prefix(route.prefix, path):
+                return route
+        return None
+
+
+def bare_host(host: bytes) -> bytes:
+    """Lower case, without port and trailing dot. bytes.lower() touches ASCII letters only."""
+    if host[-1:] != b"]":  # not a bare IPv6 literal
+        name, colon, port = host.rpartition(b":")
+        if colon and not port.strip(b"0123456789"):
+            host = name
+    return host.lower().rstrip(b".")
+
+
+def is_prefix(prefix: bytes, path: bytes) -> bool:
+    """By path segment, as Gateway API's PathPrefix: /api matches /api and /api/x, not /apix."""
+    if not path.startswith(prefix):
+        return False
+    return prefix.endswith(b"/") or len(path) == len(prefix) or path[len(prefix) : len(prefix) + 1] == b"/"
+
+
+def stripped(prefix: bytes, target: bytes) -> bytes:
+    """The target without the prefix, always with a leading slash."""
+    rest = target[len(prefix) :]
+    return rest if rest.startswith(b"/") else b"/" + rest

@@ -1,0 +1,139 @@
+"""The upstream's side of HTTP/1: reads answers off a leased connection and hands them to the exchange.
+
+A connection can be reused only when its last message is provably complete: anything else closes it
+(RFC 9112 section 9.3).
+"""
+
+from typing import Final
+
+from forebay_core.http1 import (
+    CHUNKED,
+    LENGTH,
+    NO_BODY,
+    UNTIL_CLOSE,
+    ChunkDecoder,
+    ProtocolError,
+    ResponseHead,
+    scan_response,
+)
+from forebay_core.pool import LEASED
+from forebay_proxy.connection import UpstreamConnection
+from forebay_proxy.http.exchange import Exchange
+
+HEAD: Final = -1  # waiting for, or inside, the answer's head
+TUNNEL: Final = -2  # after 101: bytes, not messages
+
+
+class HttpConnection(UpstreamConnection):
+    """One HTTP/1.1 connection to an endpoint."""
+
+    __slots__ = ("_buffer", "_decoder", "_left", "_phase", "_reusable", "ended")
+
+    owner: Exchange | None
+
+    def begin(self) -> None:
+        """A request is about to be written: an answer's head comes next."""
+        self._phase = HEAD
+        self._buffer = b""
+        self.ended = False
+
+    @property
+    def untouched(self) -> bool:
+        """Whether not one byte of an answer has come yet."""
+        return self._phase == HEAD and not self._buffer
+
+    @property
+    def until_close(self) -> bool:
+        """Whether the end of the connection is the end of the answer."""
+        return self._phase == UNTIL_CLOSE
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.owner
+        if self.state != LEASED or exchange is None:
+            super().data_received(data)
+        elif self._phase == HEAD:
+            self._read_heads(exchange, self._buffer + data if self._buffer else data)
+        elif self._phase == LENGTH:
+            self._read_length(exchange, data)
+        elif self._phase == CHUNKED:
+            self._read_chunked(exchange, data)
+        else:
+            exchange.payload(data)
+
+    def eof_received(self) -> bool:
+        if self.state == LEASED and self.owner is not None:
+            if self._phase == TUNNEL:
+                return self.owner.tunnel_upstream_ended()
+            self.ended = True
+            self.transport.abort()  # nothing that we still have to send will be read
+        return False
+
+    # ------------------------------------------------------------------ messages
+
+    def _read_heads(self, exchange: Exchange, data: bytes) -> None:
+        while True:
+            try:
+                head = scan_response(data, exchange.max_head, exchange.to_head_request, exchange.minor)
+            except ProtocolError as error:
+                exchange.malformed(error)
+                return
+            if head is None:
+                self._buffer = data
+                return
+            if head.status >= 200 or head.status == 101:
+                break
+            exchange.interim(head)
+            data = data[head.end :]
+            if not data:
+                self._buffer = data
+                return
+        self._buffer = b""
+        self._reusable = head.keep_alive
+        if head.keep_alive_timeout >= 0:
+            self.idle_for = max(0, head.keep_alive_timeout - 1)
+        self._begin_body(exchange, head, data[head.end :] if head.end < len(data) else b"")
+
+    def _begin_body(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
+        body = self._phase = head.body
+        if head.status == 101:
+            if not exchange.switch(head, rest):
+                return
+            self._phase = TUNNEL
+        elif body == LENGTH:
+            self._left = head.content_length - len(rest)
+            if self._left > 0:
+                exchange.answer(head, rest)
+            else:
+                # What comes after a complete answer poisons the connection: nobody has asked for it.
+                exchange.answer(head, rest if not self._left else rest[: self._left])
+                exchange.complete(self._reusable and not self._left)
+        elif body == NO_BODY:
+            exchange.answer(head, b"")
+            exchange.complete(self._reusable and not rest)
+        elif body == CHUNKED:
+            self._decoder = ChunkDecoder(exchange.max_head)
+            exchange.answer(head, b"")
+            if rest:
+                self._read_chunked(exchange, rest)
+        else:
+            exchange.answer(head, rest)
+
+    def _read_length(self, exchange: Exchange, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left > 0:
+            exchange.payload(data)
+        else:
+            exchange.payload(data if not self._left else data[: self._left])
+            exchange.complete(self._reusable and not self._left)
+
+    def _read_chunked(self, exchange: Exchange, data: bytes) -> None:
+        decoder = self._decoder
+        try:
+            payload, end = decoder.feed(data, 0)
+        except ProtocolError as error:
+            exchange.malformed(error)
+            return
+        if payload:
+            exchange.payload(payload)
+        if decoder.done:
+            exchange.complete(self._reusable and end == len(data), decoder.trailer)

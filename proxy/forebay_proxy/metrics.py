@@ -1,0 +1,277 @@
+"""Prometheus metrics, made from a state (`forebay_proxy.state`, as `/state` serves it) when they are scraped.
+
+`METRICS` is the one table: what is exposed, the reference (`python -m forebay_proxy.metrics` prints it) and `NAMES`,
+which dashboards and alerts are checked against, all come from it. Samples of several workers with equal labels are
+combined; counters and histograms include the workers that have ended, so they never go backwards.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from forebay_core.histogram import SECONDS
+from forebay_proxy.gathered import added
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "forebay_"
+COMMON = ("namespace", "proxypool")  # labels of every sample
+
+State = Mapping[str, Any]  # as admin's `/state`: name, namespace, workers; in local mode dead and supervisor
+Readings = Iterable[tuple[tuple[str, ...], Any]]  # label values, and a number or a histogram ([counts, sum])
+FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
+LE = [*(repr(bound) for bound in SECONDS), "+Inf"]
+
+
+class Row(NamedTuple):
+    """One metric. `read` yields its samples' values; where two have the same labels, `combine` makes one of them."""
+
+    name: str  # without the prefix
+    type: str
+    labels: tuple[str, ...]  # beside COMMON; a label with an empty value is left away
+    help: str
+    read: Callable[[State], Readings]
+    combine: Callable[[Any, Any], Any] = added
+
+    @property
+    def series(self) -> list[str]:
+        """The names of its time series."""
+        suffixes = ("_bucket", "_count", "_sum") if self.type == "histogram" else ("",)
+        return [f"{PREFIX}{self.name}{suffix}" for suffix in suffixes]
+
+
+# ---------------------------------------------------------------------- how a value is read
+
+
+def counting(state: State) -> list[State]:
+    """The workers, and the sum of those that have ended."""
+    return [*state["workers"], *([state["dead"]] if "dead" in state else [])]
+
+
+def gauge(key: str) -> Callable[[State], Readings]:
+    """A number per upstream."""
+    return lambda state: (
+        ((name,), upstream[key]) for worker in state["workers"] for name, upstream in worker["upstreams"].items()
+    )
+
+
+def count(key: str) -> Callable[[State], Readings]:
+    """A counter or a histogram per upstream."""
+    return lambda state: (
+        ((name,), upstream[key]) for part in counting(state) for name, upstream in part["upstreams"].items()
+    )
+
+
+def counts(key: str) -> Callable[[State], Readings]:
+    """A mapping per upstream, from a label's value to a counter or a histogram."""
+    return lambda state: (
+        ((name, label), value)
+        for part in counting(state)
+        for name, upstream in part["upstreams"].items()
+        for label, value in upstream[key].items()
+    )
+
+
+def connections(state: State) -> Readings:
+    for worker in state["workers"]:
+        for name, upstream in worker["upstreams"].items():
+            for kind, number in upstream["connections"].items():
+                yield (name, kind), number
+
+
+def endpoints(state: State) -> Readings:
+    for worker in state["workers"]:
+        for name, upstream in worker["upstreams"].items():
+            for endpoint, facts in upstream["endpoints"].items():
+                yield (name, endpoint), int(facts["healthy"])
+
+
+def requests(state: State) -> Readings:
+    """HTTP counts by status code, TCP by outcome; what came to no upstream has no label `upstream`."""
+    for part in counting(state):
+        for name, source in (("", part), *part["upstreams"].items()):
+            for key, number in source["codes"].items():
+                yield (name, key, "") if key[:1].isdecimal() else (name, "", key), number
+
+
+def rejections(state: State) -> Readings:
+    for part in counting(state):
+        for name, source in (("", part), *part["upstreams"].items()):
+            for reason, number in source["rejections"].items():
+                yield (name, reason), number
+
+
+def each_worker(key: str) -> Callable[[State], Readings]:
+    """A number per worker, told apart by process id."""
+    return lambda state: (((str(worker["pid"]),), worker[key]) for worker in state["workers"])
+
+
+def clients(state: State) -> Readings:
+    return (((), worker["clients"]) for worker in state["workers"])
+
+
+def reload_success(state: State) -> Readings:
+    return (((), int(part["reload_success"])) for part in (*state["workers"], state.get("supervisor", {})) if part)
+
+
+def certificate_expiry(state: State) -> Readings:
+    ends = (worker["certificate_expiry"] for worker in state["workers"])
+    return (((), end) for end in ends if end is not None)
+
+
+def restarts(state: State) -> Readings:
+    return [((), state["supervisor"]["restarts"])] if "supervisor" in state else []
+
+
+def build(_: State) -> Readings:
+    try:
+        return [((version("forebay"),), 1)]
+    except PackageNotFoundError:  # run from its sources
+        return [(("unknown",), 1)]
+
+
+def codec(state: State) -> Readings:
+    return (((worker["codec"],), 1) for worker in state["workers"])
+
+
+# ---------------------------------------------------------------------- the table
+
+METRICS = (
+    Row("upstream_connections", "gauge", ("upstream", "state"),
+        "Connections to the upstream: idle, leased, opening, draining (leased, closed at the lease's end), or closing "
+        "(until the upstream's end is seen closed, with what dead workers left open).", connections),
+    Row("upstream_connections_limit", "gauge", ("upstream",),
+        "Connections that may be open: per worker the lesser of size + maxOverflow and its grant from the budget.",
+        gauge("limit")),
+    Row("upstream_waiting", "gauge", ("upstream",),
+        "Requests that wait for a connection.", gauge("waiting")),
+    Row("upstream_wait_oldest_seconds", "gauge", ("upstream",),
+        "How long the request that has waited longest has waited.", gauge("wait_oldest"), max),
+    Row("upstream_wait_seconds", "histogram", ("upstream", "outcome"),
+        "Time from a request being ready to a connection, or the right to open one, being assigned (served), or to the "
+        "end of the wait without one (timeout, refused). Opening is counted apart.", counts("wait")),
+    Row("upstream_connect_seconds", "histogram", ("upstream",),
+        "Time that opening a connection took, with TLS; failures are not in it.", count("connect")),
+    Row("upstream_hold_seconds", "histogram", ("upstream",),
+        "Time that a connection was leased for one request.", count("hold")),
+    Row("upstream_lease_oldest_seconds", "gauge", ("upstream",),
+        "How long the longest lease of all that are under way has lasted.", gauge("lease_oldest"), max),
+    Row("upstream_connections_opened_total", "counter", ("upstream",),
+        "Connections opened.", count("opened")),
+    Row("upstream_connections_closed_total", "counter", ("upstream", "reason"),
+        "Connections closed: idle, recycle (age or command), uses, error, overflow, shrink (above the grant), drain, "
+        "or upstream (the other end closed).", counts("closed")),
+    Row("upstream_connect_errors_total", "counter", ("upstream", "reason"),
+        "Connections that could not be opened.", counts("connect_errors")),
+    Row("upstream_endpoint_healthy", "gauge", ("upstream", "endpoint"),
+        "1 where every worker sends requests to the endpoint, 0 where one has taken it out.", endpoints, min),
+    Row("downstream_connections", "gauge", (),
+        "Connections of clients.", clients),
+    Row("requests_total", "counter", ("upstream", "code", "outcome"),
+        "Requests ended: with http by status code (0: the client left before an answer), with tcp (a client's connection is one) by outcome. Without the "
+        "label upstream: those that came to none.", requests),
+    Row("request_seconds", "histogram", ("upstream",),
+        "Time from a request's first byte to the end of its answer; with tcp that of the client's connection.",
+        count("request")),
+    Row("rejections_total", "counter", ("upstream", "reason"),
+        "Requests that the proxy answered itself, or connections that it refused, by reason. Without the label "
+        "upstream: before one was chosen.", rejections),
+    Row("retries_total", "counter", ("upstream", "reason"),
+        "Requests sent once more, by what had gone wrong.", counts("retries")),
+    Row("loop_lag_seconds", "gauge", ("worker",),
+        "How late a worker's event loop runs its timers, averaged over about a second.", each_worker("loop_lag")),
+    Row("process_cpu_seconds_total", "counter", ("worker",),
+        "CPU time of a worker process.", each_worker("cpu")),
+    Row("process_resident_memory_bytes", "gauge", ("worker",),
+        "Resident memory of a worker process.", each_worker("rss")),
+    Row("process_start_time_seconds", "gauge", ("worker",),
+        "When a worker process started, in Unix time.", each_worker("started")),
+    Row("worker_restarts_total", "counter", (),
+        "Workers replaced because they ended unasked; local mode only.", restarts),
+    Row("config_last_reload_success", "gauge", (),
+        "0 where the document was last refused and an older one is served, else 1.", reload_success, min),
+    Row("tls_certificate_expiry_seconds", "gauge", (),
+        "When the certificate that clients see ends, in Unix time; absent without TLS.", certificate_expiry, min),
+    Row("build_info", "gauge", ("version",),
+        "Always 1; the version that runs.", build, max),
+    Row("codec_info", "gauge", ("implementation",),
+        "Always 1; whether the HTTP codec is compiled or pure Python.", codec, max),
+)  # fmt: skip
+
+NAMES = frozenset(name for row in METRICS for name in row.series)
+
+# ---------------------------------------------------------------------- exposition
+
+
+class StateCollector:
+    """One state as metric families, for a prometheus_client registry."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._common = (state["namespace"], state["name"])
+
+    def collect(self) -> Iterator[Metric]:
+        for row in METRICS:
+            values: dict[tuple[str, ...], Any] = {}
+            for labels, value in row.read(self._state):
+                values[labels] = row.combine(values[labels], value) if labels in values else value
+            yield self._family(row, values)
+
+    def _family(self, row: Row, values: Mapping[tuple[str, ...], Any]) -> Metric:
+        family: Metric = FAMILIES[row.type](PREFIX + row.name, row.help)
+        for own, value in values.items():
+            pairs = zip(COMMON + row.labels, self._common + own, strict=True)
+            labels = {name: text for name, text in pairs if text}
+            if row.type == "histogram":
+                numbers, total = value
+                cumulated = list(accumulate(numbers))
+                for le, number in zip(LE, cumulated, strict=True):
+                    family.add_sample(f"{PREFIX}{row.name}_bucket", {**labels, "le": le}, number)
+                family.add_sample(f"{PREFIX}{row.name}_count", labels, cumulated[-1])
+                family.add_sample(f"{PREFIX}{row.name}_sum", labels, total)
+            else:
+                family.add_sample(PREFIX + row.name, labels, value)
+        return family
+
+
+def render(state: State) -> bytes:
+    """The metrics of one state in Prometheus' text format; `CONTENT_TYPE` goes with it."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StateCollector(state))
+    return generate_latest(registry)
+
+
+# ---------------------------------------------------------------------- the reference
+
+HEAD = """\
+<!-- Made by `python -m forebay_proxy.metrics`. Don't edit. -->
+# Metrics
+
+What `/metrics` on the admin port serves. Every sample has the labels `namespace` (absent in local mode, where the
+document names none) and `proxypool`; the table names the others. A label that does not apply is absent.
+
+In local mode one page serves for all workers. Gauges are summed over them, but for ages (the oldest counts), health,
+reload and certificate (the worst counts), and what is said of each worker apart (label `worker`, its process id).
+Counters and histograms include workers that have ended.
+
+| metric | type | labels | |
+|---|---|---|---|
+"""
+
+
+def reference() -> str:
+    """The reference as Markdown."""
+    bounds = ", ".join(f"{bound:g}" for bound in SECONDS)
+    rows = (
+        f"| `{PREFIX}{row.name}` | {row.type} | {', '.join(f'`{label}`' for label in row.labels)} | {row.help} |\n"
+        for row in METRICS
+    )
+    return f"{HEAD}{''.join(rows)}\nThe buckets of every histogram, upper bounds in seconds: {bounds}.\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

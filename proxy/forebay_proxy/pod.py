@@ -1,0 +1,129 @@
+"""What a pod runs: one worker with its own admin port.
+
+Grants come to `PUT /grant`, the document from a mounted file.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from forebay_core.spec.load import DocumentError, load
+from forebay_core.spec.model import ProxyPool
+from forebay_proxy import admin
+from forebay_proxy.memory import Memory, MemoryLocked
+from forebay_proxy.supervisor import StartError, file_state
+from forebay_proxy.tls import TLSFileError
+from forebay_proxy.worker import Worker, listening
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0  # seconds between two looks at the document's file
+
+
+class Pod:
+    """The admin port's target."""
+
+    def __init__(self, worker: Worker, path: Path) -> None:
+        self.worker = worker
+        self._path = path
+        self._seen = file_state(path)
+        self._reload = asyncio.Event()
+        self._over = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        return self.worker.ready
+
+    async def state(self) -> dict[str, Any]:
+        pool = self.worker.pool
+        return {
+            "name": pool.metadata.name,
+            "namespace": pool.metadata.namespace or "",
+            "workers": [self.worker.state()],
+        }
+
+    def push(self, life: str, sequence: int, grants: dict[str, int]) -> dict[str, Any]:
+        return self.worker.push(life, sequence, grants)
+
+    async def command(self, name: str) -> None:
+        if name == "drain":
+            self.terminate()
+        elif name == "restart":
+            raise LookupError("a pod's worker is restarted by deleting the pod")
+        else:
+            getattr(self.worker, name)()
+
+    def terminate(self) -> None:
+        """Drain as on SIGTERM; a second time: end now."""
+        if self.worker.draining:
+            self._over.set()
+        else:
+            self.worker.tasks.spawn(self._drain(), "drain")
+
+    async def _drain(self) -> None:
+        drain = self.worker.pool.spec.drain
+        await self.worker.drain(drain.delay, drain.timeout)
+        self._over.set()
+
+    def reload(self) -> None:
+        self._seen = None
+        self._reload.set()
+
+    async def follow_document(self) -> None:
+        """Take the document anew when its file changes; keep the last good one where it can't be taken."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._reload.wait()
+            self._reload.clear()
+            seen = file_state(self._path)
+            if seen == self._seen:
+                continue
+            self._seen = seen
+            try:
+                await self.worker.apply(load(self._path.read_text("utf-8"), form="local"))
+            except (DocumentError, TLSFileError, OSError, UnicodeDecodeError) as error:
+                self.worker.reload_success = False
+                log.error("%s is not taken, the last good document stays in force:\n%s", self._path, error)
+            else:
+                self.worker.reload_success = True
+                log.info("%s is in force", self._path)
+
+    async def over(self) -> None:
+        await self._over.wait()
+
+
+async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, token: str) -> None:
+    """Serve until terminated. Raises StartError."""
+    try:
+        worker = Worker(pool, Memory.at(memory))
+    except (TLSFileError, MemoryLocked) as error:
+        raise StartError(str(error)) from None
+    except OSError as error:
+        raise StartError(f"{memory}: {os.strerror(error.errno or 0)}") from None
+    await worker.start()
+    pod = Pod(worker, path)
+    listen = pool.spec.listen
+    try:
+        sock = listening(listen.address, listen.port)
+    except OSError as error:
+        raise StartError(f"can't listen on {listen.address}:{listen.port}: {os.strerror(error.errno or 0)}") from None
+    try:
+        runner, admin_port = await admin.serve(pod, token, host, port)
+    except OSError as error:
+        raise StartError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
+    await worker.listen(sock)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, pod.terminate)
+    loop.add_signal_handler(signal.SIGINT, pod.terminate)
+    loop.add_signal_handler(signal.SIGHUP, pod.reload)
+    worker.tasks.spawn(pod.follow_document(), "document")
+    log.info("listening on %s:%d, admin on %s:%d", listen.address, sock.getsockname()[1], host, admin_port)
+    await pod.over()
+    await runner.cleanup()
+    await worker.close()
+    sock.close()

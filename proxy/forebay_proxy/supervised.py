@@ -1,0 +1,118 @@
+"""A worker process under the supervisor: `python -m forebay_proxy.supervised MEMORY CONTROL_FD LISTEN_FD...`.
+
+Kept free of everything that only the supervisor needs (aiohttp, prometheus_client, click): one of several workers
+should cost little memory. It dies with the supervisor: the end of the control line ends it.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from forebay_core.spec.load import DocumentError, load
+from forebay_proxy.control import Link
+from forebay_proxy.memory import Memory
+from forebay_proxy.tasks import Tasks
+from forebay_proxy.tls import TLSFileError
+from forebay_proxy.worker import Worker
+
+BEAT = 1.0  # seconds
+
+
+class Supervised:
+    """The worker's end of the control line."""
+
+    def __init__(self, memory: Path, sockets: list[socket.socket]) -> None:
+        self._memory = memory
+        self._sockets = sockets
+        self._serving: set[int] = set()
+        self._worker: Worker | None = None
+        self._tasks = Tasks("control")
+        self.link = Link(self._told, self._supervisor_gone)
+        self.over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def _told(self, message: dict[str, Any]) -> None:
+        self._tasks.spawn(self._do(message), str(message["do"]))
+
+    def _supervisor_gone(self) -> None:
+        os._exit(1)  # at once: whoever comes next counts on our being gone
+
+    async def _do(self, message: dict[str, Any]) -> None:
+        try:
+            answer = await getattr(self, f"do_{message['do']}")(message)
+        except (DocumentError, TLSFileError, OSError) as error:
+            answer = {"error": str(error)}
+        if "id" in message:
+            self.link.tell(to=message["id"], **(answer or {}))
+
+    @property
+    def worker(self) -> Worker:
+        assert self._worker is not None, "the supervisor says `start` first"
+        return self._worker
+
+    async def do_start(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._worker = Worker(load(message["document"], form="local"), Memory.at(self._memory))
+        await self._worker.start()
+        self._tasks.spawn(self._beat(), "beat")
+        return self._worker.answer()
+
+    async def do_serve(self, message: dict[str, Any]) -> None:
+        """Accept from these of the listening sockets, and from no others."""
+        wanted = set(message["sockets"])
+        for index in wanted - self._serving:
+            await self.worker.listen(self._sockets[index])
+        for index in self._serving - wanted:
+            await self.worker.ignore(self._sockets[index])
+        self._serving = wanted
+
+    async def do_apply(self, message: dict[str, Any]) -> dict[str, Any]:
+        await self.worker.apply(load(message["document"], form="local"))
+        return {"document": self.worker.document_hash}
+
+    async def do_push(self, message: dict[str, Any]) -> dict[str, Any]:
+        return self.worker.push(message["life"], message["sequence"], message["grants"])
+
+    async def do_state(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"state": self.worker.state()}
+
+    async def do_command(self, message: dict[str, Any]) -> None:
+        """recycle, pause or resume."""
+        getattr(self.worker, message["command"])()
+
+    async def do_drain(self, message: dict[str, Any]) -> None:
+        await self.worker.drain(message["delay"], message["timeout"])
+        self.link.tell(last=self.worker.state())
+        if not self.over.done():
+            self.over.set_result(0)
+
+    async def _beat(self) -> None:
+        while True:
+            self.link.tell(beat=True)
+            await asyncio.sleep(BEAT)
+
+
+async def serve(memory: Path, control: socket.socket, sockets: list[socket.socket]) -> int:
+    """Run until drained."""
+    supervised = Supervised(memory, sockets)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, lambda: None)  # the terminal's are for the supervisor, which tells us
+    await loop.create_connection(lambda: supervised.link, sock=control)
+    return await supervised.over
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="forebay: %(message)s")
+    memory, *fds = sys.argv[1:]
+    control, *sockets = (socket.socket(fileno=int(fd)) for fd in fds)
+    return uvloop.run(serve(Path(memory), control, sockets))
+
+
+if __name__ == "__main__":
+    os._exit(main())

@@ -1,0 +1,197 @@
+"""Opaque TCP relay: one client, one upstream connection, bytes both ways, nothing reused (RFC 793 half-closes are kept).
+
+A client is not read before it has its connection, so what it sends first is never lost and never buffered.
+"""
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+from forebay_core.pool import LEASED, Connection, Refusal, Refused, Waiter
+from forebay_core.spec.model import Spec
+from forebay_proxy.connection import UpstreamConnection
+from forebay_proxy.upstream import KEEPALIVE, Upstream
+from forebay_proxy.wheel import Wheel
+
+
+class TcpConnection(UpstreamConnection):
+    """The upstream's side."""
+
+    __slots__ = ()
+
+    owner: "TcpClient | None"
+
+    def data_received(self, data: bytes) -> None:
+        if self.state == LEASED and self.owner is not None:
+            self.owner.upstream_received(data)
+        else:
+            super().data_received(data)
+
+    def eof_received(self) -> bool:
+        if self.state == LEASED and self.owner is not None:
+            return self.owner.upstream_ended()
+        return False
+
+
+class TcpClient(Waiter, asyncio.Protocol):
+    """The client's side, and the lease."""
+
+    __slots__ = ("bytes_in", "bytes_out", "connection", "peer", "proxy", "started", "transport")
+
+    def __init__(self, proxy: "TcpProxy") -> None:
+        super().__init__()
+        self.proxy = proxy
+        self.transport: Any = None
+        self.connection: Any = None
+        self.peer = ""
+        self.started = 0.0
+        self.bytes_in = self.bytes_out = 0
+
+    # ------------------------------------------------------------------ the pool
+
+    def take(self, connection: Connection, now: float) -> bool:
+        if self.transport is None:
+            return False
+        self.connection = connection
+        connection.endpoint.health.succeeded(now)
+        self.transport.resume_reading()
+        return True
+
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        """There is no way to say why in plain TCP: a reset tells at least that nothing was delivered."""
+        self.proxy.finished(self, refusal.reason, now)
+        if self.transport is not None:
+            self.reset()
+
+    def reset(self) -> None:
+        self.transport.abort()
+
+    # ------------------------------------------------------------------ asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.transport.pause_reading()
+        peername = self.transport.get_extra_info("peername")
+        self.peer = peername[0] if peername else ""
+        sock = self.transport.get_extra_info("socket")
+        for level, option, value in KEEPALIVE:
+            sock.setsockopt(level, option, value)
+        now = self.started = monotonic()
+        if not self.proxy.admit(self):
+            self.transport.abort()
+            return
+        upstream = self.proxy.upstream
+        if upstream.hash_header is not None:
+            self.key = self.peer.encode()
+        try:
+            connection = upstream.pool.acquire(self, now)
+        except Refused as refused:
+            self.refuse(refused.refusal, now)
+            return
+        if connection is not None:
+            self.take(connection, now)
+        else:
+            upstream.act()
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes_in += len(data)
+        self.connection.transport.write(data)
+
+    def eof_received(self) -> bool:
+        if self.connection is None or not self.connection.transport.can_write_eof():
+            return False
+        self.connection.transport.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        now = monotonic()
+        self.proxy.forget(self)
+        upstream, connection, self.connection = self.proxy.upstream, self.connection, None
+        if connection is not None:
+            upstream.pool.discard(connection, self, now, "upstream" if exc is None else "error")
+            self.proxy.finished(self, "ok", now)
+        else:
+            upstream.pool.cancel(self, now)
+        upstream.act()
+
+    def pause_writing(self) -> None:
+        if self.connection is not None:
+            self.connection.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.connection is not None:
+            self.connection.transport.resume_reading()
+
+    # ------------------------------------------------------------------ what the upstream's side reports
+
+    def upstream_received(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        self.transport.write(data)
+
+    def upstream_ended(self) -> bool:
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return False
+        self.transport.write_eof()
+        return True
+
+    def upstream_lost(self, connection: TcpConnection, exc: Exception | None, now: float) -> None:
+        self.connection = None
+        self.proxy.finished(self, "ok" if exc is None else "upstream_reset", now)
+        if self.transport is not None:
+            if exc is None:
+                self.transport.close()
+            else:
+                self.reset()
+
+    def upstream_full(self) -> None:
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def upstream_drained(self) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+
+class TcpProxy:
+    """The protocol `tcp` of one worker."""
+
+    def __init__(self, wheel: Wheel) -> None:
+        self.wheel = wheel
+        self.draining = False
+        self.clients: set[TcpClient] = set()
+        self.rejections: dict[str, int] = {}
+        self.codes: dict[int | str, int] = {}
+
+    def configure(self, spec: Spec, upstreams: dict[str, Upstream]) -> None:
+        self._max_clients = spec.max_client_connections
+        self.upstream = upstreams[spec.upstreams[0].name]
+
+    def __call__(self) -> TcpClient:
+        return TcpClient(self)
+
+    def admit(self, client: TcpClient) -> bool:
+        if len(self.clients) >= self._max_clients:
+            self.rejections["max_clients"] = self.rejections.get("max_clients", 0) + 1
+            return False
+        self.clients.add(client)
+        return True
+
+    def forget(self, client: TcpClient) -> None:
+        self.clients.discard(client)
+
+    def close_idle(self) -> None:
+        """Every connection of a client is one exchange: none is idle."""
+
+    def cut_all(self) -> None:
+        """The drain's deadline has come."""
+        for client in list(self.clients):
+            client.reset()
+
+    def finished(self, client: TcpClient, outcome: str, now: float) -> None:
+        upstream = self.upstream
+        upstream.codes[outcome] = upstream.codes.get(outcome, 0) + 1
+        upstream.request_seconds.observe(now - client.started)
+        if outcome != "ok":
+            upstream.rejections[outcome] = upstream.rejections.get(outcome, 0) + 1

@@ -1,0 +1,242 @@
+"""TLS towards clients and upstreams, from PEM files that may be replaced at any time.
+
+Every change of a file makes a whole new context, which is used from the next handshake on; a set of files
+that can't be used leaves the last good one in force. Nothing is loaded *into* a live context: with a key that
+does not fit, OpenSSL would leave it with half of each pair, and no authority can be taken out of one again.
+"""
+
+from __future__ import annotations
+
+import calendar
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+HTTP = ("http/1.1",)  # ALPN, RFC 7301
+
+Mode = Literal["verify-full", "verify-ca", "require"]
+
+log = logging.getLogger(__name__)
+
+
+class TLSFileError(Exception):
+    """A certificate, key or authority can't be used; the message is a line with the file and the fault."""
+
+
+class _Files:
+    """A context made from files, and made anew when they change."""
+
+    def __init__(self, *paths: Path | None) -> None:
+        self.error = ""  # why the newest files are not in use; empty: they are
+        self._paths = [path for path in paths if path is not None]
+        self._seen = self._state()
+        self._use()
+
+    def reload_if_changed(self) -> bool:
+        """Use the files if they have changed; True if new ones are in use from now on. Bad ones are reported
+        once, in one log line and in ``error``.
+        """
+        state = self._state()  # before reading: a change during it is found the next time
+        if state == self._seen:
+            return False
+        self._seen = state
+        try:
+            self._use()
+        except TLSFileError as error:
+            self.error = str(error)
+            log.error("%s; the last good files stay in use", error)
+            return False
+        self.error = ""
+        return True
+
+    def _use(self) -> None:
+        """Read the files and put them into force, or change nothing and raise TLSFileError."""
+        raise NotImplementedError
+
+    def _state(self) -> list[tuple[int, int, int] | None]:
+        # The inode, too: a rotation may keep size and (in a coarse clock) time.
+        states: list[tuple[int, int, int] | None] = []
+        for path in self._paths:
+            try:
+                stat = path.stat()
+            except OSError:
+                states.append(None)
+            else:
+                states.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        return states
+
+
+class ServerTLS(_Files):
+    """TLS towards clients. ``context`` stays the same object, so a listener never has to be opened anew.
+
+    With ``client_ca_file`` a client must show a certificate from one of its authorities.
+    ``not_after``: when the server's certificate expires, in Unix time.
+    """
+
+    def __init__(
+        self,
+        cert_file: Path,
+        key_file: Path,
+        client_ca_file: Path | None = None,
+        alpn: Sequence[str] = HTTP,
+    ) -> None:
+        """Raises TLSFileError."""
+        self._cert_file, self._key_file, self._client_ca_file = cert_file, key_file, client_ca_file
+        self._alpn = alpn
+        self.not_after = 0.0
+        self.context = self._new()
+        # It holds no certificate itself: each handshake is handed to the context that is in force. OpenSSL
+        # calls this for clients without SNI too. Session tickets stay with the outer one, over reloads.
+        self.context.sni_callback = self._hand_over
+        super().__init__(cert_file, key_file, client_ca_file)
+
+    def _use(self) -> None:
+        context = self._new()
+        _load_pair(context, self._cert_file, self._key_file)
+        if self._client_ca_file is not None:
+            _load_authorities(context, self._client_ca_file)
+        self.not_after = not_after(_read(self._cert_file, "certificate"), self._cert_file)
+        self._current = context
+
+    def _new(self) -> ssl.SSLContext:
+        context = _context(ssl.PROTOCOL_TLS_SERVER, self._alpn)
+        context.options |= ssl.OP_NO_RENEGOTIATION  # a client's way to burn our CPU
+        if self._client_ca_file is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def _hand_over(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+
+class ClientTLS(_Files):
+    """TLS towards an upstream. Read ``context`` for each new connection: it is replaced when files change.
+
+    Modes: ``verify-full`` the chain and the name, ``verify-ca`` the chain, ``require`` nothing. Without
+    ``ca_file`` the system's authorities count.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        ca_file: Path | None = None,
+        server_name: str | None = None,
+        cert_file: Path | None = None,
+        key_file: Path | None = None,
+        alpn: Sequence[str] = HTTP,
+    ) -> None:
+        """Raises TLSFileError."""
+        self._mode, self._ca_file, self._server_name = mode, ca_file, server_name
+        self._cert_file, self._key_file = cert_file, key_file
+        self._alpn = alpn
+        super().__init__(ca_file, cert_file, key_file)
+
+    def server_hostname(self, host: str) -> str:
+        """The name to ask for (SNI) and to verify for an endpoint named ``host``."""
+        return self._server_name or host
+
+    def _use(self) -> None:
+        context = _context(ssl.PROTOCOL_TLS_CLIENT, self._alpn)
+        context.check_hostname = self._mode == "verify-full"
+        context.verify_mode = ssl.CERT_NONE if self._mode == "require" else ssl.CERT_REQUIRED
+        if self._mode != "require":
+            if self._ca_file is None:
+                context.load_default_certs()
+            else:
+                _load_authorities(context, self._ca_file)
+        if self._cert_file is not None and self._key_file is not None:
+            _load_pair(context, self._cert_file, self._key_file)
+        self.context = context
+
+
+def not_after(pem: str, path: Path) -> float:
+    """When the first certificate of a PEM text expires, in Unix time. ``path`` is for the message of the
+    TLSFileError that this raises.
+
+    The ssl module tells this of a peer's certificate only, so it is read from the DER (RFC 5280 section 4.1).
+    """
+    try:
+        end = pem.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)
+        der = ssl.PEM_cert_to_DER_cert(pem[pem.index(ssl.PEM_HEADER) : end])
+        fields = _children(_children(der)[0][1])[0][1]  # Certificate -> tbsCertificate
+        parts = _children(fields)
+        if parts[0][0] == 0xA0:  # [0] version: absent in version 1
+            parts = parts[1:]
+        _, _, _, validity = parts[:4]  # serialNumber, signature, issuer, validity
+        tag, raw = _children(validity[1])[1]
+        text = raw.decode("ascii")
+        if tag == 0x17:  # UTCTime: years 50 to 99 are 19xx
+            text = ("19" if text[:2] >= "50" else "20") + text
+        return float(calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ")))
+    except (ValueError, IndexError) as error:
+        raise TLSFileError(f"certificate {path} can't be read: {error}") from None
+
+
+def _children(data: bytes) -> list[tuple[int, bytes]]:
+    """The (tag, content) pairs that DER data consists of. Raises ValueError, IndexError."""
+    found, at = [], 0
+    while at < len(data):
+        tag, size, at = data[at], data[at + 1], at + 2
+        if size & 0x80:  # the long form: the next (size & 0x7f) bytes are the length
+            count = size & 0x7F
+            size, at = int.from_bytes(data[at : at + count], "big"), at + count
+        if at + size > len(data):
+            raise ValueError("its DER is cut short")
+        found.append((tag, data[at : at + size]))
+        at += size
+    return found
+
+
+def _context(protocol: ssl._SSLMethod, alpn: Sequence[str]) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text("ascii", errors="replace")
+    except FileNotFoundError:
+        raise TLSFileError(f"{what} {path}: there is no such file") from None
+    except OSError as error:
+        raise TLSFileError(f"{what} {path} can't be read: {error.strerror}") from None
+
+
+def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
+    if ssl.PEM_HEADER not in _read(cert_file, "certificate"):
+        raise TLSFileError(f"certificate {cert_file}: expected PEM with {ssl.PEM_HEADER}")
+    if "PRIVATE KEY-----" not in _read(key_file, "private key"):
+        raise TLSFileError(f"private key {key_file}: expected PEM with -----BEGIN PRIVATE KEY-----")
+
+    def refuse_password() -> str:  # without it OpenSSL would ask on the terminal
+        raise TLSFileError(f"private key {key_file} is encrypted: expected one without a passphrase")
+
+    try:
+        context.load_cert_chain(cert_file, key_file, password=refuse_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            message = f"private key {key_file} does not belong to certificate {cert_file}"
+        else:
+            message = f"certificate {cert_file} with private key {key_file} is refused: {_reason(error)}"
+        raise TLSFileError(message) from None
+    except OSError as error:  # changed since it was read
+        raise TLSFileError(f"certificate {cert_file} with private key {key_file}: {error.strerror}") from None
+
+
+def _load_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
+    if ssl.PEM_HEADER not in (text := _read(ca_file, "CA file")):
+        raise TLSFileError(f"CA file {ca_file}: expected PEM with {ssl.PEM_HEADER}")
+    try:
+        context.load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:
+        raise TLSFileError(f"CA file {ca_file} is refused: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    return reason.lower().replace("_", " ") if reason else str(error)

@@ -1,0 +1,242 @@
+"""The driver of one upstream: it carries out what the pool engine decides, and keeps the upstream's counters.
+
+Every public method that may have changed the engine ends in `act()`, which opens and closes connections. Opening is
+the only part that is a task; requests never are.
+"""
+
+import asyncio
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Protocol
+
+from forebay_core.balance import Endpoint, Picker, picker
+from forebay_core.health import HealthGroup, HealthPolicy
+from forebay_core.histogram import Histogram
+from forebay_core.pool import Connection, Pool, Refusal
+from forebay_core.retry import RetryBudget
+from forebay_core.spec.model import Upstream as UpstreamSpec
+from forebay_proxy.connection import UpstreamConnection
+from forebay_proxy.tasks import Tasks
+from forebay_proxy.wheel import Wheel
+
+DEFAULT_LINGER = 30.0  # seconds; `budget.linger` where there is a budget
+
+CONNECT_ERRORS = {
+    errno.ECONNREFUSED: ("connect_refused", "the upstream refused the connection"),
+    errno.ECONNRESET: ("connect_reset", "the upstream reset the connection"),
+    errno.EHOSTUNREACH: ("connect_unreachable", "the upstream can't be reached"),
+    errno.ENETUNREACH: ("connect_unreachable", "the upstream can't be reached"),
+    errno.EMFILE: ("no_descriptors", "the proxy is out of file descriptors"),
+    errno.ENFILE: ("no_descriptors", "the proxy is out of file descriptors"),
+    errno.EADDRNOTAVAIL: ("no_ports", "the proxy is out of local ports"),
+}
+# Not the endpoint's fault, so no reason to eject it.
+OWN_FAULTS = ("no_descriptors", "no_ports")
+
+
+# A peer that has vanished without a FIN is found within 30 s, idle or not.
+KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+
+
+class HeldCount(Protocol):
+    """Where the number of connections is written down before `connect()`, to outlive this process."""
+
+    def set_held(self, upstream: str, held: int) -> None: ...
+
+
+class Upstream:
+    """One upstream of one worker."""
+
+    def __init__(
+        self,
+        spec: UpstreamSpec,
+        *,
+        make: Callable[[Endpoint, "Upstream"], UpstreamConnection],
+        wheel: Wheel,
+        tasks: Tasks,
+        memory: HeldCount,
+        ssl_context: ssl.SSLContext | None,
+        random: Callable[[], float],
+        retry_budget: RetryBudget,
+    ) -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.wheel = wheel
+        self.ssl_context = ssl_context
+        self.retry_budget = retry_budget
+        self._tasks = tasks
+        self._memory = memory
+        self._loop = asyncio.get_running_loop()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._seed = int(random() * 2**32)
+
+        self.connect_seconds = Histogram()
+        self.request_seconds = Histogram()
+        self.codes: dict[int | str, int] = {}
+        self.connect_errors: dict[str, int] = {}
+        self.rejections: dict[str, int] = {}
+        self.retries: dict[str, int] = {}
+        self.health = HealthGroup(HealthPolicy())
+        self.pool = Pool(spec.pool, (), self._make_picker, random=random, make=lambda endpoint: make(endpoint, self))
+        self.configure(spec)
+        if spec.budget is not None:
+            self.pool.set_grant(0, monotonic(), per_endpoint=spec.budget.per == "endpoint")
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name} {self.pool!r}>"
+
+    def configure(self, spec: UpstreamSpec) -> None:
+        """Take a changed document for the same upstream; endpoints come apart, by `set_addresses`."""
+        self.spec = spec
+        self.pre_ping = spec.pool.pre_ping
+        self.hash_header = hash_header(spec)
+        self.connect_timeout = spec.pool.connect_timeout
+        self.linger = spec.budget.linger if spec.budget is not None else DEFAULT_LINGER
+        check = spec.health_check
+        passive, active = (check.passive, check.active) if check is not None else (None, None)
+        defaults = HealthPolicy()
+        self.health.policy = HealthPolicy(
+            consecutive_errors=passive.consecutive_errors if passive else defaults.consecutive_errors,
+            base_ejection_time=passive.base_ejection_time if passive else defaults.base_ejection_time,
+            max_ejection_percent=passive.max_ejection_percent if passive else defaults.max_ejection_percent,
+            healthy_threshold=active.healthy_threshold if active else defaults.healthy_threshold,
+            unhealthy_threshold=active.unhealthy_threshold if active else defaults.unhealthy_threshold,
+        )
+        self.pool.configure(spec.pool)
+
+    def hash_key(self, head: bytes, peer: str) -> bytes:
+        """What consistent hashing hashes: the value of the named header, else the client's address."""
+        assert self.hash_header is not None
+        found = self.hash_header.search(head)
+        return found[1] if found else peer.encode()
+
+    def set_endpoints(self, wanted: Sequence[tuple[str, int, int, str]]) -> None:
+        """Endpoints as (host, port, weight, address); those that stay keep their connections and their health."""
+        known = {(e.host, e.port, e.weight, e.address): e for e in self.pool.endpoints}
+        endpoints = []
+        for host, port, weight, address in dict.fromkeys(wanted):
+            endpoint = known.pop((host, port, weight, address), None)
+            endpoints.append(endpoint or Endpoint(host, port, weight, address, self.health.add()))
+        for endpoint in known.values():
+            self.health.remove(endpoint.health)
+        self.pool.set_endpoints(endpoints, monotonic())
+        self.act()
+
+    def _make_picker(self, endpoints: Sequence[Endpoint]) -> Picker:
+        return picker(self.spec.load_balancing.policy, endpoints, self._seed)
+
+    # ------------------------------------------------------------------ carrying out
+
+    def act(self) -> None:
+        """Open and close what the engine has asked for, and see to the next waiter's deadline."""
+        pool = self.pool
+        while pool.opens:
+            self.open(pool.opens.pop())
+        while pool.closes:
+            connection = pool.closes.pop()
+            assert isinstance(connection, UpstreamConnection)
+            connection.shut(self.linger)
+        if pool.waiters and self._expiry is None:
+            self._expiry = self._loop.call_later(max(0.0, pool.next_deadline() - monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self.pool.expire(monotonic())
+        self.act()
+
+    def tick(self) -> None:
+        """Once a second: ages, idleness, `minIdle`."""
+        self.pool.tick(monotonic())
+        self.act()
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """The connection is closed at both ends."""
+        self.pool.closed(connection, monotonic())
+        self._memory.set_held(self.name, self.pool.total)
+
+    # ------------------------------------------------------------------ connecting
+
+    def open(self, connection: Connection) -> asyncio.Task[None]:
+        """Start connecting; the engine hears `opened` or `failed`."""
+        assert isinstance(connection, UpstreamConnection)
+        self._memory.set_held(self.name, self.pool.total)  # before connect(): a crash must not lose it
+        return self._tasks.spawn(self._open(connection), f"connect {connection.endpoint.name}")
+
+    async def _open(self, connection: UpstreamConnection) -> None:
+        started = monotonic()
+        endpoint = connection.endpoint
+        refusal = None
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                await self._connect(connection)
+        except TimeoutError:
+            refusal = Refusal("connect_timeout", f"connecting to {endpoint.name} took too long")
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            refusal = Refusal("tls", f"TLS with {endpoint.name} failed: {getattr(error, 'reason', None) or error}")
+        except OSError as error:
+            reason, sentence = CONNECT_ERRORS.get(error.errno or 0, ("connect_failed", "connecting failed"))
+            refusal = Refusal(reason, f"{endpoint.name}: {sentence}")
+        except asyncio.CancelledError:
+            self.pool.failed(connection, Refusal("draining", "the proxy is shutting down"), monotonic())
+            raise
+        now = monotonic()
+        if refusal is None:
+            self.connect_seconds.observe(now - started)
+            self.pool.opened(connection, now)
+        else:
+            self.connect_errors[refusal.reason] = self.connect_errors.get(refusal.reason, 0) + 1
+            if refusal.reason not in OWN_FAULTS:
+                endpoint.health.failed(now, refusal.detail)
+            self.pool.failed(connection, refusal, now)
+            self._memory.set_held(self.name, self.pool.total)
+        self.act()
+
+    async def _connect(self, connection: UpstreamConnection) -> None:
+        endpoint = connection.endpoint
+        family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for level, option, value in KEEPALIVE:
+                sock.setsockopt(level, option, value)
+            await self._loop.sock_connect(sock, (endpoint.address, endpoint.port))
+            if self.ssl_context is None:
+                await self._loop.create_connection(lambda: connection, sock=sock)
+            else:
+                await self._loop.create_connection(
+                    lambda: connection,
+                    sock=sock,
+                    ssl=self.ssl_context,
+                    server_hostname=self._server_name(endpoint),
+                    ssl_shutdown_timeout=self.linger,
+                )
+            if connection.transport is None:
+                raise ConnectionResetError(errno.ECONNRESET, "closed at once")
+            connection.sock = sock
+        except BaseException:
+            sock.close()
+            raise
+
+    def _server_name(self, endpoint: Endpoint) -> str:
+        return (self.spec.tls and self.spec.tls.server_name) or endpoint.host
+
+
+def hash_header(spec: UpstreamSpec) -> re.Pattern[bytes] | None:
+    """Finds the value to hash in a scanned head; None where the policy is another. Without a header named it never
+    matches, and the client's address is hashed."""
+    if spec.load_balancing.policy != "consistentHash":
+        return None
+    hashed = spec.load_balancing.consistent_hash
+    if hashed is None or hashed.header is None:
+        return re.compile(rb"(?!)()")
+    return re.compile(rb"\r\n%b:[ \t]*([^\r]*)" % re.escape(hashed.header.encode()), re.IGNORECASE)

@@ -1,0 +1,362 @@
+"""A worker: one event loop that serves all of one ProxyPool. What a pod runs, and what the supervisor runs N of.
+
+It has no opinion of its own about its share of a budget: grants come by `push`, from the supervisor or the operator,
+and are written to the memory before they are acted on or answered (design section 4).
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from forebay_core.http1 import IMPLEMENTATION
+from forebay_core.retry import RetryBudget
+from forebay_core.spec.load import document_hash
+from forebay_core.spec.model import ProxyPool, Telemetry
+from forebay_core.spec.model import Upstream as UpstreamSpec
+from forebay_proxy.accesslog import AccessLog
+from forebay_proxy.checks import Checker
+from forebay_proxy.discovery import Discovery, targets
+from forebay_proxy.http.proxy import HttpProxy
+from forebay_proxy.http.upstream import HttpConnection
+from forebay_proxy.leavings import Leavings
+from forebay_proxy.loop_lag import LoopLag
+from forebay_proxy.memory import Memory
+from forebay_proxy.resolver import Resolver
+from forebay_proxy.state import worker_state
+from forebay_proxy.tasks import Tasks
+from forebay_proxy.tcp import TcpConnection, TcpProxy
+from forebay_proxy.tls import ClientTLS, ServerTLS
+from forebay_proxy.tracing import Tracer
+from forebay_proxy.upstream import Upstream
+from forebay_proxy.wheel import Wheel
+
+log = logging.getLogger(__name__)
+
+SILENT = 5.0  # seconds of drain after which a client that asked nothing is closed unasked
+BACKLOG = 4096  # connections that the kernel accepts ahead of us; nginx has 511, a reconnect herd is larger
+TLS_CHECK = 5.0  # seconds between two looks at the certificate files
+
+
+class Worker:
+    """See the module's docstring. `start` it, `listen`, and when told to `drain`; all on one loop."""
+
+    def __init__(self, pool: ProxyPool, memory: Memory) -> None:
+        """Raises TLSFileError where a certificate can't be used."""
+        self.loop = asyncio.get_running_loop()
+        self.pool = pool
+        self.memory = memory
+        self.wheel = Wheel(self.loop)
+        self.tasks = Tasks("worker")
+        self.lag = LoopLag(self.loop)
+        self.resolver = Resolver()
+        self.server_tls = server_tls(pool)
+        self.upstreams: dict[str, Upstream] = {}
+        self._discoveries: dict[str, Discovery] = {}
+        self._client_tls: dict[str, ClientTLS] = {}
+        self._checkers: dict[str, Checker] = {}
+        self._servers: dict[int, tuple[socket.socket, asyncio.Server]] = {}
+        self.draining = False
+        self._telemetry: Telemetry | None = None
+        self.reload_success = True
+        self.pid = os.getpid()
+        self.started = time.time()
+        self.proxy: HttpProxy | TcpProxy
+        if pool.spec.protocol == "http":
+            self.proxy = HttpProxy(self.wheel, tls=self.server_tls is not None)
+        else:
+            self.proxy = TcpProxy(self.wheel)
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Make the upstreams, look up their names, take up the grant of this life."""
+        await self.apply(self.pool)
+        now = monotonic()
+        for name, grant in self.memory.grants.items():
+            if name in self.upstreams:
+                self._grant(name, grant, now)
+        for name, left in self.memory.left.items():
+            if left and name in self.upstreams:
+                self.tasks.spawn(self._mourn(name, left), f"leavings at {name}")
+        self.tasks.spawn(self._tick(), "tick")
+        self.tasks.spawn(self._watch_tls(), "tls files")
+        self.lag.start()
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is never looked at again
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Accept from this listening socket."""
+        context = self.server_tls.context if self.server_tls is not None else None
+        server = await self.loop.create_server(self.proxy, sock=sock.dup(), backlog=BACKLOG, ssl=context)
+        self._servers[sock.fileno()] = (sock, server)
+
+    async def ignore(self, sock: socket.socket) -> None:
+        """Stop accepting from this socket; it stays open for others."""
+        listener = self._servers.pop(sock.fileno(), None)
+        if listener is not None:
+            listener[1].close()
+
+    async def apply(self, pool: ProxyPool) -> None:
+        """Take a document, the first or a changed one. Raises TLSFileError, and has changed nothing then."""
+        tls = {u.name: client_tls(u) for u in pool.spec.upstreams if u.tls is not None}
+        relisten = pool.spec.listen.tls != self.pool.spec.listen.tls
+        if relisten:
+            self.server_tls = server_tls(pool)
+        self.pool = pool
+        self._client_tls = tls
+        spec = pool.spec
+        gone = [name for name in self.upstreams if name not in {u.name for u in spec.upstreams}]
+        for upstream_spec in spec.upstreams:
+            self._configure(upstream_spec, tls.get(upstream_spec.name))
+        self.proxy.configure(spec, self.upstreams)
+        if isinstance(self.proxy, HttpProxy):
+            self._observe(self.proxy)
+        for upstream_spec in spec.upstreams:
+            name = upstream_spec.name
+            await self._discoveries[name].follow(targets(upstream_spec))
+            await self._checkers[name].configure(upstream_spec)
+        for name in gone:
+            await self._retire(name)
+        if relisten:
+            for sock, _ in list(self._servers.values()):
+                await self.ignore(sock)
+                await self.listen(sock)
+        for upstream in self.upstreams.values():
+            if spec.paused and upstream.pool.pause_timeout is None:
+                upstream.pool.pause(monotonic(), spec.pause_timeout)
+            elif not spec.paused and upstream.pool.pause_timeout is not None:
+                upstream.pool.resume(monotonic())
+                upstream.act()
+
+    def _observe(self, proxy: HttpProxy) -> None:
+        """Log and tracer, made only where the document asks for them (and made anew when that changes)."""
+        telemetry = self.pool.spec.telemetry
+        if telemetry == self._telemetry:
+            return
+        proxy.close()
+        self._telemetry = telemetry
+        tracer = None
+        if telemetry.tracing is not None:
+            tracing = telemetry.tracing
+            tracer = Tracer(tracing.endpoint, tracing.sample_ratio, self.pool.metadata.name, random.Random())
+        logs = telemetry.access_log == "json" or telemetry.slow_request > 0
+        log_all = telemetry.access_log == "json"
+        proxy.observe_with(AccessLog(self.loop) if logs else None, tracer, log_all=log_all)
+
+    def _configure(self, spec: UpstreamSpec, tls: ClientTLS | None) -> None:
+        upstream = self.upstreams.get(spec.name)
+        if upstream is not None:
+            upstream.configure(spec)
+            upstream.ssl_context = tls.context if tls else None
+            upstream.retry_budget = retry_budget(self.pool)
+            upstream.act()
+            return
+        upstream = self.upstreams[spec.name] = Upstream(
+            spec,
+            make=HttpConnection if self.pool.spec.protocol == "http" else TcpConnection,
+            wheel=self.wheel,
+            tasks=self.tasks,
+            memory=self.memory,
+            ssl_context=tls.context if tls else None,
+            random=random.random,
+            retry_budget=retry_budget(self.pool),
+        )
+        self._discoveries[spec.name] = Discovery(self.resolver, upstream.set_endpoints, spec.name)
+        self._checkers[spec.name] = Checker(upstream, self.tasks)
+        if spec.name in self.memory.grants:
+            self._grant(spec.name, self.memory.grants[spec.name], monotonic())
+
+    async def _retire(self, name: str) -> None:
+        """An upstream that the document no longer names: what is in flight ends, then it goes."""
+        upstream = self.upstreams.pop(name)
+        await self._discoveries.pop(name).close()
+        await self._checkers.pop(name).close()
+        upstream.pool.drain(monotonic(), keep=0)
+        upstream.act()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            for upstream in list(self.upstreams.values()):
+                upstream.tick()
+
+    async def _watch_tls(self) -> None:
+        while True:
+            await asyncio.sleep(TLS_CHECK)
+            if self.server_tls is not None:
+                self.server_tls.reload_if_changed()
+            for name, tls in self._client_tls.items():
+                if tls.reload_if_changed():
+                    self.upstreams[name].ssl_context = tls.context
+
+    # ------------------------------------------------------------------ budget
+
+    @property
+    def budgeted(self) -> list[str]:
+        return [u.name for u in self.pool.spec.upstreams if u.budget is not None]
+
+    def push(self, life: str, sequence: int, grants: Mapping[str, int]) -> dict[str, Any]:
+        """Take a grant if it is meant for this life and newer than any seen; answer in any case."""
+        if life == self.memory.life and sequence > self.memory.sequence and not self.memory.draining:
+            self.memory.take(sequence, dict(grants))
+            now = monotonic()
+            for name, grant in grants.items():
+                if name in self.upstreams:
+                    self._grant(name, grant, now)
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """(life, sequence seen, held with what the dead left), by upstream."""
+        held = {name: self.upstreams[name].pool.held for name in self.budgeted if name in self.upstreams}
+        return {"life": self.memory.life, "sequence": self.memory.sequence, "held": held}
+
+    def _grant(self, name: str, grant: int, now: float) -> None:
+        upstream = self.upstreams[name]
+        budget = upstream.spec.budget
+        upstream.pool.set_grant(
+            grant if budget is not None else None,
+            now,
+            per_endpoint=budget is not None and budget.per == "endpoint",
+        )
+        upstream.act()
+
+    async def _mourn(self, name: str, left: int) -> None:
+        """Count what a dead predecessor left until it is known to be closed, or `linger` is over."""
+        upstream = self.upstreams[name]
+        leavings = Leavings(left, upstream.linger, monotonic())
+        while leavings.left:
+            addresses = {(e.address, e.port) for e in upstream.pool.endpoints}
+            leavings.observe(addresses, monotonic())
+            upstream.pool.set_left(leavings.left, monotonic())
+            self.memory.set_left(name, leavings.left)
+            upstream.act()
+            if leavings.left:
+                await asyncio.sleep(0.25)
+
+    @property
+    def ready(self) -> bool:
+        """Document loaded, a grant held where one is needed, not draining; never the backend's health."""
+        return not self.draining and all(self.upstreams[name].pool.grant for name in self.budgeted)
+
+    # ------------------------------------------------------------------ commands
+
+    def recycle(self) -> None:
+        for upstream in self.upstreams.values():
+            upstream.pool.recycle_all()
+            upstream.act()
+
+    def pause(self) -> None:
+        for upstream in self.upstreams.values():
+            upstream.pool.pause(monotonic(), self.pool.spec.pause_timeout)
+
+    def resume(self) -> None:
+        for upstream in self.upstreams.values():
+            if upstream.pool.pause_timeout is not None:
+                upstream.pool.resume(monotonic())
+                upstream.act()
+
+    # ------------------------------------------------------------------ drain
+
+    async def drain(self, delay: float, timeout: float) -> None:
+        """Not ready; serve on for `delay`; then stop accepting, finish what is in flight, close at the deadline."""
+        self.draining = True
+        self.proxy.draining = True  # answers carry `Connection: close` from now on, so that clients go elsewhere
+        await asyncio.sleep(delay)
+        deadline = self.loop.time() + timeout
+        for upstream in self.upstreams.values():
+            if self.proxy.clients and not upstream.pool.total and not upstream.pool.draining:
+                await self._warm(upstream)
+        self.memory.drain()
+        for _, server in self._servers.values():
+            server.close()
+        for upstream in self.upstreams.values():
+            upstream.pool.drain(monotonic(), keep=1)
+            upstream.act()
+        silent_until = self.loop.time() + SILENT
+        while self.proxy.clients and self.loop.time() < deadline:
+            if self.loop.time() >= silent_until:
+                self.proxy.close_idle()
+            await asyncio.sleep(0.05)
+        self.proxy.cut_all()
+        await asyncio.sleep(0)
+        for upstream in self.upstreams.values():
+            upstream.pool.drain(monotonic(), keep=0)
+            upstream.act()
+        while any(u.pool.total for u in self.upstreams.values()) and self.loop.time() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def _warm(self, upstream: Upstream) -> None:
+        """One connection for clients that are still there: a draining life opens none for them later."""
+        upstream.pool.min_idle = max(upstream.pool.min_idle, 1)
+        upstream.tick()
+
+    async def close(self) -> None:
+        """Stop everything; what is open is cut."""
+        for _, server in self._servers.values():
+            server.close()
+        for discovery in self._discoveries.values():
+            await discovery.close()
+        self.lag.stop()
+        if isinstance(self.proxy, HttpProxy):
+            self.proxy.close()
+        await self.tasks.close()
+        self.wheel.close()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that metrics, `top`, the autoscaler and `/state` are made from, as JSON."""
+        return worker_state(self)
+
+    @property
+    def document_hash(self) -> str:
+        return document_hash(self.pool)
+
+    @property
+    def codec(self) -> str:
+        return IMPLEMENTATION
+
+
+def retry_budget(pool: ProxyPool) -> RetryBudget:
+    retries = pool.spec.http.retries
+    return RetryBudget(retries.budget_percent, retries.min_per_second)
+
+
+def server_tls(pool: ProxyPool) -> ServerTLS | None:
+    """TLS towards clients. Raises TLSFileError."""
+    tls = pool.spec.listen.tls
+    if tls is None or tls.cert_file is None or tls.key_file is None:
+        return None
+    alpn = ("http/1.1",) if pool.spec.protocol == "http" else ()
+    ca = Path(tls.client_ca_file) if tls.client_ca_file is not None else None
+    return ServerTLS(Path(tls.cert_file), Path(tls.key_file), ca, alpn)
+
+
+def client_tls(spec: UpstreamSpec) -> ClientTLS:
+    """TLS towards an upstream. Raises TLSFileError."""
+    tls = spec.tls
+    assert tls is not None
+    paths = [Path(p) if p is not None else None for p in (tls.ca_file, tls.client_cert_file, tls.client_key_file)]
+    return ClientTLS(tls.mode, paths[0], tls.server_name, paths[1], paths[2])
+
+
+def listening(address: str, port: int) -> socket.socket:
+    """A listening socket with SO_REUSEPORT, so that each worker has a queue of its own. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,236 @@
+"""A world around the pool engine, driven by a script of operations, that checks every invariant after each of them.
+
+The world keeps its own books, not the engine's: what is really open at the upstream, who holds what, who waits.
+`run` raises AssertionError (or the engine's own LeaseError) at the first step that breaks a rule.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from forebay_core.balance import Endpoint, picker
+from forebay_core.health import HealthGroup, HealthPolicy
+from forebay_core.pool import CLOSING, IDLE, Connection, Pool, Refusal, Refused, Waiter
+
+
+@dataclass(frozen=True)
+class Settings:
+    size: int = 3
+    max_overflow: int = 2
+    min_idle: int = 1
+    timeout: float = 5.0
+    max_waiting: int = 6
+    recycle: float = 30.0
+    recycle_jitter: int = 10
+    idle_timeout: float = 10.0
+    max_uses: int = 7
+
+
+class Client(Waiter):
+    """A waiter that keeps its own record of what it was told."""
+
+    def __init__(self, world: "World", willing: bool) -> None:
+        super().__init__()
+        self.world = world
+        self.willing = willing
+        self.connection: Connection | None = None
+        self.refusal: Refusal | None = None
+        self.gone = False
+
+    def take(self, connection: Connection, now: float) -> bool:
+        assert not self.settled, "served twice"
+        self.world.serve(self, connection)
+        if not self.willing:
+            self.connection, self.gone = None, True
+            return False
+        return True
+
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        assert not self.settled, "refused after it was served, refused or gone"
+        self.refusal = refusal
+
+    @property
+    def settled(self) -> bool:
+        return self.connection is not None or self.refusal is not None or self.gone
+
+
+class World:
+    """See the module's docstring. `now` only moves by the operation `wait`."""
+
+    def __init__(self, pool_class: type[Pool] = Pool, settings: Settings | None = None) -> None:
+        self.now = 100.0
+        self.settings = settings or Settings()
+        group = HealthGroup(HealthPolicy(consecutive_errors=3, base_ejection_time=2.0))
+        self.endpoints = [Endpoint(f"10.0.0.{n}", 80, 1, f"10.0.0.{n}", group.add()) for n in (1, 2)]
+        self.pool = pool_class(
+            self.settings, self.endpoints, lambda e: picker("leastConnections", e, 0), random=lambda: 0.5
+        )
+        self.cap: int | None = None
+        self.dialing: list[Connection] = []
+        self.open: set[Connection] = set()  # what the upstream sees, until it has closed itself
+        self.shutting: list[Connection] = []
+        self.clients: list[Client] = []
+
+    # ------------------------------------------------------------------ what happens
+
+    def serve(self, client: Client, connection: Connection) -> None:
+        assert connection in self.open, "handed over a connection that is not open"
+        assert connection not in self.shutting, "handed over a connection that is being closed"
+        holders = [c for c in self.clients if c.connection is connection]
+        assert not holders, "one connection, two owners"
+        client.connection = connection
+
+    def do_acquire(self, n: int) -> None:
+        client = Client(self, willing=n % 7 != 0)
+        self.clients.append(client)
+        try:
+            connection = self.pool.acquire(client, self.now)
+        except Refused as refused:
+            client.refusal = refused.refusal
+            return
+        if connection is not None:
+            client.willing = True
+            self.serve(client, connection)
+
+    def do_release(self, n: int) -> None:
+        if holder := pick([c for c in self.clients if c.connection], n):
+            connection, holder.connection = holder.connection, None
+            holder.gone = True
+            self.pool.release(connection, holder, self.now)
+
+    def do_discard(self, n: int) -> None:
+        if holder := pick([c for c in self.clients if c.connection], n):
+            connection, holder.connection = holder.connection, None
+            holder.gone = True
+            self.pool.discard(connection, holder, self.now, "error")
+
+    def do_cancel(self, n: int) -> None:
+        if waiter := pick([c for c in self.clients if not c.settled], n):
+            waiter.gone = True
+            self.pool.cancel(waiter, self.now)
+
+    def do_connected(self, n: int) -> None:
+        if connection := pick(self.dialing, n):
+            self.dialing.remove(connection)
+            self.pool.opened(connection, self.now)
+
+    def do_connect_failed(self, n: int) -> None:
+        if connection := pick(self.dialing, n):
+            self.dialing.remove(connection)
+            self.open.discard(connection)
+            connection.endpoint.health.failed(self.now, "refused")
+            self.pool.failed(connection, Refusal("connect_refused", "refused"), self.now)
+
+    def do_upstream_closes(self, n: int) -> None:
+        """The upstream ends any connection that is up: idle, leased, or one that we are closing."""
+        if connection := pick(sorted(self.open - set(self.dialing), key=id), n):
+            self.open.discard(connection)
+            if connection in self.shutting:
+                self.shutting.remove(connection)
+            for client in self.clients:
+                if client.connection is connection:
+                    client.connection, client.gone = None, True
+            self.pool.closed(connection, self.now)
+
+    def do_answered(self, n: int) -> None:
+        self.endpoints[n % 2].health.succeeded(self.now)
+        self.pool.tick(self.now)
+
+    def do_wait(self, n: int) -> None:
+        self.now += (n % 60) / 10
+        self.pool.tick(self.now)
+
+    def do_grant(self, n: int) -> None:
+        self.cap = n % 6
+        self.pool.set_grant(self.cap, self.now)
+
+    def do_no_grant(self, _: int) -> None:
+        self.cap = None
+        self.pool.set_grant(None, self.now)
+
+    def do_left(self, n: int) -> None:
+        self.pool.set_left(n % 3, self.now)
+
+    def do_pause(self, n: int) -> None:
+        if self.pool.pause_timeout is None:
+            self.pool.pause(self.now, 3.0)
+        else:
+            self.pool.resume(self.now)
+
+    def do_recycle(self, _: int) -> None:
+        self.pool.recycle_all()
+
+    def do_endpoints(self, n: int) -> None:
+        self.pool.set_endpoints([self.endpoints, self.endpoints[:1], self.endpoints[1:]][n % 3], self.now)
+
+    def do_drain(self, n: int) -> None:
+        if n % 9 == 0:
+            self.pool.drain(self.now, keep=n % 2)
+
+    # ------------------------------------------------------------------ what must hold
+
+    def carry_out(self) -> None:
+        """What a driver does after each call; room is checked at the moment of opening."""
+        opened = len(self.pool.opens)
+        for connection in self.pool.opens:
+            assert not self.pool.draining, "opened while draining"
+            self.dialing.append(connection)
+            self.open.add(connection)
+        if opened:
+            limit = self.settings.size + self.settings.max_overflow
+            limit = limit if self.cap is None else min(limit, self.cap)
+            assert len(self.open) + self.pool.left <= limit, "opened above the limit"
+        self.shutting.extend(self.pool.closes)
+        self.pool.opens.clear()
+        self.pool.closes.clear()
+
+    def check(self) -> None:
+        pool = self.pool
+        pool.check()
+        assert pool.total == len(self.open), "the engine's count is not what is open"
+        assert {c for c in pool.connections if c.state == CLOSING} == set(self.shutting)
+        waiting = {c for c in self.clients if not c.settled}
+        assert waiting == set(pool.waiters), "a waiter is lost, or kept after its end"
+        assert len(waiting) <= self.settings.max_waiting
+        assert all(c.deadline > self.now for c in waiting), "a waiter is left over its deadline"
+        held = {c.connection for c in self.clients if c.connection}
+        assert held == {c for c in pool.connections if c.owner is not None}
+        if pool.pause_timeout is None and len(waiting) > pool.opening:  # the others wait for their endpoint's opening
+            usable = [c for c in pool.connections if c.state == IDLE and c.endpoint in pool.endpoints]
+            assert not [c for c in usable if c.endpoint.health.healthy], "a waiter waits beside an idle connection"
+
+    def settle(self) -> None:
+        """From any state: when everything that is open answers and leases end, everybody is served or refused."""
+        if self.pool.pause_timeout is not None:
+            self.do_pause(0)
+        self.pool.set_left(0, self.now)
+        if not self.pool.draining:
+            self.do_no_grant(0)
+        for step in range(400):
+            self.carry_out()
+            self.check()
+            if not [c for c in self.clients if not c.settled]:
+                return
+            for name in ("connected", "release", "upstream_closes" if self.shutting else "answered"):
+                getattr(self, f"do_{name}")(step)
+                self.carry_out()
+            if step % 10 == 9:
+                self.do_wait(10)
+        raise AssertionError(f"still waiting: {self.pool!r}")
+
+
+OPERATIONS = tuple(name.removeprefix("do_") for name in vars(World) if name.startswith("do_"))
+
+
+def pick(items: list[Any], n: int) -> Any:
+    return items[n % len(items)] if items else None
+
+
+def run(script: Iterable[tuple[str, int]], pool_class: type[Pool] = Pool) -> None:
+    """Play a script of (operation, number), then let everything settle."""
+    world = World(pool_class)
+    for name, number in script:
+        getattr(world, f"do_{name}")(number)
+        world.carry_out()
+        world.check()
+    world.settle()

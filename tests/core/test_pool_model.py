@@ -1,0 +1,120 @@
+"""The engine against a world that keeps its own books: random scripts, and mistakes that must be found."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forebay_core.pool import IDLE, LEASED, Connection, Pool, Waiter
+from tests.core.pool_model import OPERATIONS, run
+
+# Requests come and go more often than grants change.
+WEIGHTED = ("acquire",) * 6 + ("release",) * 3 + ("connected",) * 5 + ("upstream_closes",) * 2 + OPERATIONS
+STEP = st.tuples(st.sampled_from(WEIGHTED), st.integers(0, 1000))
+
+
+@given(st.lists(STEP, max_size=120))
+@settings(max_examples=600, deadline=None)
+def test_every_invariant_holds_after_every_step(script):
+    run(script)
+
+
+def random_script(seed, length=150):
+    rng = random.Random(seed)
+    return [(rng.choice(WEIGHTED), rng.randrange(1000)) for _ in range(length)]
+
+
+class ForgetsTheCancelled(Pool):
+    def cancel(self, waiter, now):
+        pass
+
+
+class CountsFromConnect(Pool):
+    """A connection that is being closed is taken for closed."""
+
+    def _room(self, endpoint):
+        return self.total - self.closing + self.left < self.limit
+
+
+class IgnoresTheRefusedHandOver(Pool):
+    def _place(self, connection, now):
+        if self.waiters and self.pause_timeout is None and self._reason_to_close(connection, now) is None:
+            waiter, _ = self.waiters.popitem(last=False)
+            self._lease(connection, waiter, now)
+            waiter.take(connection, now)
+            return
+        super()._place(connection, now)
+
+
+class KeepsItsGrantAfterAShrink(Pool):
+    def _set_limit(self):
+        super()._set_limit()
+        self.limit = max(self.limit, getattr(self, "_highest", 0))
+        self._highest = self.limit
+
+
+class ServesAtRandomTimes(Pool):
+    """Released connections become idle even where somebody waits."""
+
+    def release(self, connection: Connection, owner: object, now: float, *, count: bool = True) -> None:
+        self._end_lease(connection, owner)
+        self.idle += 1
+        connection.state = IDLE
+        connection.idle_since = now
+        connection.endpoint.idle.append(connection)
+
+
+class LosesAFailedOpening(Pool):
+    def failed(self, connection, refusal, now):
+        super().failed(connection, refusal, now)
+        self.opening += 1
+
+
+class LeasesTwice(Pool):
+    """An idle connection that is handed over stays in the idle list."""
+
+    def acquire(self, waiter: Waiter, now: float) -> Connection | None:
+        connection = super().acquire(waiter, now)
+        if connection is not None and connection.state == LEASED:
+            connection.endpoint.idle.append(connection)
+        return connection
+
+
+class OpensWhileDraining(Pool):
+    def _open_for(self, waiter, endpoint):
+        draining, self.draining = self.draining, False
+        super()._open_for(waiter, endpoint)
+        self.draining = draining
+
+
+class ForgetsWhatTheDeadLeft(Pool):
+    def _room(self, endpoint):
+        return self.total < self.limit
+
+
+class ExpiresNobody(Pool):
+    def expire(self, now):
+        pass
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ForgetsTheCancelled, CountsFromConnect, IgnoresTheRefusedHandOver, KeepsItsGrantAfterAShrink,
+        ServesAtRandomTimes, LosesAFailedOpening, LeasesTwice, OpensWhileDraining, ForgetsWhatTheDeadLeft,
+        ExpiresNobody,
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_engine_is_found(mistake):
+    for seed in range(300):
+        try:
+            run(random_script(seed), mistake)
+        except Exception:  # noqa: BLE001 - whatever shows it, an assertion or the engine's own error
+            return
+    pytest.fail(f"{mistake.__name__} was not found in 300 scripts")
+
+
+def test_the_same_scripts_pass_without_a_mistake():
+    for seed in range(300):
+        run(random_script(seed))

@@ -1,0 +1,157 @@
+"""The bench runner: what the kernel accounts is read rightly, ratios are taken round by round, limits are judged."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bench import kernel, peers, report, run
+from bench.run import Figures
+from bench.scenarios import HEADERS, SCENARIOS, Cpu, Limit, Memory
+from tests.support.process import need
+
+HTTP_1K = SCENARIOS["http-1k"]
+
+
+def test_cpu_time_of_another_process_over_all_its_threads() -> None:
+    busy = (
+        "import sys, threading, time\n"
+        "def spin():\n"
+        "    end = time.thread_time() + 0.15\n"
+        "    while time.thread_time() < end: pass\n"
+        "threads = [threading.Thread(target=spin) for _ in range(2)]\n"
+        "for t in threads: t.start()\n"
+        "for t in threads: t.join()\n"
+        "print(time.process_time(), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", busy], stdin=-1, stdout=-1) as child:
+        assert child.stdout is not None
+        own = float(child.stdout.readline())
+        seen = kernel.cpu_seconds([child.pid])
+        assert 0.3 <= own <= seen < own + 0.1
+        assert kernel.cpu_seconds([child.pid, child.pid]) >= 2 * seen
+        child.communicate()
+    with pytest.raises(ProcessLookupError):
+        kernel.cpu_seconds([child.pid])
+
+
+def test_resident_memory_and_the_process_tree() -> None:
+    script = (
+        "import subprocess, sys; b = b'x' * 50_000_000; subprocess.Popen(['cat']); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert 50_000_000 < kernel.resident_bytes([child.pid]) < 90_000_000
+        first, second = kernel.tree(child.pid)
+        assert first == child.pid
+        assert Path(f"/proc/{second}/comm").read_text() == "cat\n"
+        child.communicate()
+
+
+def figures() -> Figures:
+    found = Figures()
+    for nginx, forebay in ((10.0, 11.0), (20.0, 26.0), (10.0, 12.0)):
+        for name, cost in (("nginx", nginx), ("forebay", forebay)):
+            found.add(name, us_per_request=cost, requests_per_second=1000, cores=1, upstream_connections_opened=0)
+    found.missing["envoy"] = "it is not installed"
+    return found
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    ratio = report.ratios(figures(), "forebay", "nginx", "us_per_request")
+    assert ratio == [1.1, 1.3, 1.2]
+    assert report.Spread.of(ratio) == report.Spread(1.1, 1.2, 1.3)
+    assert report.ratios(figures(), "envoy", "nginx", "us_per_request") == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "ok"),
+    [
+        (Limit("forebay", "us_per_request", 1.2, "nginx"), 1.2, True),
+        (Limit("forebay", "us_per_request", 1.19, "nginx"), 1.2, False),
+        (Limit("forebay", "us_per_request", 11.9), 12.0, False),
+        (Limit("forebay", "us_per_request", 9.0, "envoy"), None, False),
+        (Limit("envoy", "us_per_request", 9.0), None, False),
+    ],
+)
+def test_a_limit_is_judged_and_what_is_missing_fails_it(limit: Limit, value: float | None, ok: bool) -> None:
+    scenario = dataclasses.replace(HTTP_1K, limits=(limit,))
+    (verdict,) = report.verdicts(scenario, figures())
+    assert (verdict.value, verdict.ok) == (value, ok)
+
+
+def test_table_and_file_name_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    text = report.table(HTTP_1K, figures())
+    assert "envoy               not measured: it is not installed" in text
+    path = report.save(HTTP_1K, figures(), record=True)
+    saved = json.loads(path.read_text())
+    assert path == tmp_path / "http-1k.json"
+    assert saved["ratios"]["forebay"] == {"low": 1.1, "median": 1.2, "high": 1.3}
+    assert saved["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert report.save(HTTP_1K, figures(), record=False).parent == tmp_path / "scratch"
+
+
+def test_limits_and_bases_name_targets_and_figures_that_exist() -> None:
+    for scenario in SCENARIOS.values():
+        names = {name for limit in scenario.limits for name in (limit.target, limit.against or limit.target)}
+        assert names <= scenario.targets.keys()
+        if isinstance(scenario, Cpu):
+            assert scenario.base in scenario.targets
+            assert {limit.figure for limit in scenario.limits} <= {f"us_per_{scenario.unit}"}
+
+
+def test_the_request_is_what_the_scenario_says() -> None:
+    assert len(HEADERS) + 1 == 10  # and Host
+    assert 600 <= sum(len(field) + 2 for field in HEADERS) <= 750
+
+
+async def test_a_round_is_measured_on_a_real_peer(tmp_path: Path) -> None:
+    need("wrk"), need("nginx"), need("haproxy")
+
+    async def absent(place: peers.Place) -> peers.Running:
+        raise peers.Unavailable("of purpose")
+
+    assert isinstance(HTTP_1K, Cpu)
+    targets = {"nginx": peers.nginx, "haproxy": peers.haproxy, "absent": absent}
+    scenario = dataclasses.replace(HTTP_1K, targets=targets)
+    began = time.monotonic()
+    found = await run.cpu(scenario, list(targets), tmp_path, rounds=2, seconds=1)
+    assert time.monotonic() - began >= 4
+    assert found.missing == {"absent": "of purpose"}
+    for name in ("nginx", "haproxy"):
+        values = found.values[name]
+        assert all(0.5 < cost < 1000 for cost in values["us_per_request"]), values
+        assert all(0 < cores < 1.1 for cores in values["cores"]), values
+        assert all(opened <= 128 for opened in values["upstream_connections_opened"]), values
+
+
+async def test_failed_requests_spoil_a_measurement(tmp_path: Path) -> None:
+    need("wrk"), need("nginx")
+    assert isinstance(HTTP_1K, Cpu)
+    scenario = dataclasses.replace(
+        HTTP_1K, load=("wrk", "-t1", "-c1", "-d1s", "http://127.0.0.1:{port}/connections/x/")
+    )
+
+    async def failing(place: peers.Place) -> peers.Running:
+        return await peers.nginx(dataclasses.replace(place, backend=1))  # nothing listens there: 502
+
+    scenario = dataclasses.replace(scenario, targets={"nginx": failing})
+    with pytest.raises(RuntimeError, match="nginx: the load failed: Non-2xx"):
+        await run.cpu(scenario, ["nginx"], tmp_path, rounds=1, seconds=1)
+
+
+async def test_idle_clients_are_measured(tmp_path: Path) -> None:
+    need("nginx")
+    scenario = SCENARIOS["idle-memory"]
+    assert isinstance(scenario, Memory)
+    found = await run.memory(dataclasses.replace(scenario, clients=200), ["nginx"], tmp_path)
+    (values,) = found.values.values()
+    assert 1 < values["rest_mib"][0] < 200
+    assert values["client_bytes_tls"][0] > values["client_bytes_plain"][0]
