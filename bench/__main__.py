@@ -17,7 +17,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Side by side with peers, on one machine.")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"{', '.join(SCENARIOS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds for each target (default 7)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round (default 2)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of a round (default 2)")
     parser.add_argument("--only", metavar="TARGET,...", help="measure only these; the base is needed for ratios")
     parser.add_argument("--record", action="store_true", help="write to bench/results/, not to its scratch/")
     parser.add_argument("--list", action="store_true", help="show the scenarios and their targets")

@@ -54,7 +54,7 @@ async def launched(
             await one.close()
 
 
-async def cpu(scenario: Cpu, chosen: Collection[str], directory: Path, *, rounds: int, seconds: float) -> Figures:
+async def cpu(scenario: Cpu, chosen: Collection[str], directory: Path, *, rounds: int, seconds: int) -> Figures:
     """Alternate the targets A B C A B C …: what the machine does meanwhile meets all of them alike."""
     figures = Figures(settings={"rounds": rounds, "seconds": seconds})
     backend = await scenario.backend(directory / "backend")
@@ -62,7 +62,7 @@ async def cpu(scenario: Cpu, chosen: Collection[str], directory: Path, *, rounds
         tls = CA(directory).server() if scenario.tls else None
         async with launched(scenario, chosen, directory, backend.port, tls, figures) as running:
             for name, one in running.items():  # connections are open and code is warm before the first round
-                await _load(scenario, name, one, min(1.0, seconds))
+                await _load(scenario, name, one, 1)
             for _ in range(rounds):
                 for name, one in running.items():
                     await _round(scenario, name, one, backend, seconds, figures)
@@ -71,7 +71,7 @@ async def cpu(scenario: Cpu, chosen: Collection[str], directory: Path, *, rounds
     return figures
 
 
-async def _round(scenario: Cpu, name: str, one: Running, backend: Nginx, seconds: float, figures: Figures) -> None:
+async def _round(scenario: Cpu, name: str, one: Running, backend: Nginx, seconds: int, figures: Figures) -> None:
     connections, began = await accepted(backend), cpu_seconds(one.pids)
     done = await _load(scenario, name, one, seconds)
     used = cpu_seconds(one.pids) - began
@@ -84,9 +84,9 @@ async def _round(scenario: Cpu, name: str, one: Running, backend: Nginx, seconds
     )
 
 
-async def _load(scenario: Cpu, name: str, one: Running, seconds: float) -> int:
+async def _load(scenario: Cpu, name: str, one: Running, seconds: int) -> int:
     """Run the load once and return how much work was done. Raises RuntimeError when some of it failed."""
-    filled = {"port": one.port, "scheme": "https" if scenario.tls else "http", "seconds": f"{seconds:g}"}
+    filled = {"port": one.port, "scheme": "https" if scenario.tls else "http", "seconds": seconds}
     argv = [part.format(**filled) for part in scenario.load]
     process = await asyncio.create_subprocess_exec(
         program(argv[0]), *argv[1:], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

@@ -172,8 +172,8 @@ METRICS = (
     Row("downstream_connections", "gauge", (),
         "Connections of clients.", clients),
     Row("requests_total", "counter", ("upstream", "code", "outcome"),
-        "Requests ended: with http by status code (0: the client left before an answer), with tcp (a client's connection is one) by outcome. Without the "
-        "label upstream: those that came to none.", requests),
+        "Requests ended: with http by status code (0: the client left before an answer), with tcp, where a client's "
+        "connection is one, by outcome. Without the label upstream: those that came to none.", requests),
     Row("request_seconds", "histogram", ("upstream",),
         "Time from a request's first byte to the end of its answer; with tcp that of the client's connection.",
         count("request")),

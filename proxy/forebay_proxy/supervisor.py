@@ -109,7 +109,7 @@ class Supervisor:
         try:
             for upstream in self.pool.spec.upstreams:
                 if upstream.tls is not None:
-                    client_tls(upstream)
+                    client_tls(upstream, self.pool.spec.protocol)
             server_tls(self.pool)
         except TLSFileError as error:
             raise StartError(str(error)) from None
@@ -378,7 +378,7 @@ class Supervisor:
             self._refuse_what_needs_a_restart(pool)
             for upstream in pool.spec.upstreams:
                 if upstream.tls is not None:
-                    client_tls(upstream)
+                    client_tls(upstream, self.pool.spec.protocol)
             server_tls(pool)
         except (DocumentError, TLSFileError, StartError, OSError, UnicodeDecodeError) as error:
             self.reload_success = False

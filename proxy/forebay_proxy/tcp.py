@@ -38,12 +38,13 @@ class TcpClient(Waiter, asyncio.Protocol):
 
     __slots__ = ("bytes_in", "bytes_out", "connection", "peer", "proxy", "started", "transport")
 
-    def __init__(self, proxy: "TcpProxy") -> None:
+    def __init__(self, proxy: "TcpProxy", peer: str) -> None:
+        """`peer` is the client's address where a balancer has said it, else empty."""
         super().__init__()
         self.proxy = proxy
         self.transport: Any = None
         self.connection: Any = None
-        self.peer = ""
+        self.peer = peer
         self.started = 0.0
         self.bytes_in = self.bytes_out = 0
 
@@ -72,7 +73,7 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.transport = transport
         self.transport.pause_reading()
         peername = self.transport.get_extra_info("peername")
-        self.peer = peername[0] if peername else ""
+        self.peer = self.peer or (peername[0] if peername else "")
         sock = self.transport.get_extra_info("socket")
         for level, option, value in KEEPALIVE:
             sock.setsockopt(level, option, value)
@@ -168,15 +169,20 @@ class TcpProxy:
         self._max_clients = spec.max_client_connections
         self.upstream = upstreams[spec.upstreams[0].name]
 
-    def __call__(self) -> TcpClient:
-        return TcpClient(self)
+    def __call__(self, peer: str | None = None) -> TcpClient:
+        """The protocol factory of the listeners; `peer` is what a balancer says of the client."""
+        return TcpClient(self, peer or "")
 
     def admit(self, client: TcpClient) -> bool:
         if len(self.clients) >= self._max_clients:
-            self.rejections["max_clients"] = self.rejections.get("max_clients", 0) + 1
+            self.count_rejection("max_clients")
             return False
         self.clients.add(client)
         return True
+
+    def count_rejection(self, reason: str) -> None:
+        """A connection was refused before it could ask for anything."""
+        self.rejections[reason] = self.rejections.get(reason, 0) + 1
 
     def forget(self, client: TcpClient) -> None:
         self.clients.discard(client)

@@ -5,6 +5,7 @@ Gather (`look`), decide (`compare`, `cause`: pure), show (`tables`, `lines`). `f
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -108,7 +109,7 @@ class View(NamedTuple):
 
 async def look(session: aiohttp.ClientSession, url: str) -> Look:
     """Read `/state` of the admin port at `url`. Raises Unreachable."""
-    where = f"{url if '://' in url else f'http://{url}'}".rstrip("/") + "/state"
+    where = (url if "://" in url else f"http://{url}").rstrip("/") + "/state"
     try:
         async with session.get(where, timeout=aiohttp.ClientTimeout(PATIENCE)) as response:
             state = await response.json() if response.status == 200 else None
@@ -118,7 +119,9 @@ async def look(session: aiohttp.ClientSession, url: str) -> Look:
     except aiohttp.InvalidURL:
         raise Unreachable(f"{url!r} is no URL: expected the admin port's, such as http://127.0.0.1:9901") from None
     except aiohttp.ClientConnectorError as error:
-        raise Unreachable(f"can't reach {where}: {error.os_error.strerror or error.os_error}") from None
+        number = error.os_error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.os_error.strerror or error.os_error
+        raise Unreachable(f"can't reach {where}: {reason}") from None
     except (aiohttp.ClientError, ValueError) as error:
         raise Unreachable(f"{where} does not answer as an admin port: {error}") from None
     if not isinstance(state, dict) or not {"name", "workers"} <= state.keys():
@@ -273,7 +276,7 @@ def _holds_have_doubled(previous: Facts | None, current: Facts) -> bool:
 # ---------------------------------------------------------------------- show
 
 UPSTREAM_COLUMNS = (
-    "upstream", "leased/idle/opening", "grant/budget", "waiting", "wait p50/p95", "req/s", "errors/s", "hold p50",
+    "upstream", "leased/idle\n/opening", "grant/\nbudget", "waiting", "wait\np50/p95", "req/err\nper s", "hold\np50",
     "cause", "healthy",
 )  # fmt: skip
 WORKER_COLUMNS = ("worker", "clients", "cpu", "rss", "loop lag", "status")
@@ -281,7 +284,7 @@ WORKER_COLUMNS = ("worker", "clients", "cpu", "rss", "loop lag", "status")
 
 def tables(view: View) -> RenderableType:
     """The view for a terminal."""
-    upstreams = _table(UPSTREAM_COLUMNS, f"{view.name}: upstreams")
+    upstreams = _table(UPSTREAM_COLUMNS, view.name)
     for row in view.upstreams:
         upstreams.add_row(
             row.upstream,
@@ -289,22 +292,21 @@ def tables(view: View) -> RenderableType:
             _share(row),
             str(row.waiting),
             f"{duration(row.wait_p50)}/{duration(row.wait_p95)}",
-            number(row.requests_per_second),
-            number(row.errors_per_second),
+            f"{number(row.requests_per_second)}/{number(row.errors_per_second)}",
             duration(row.hold_p50),
             row.cause,
             f"{row.endpoints_healthy}/{row.endpoints}",
         )
-    workers = _table(WORKER_COLUMNS, "workers")
+    workers = _table(WORKER_COLUMNS)
     for worker in view.workers:
         cpu = "-" if worker.cpu_percent is None else f"{worker.cpu_percent:.0f} %"
         rss, lag = f"{worker.rss / 2**20:.0f} MiB", duration(worker.loop_lag)
         workers.add_row(str(worker.pid), str(worker.clients), cpu, rss, lag, worker.status)
-    return Group(upstreams, workers)
+    return Group(upstreams, "", workers)
 
 
-def _table(columns: Iterable[str], title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _table(columns: Iterable[str], title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     return table
@@ -327,17 +329,17 @@ def _share(row: UpstreamRow) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Three significant digits at most: 420us, 35ms, 1.5s; a dash for None."""
+    """In s, ms or us, with a decimal below 10: 420us, 35ms, 1.5s; a dash for None."""
     if seconds is None:
         return "-"
-    for size, unit in ((1.0, "s"), (1e-3, "ms")):
-        if seconds >= size:
-            return f"{seconds / size:.3g}{unit}"
-    return f"{seconds * 1e6:.0f}us"
+    for size, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= size or unit == "us":
+            break
+    return f"{number(seconds / size)}{unit}"
 
 
 def number(value: float | None) -> str:
-    """A rate: a decimal below 10, none above; a dash for None."""
+    """With a decimal below 10, none above; a dash for None."""
     if value is None:
         return "-"
     return f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}"

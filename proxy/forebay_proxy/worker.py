@@ -29,6 +29,7 @@ from forebay_proxy.http.upstream import HttpConnection
 from forebay_proxy.leavings import Leavings
 from forebay_proxy.loop_lag import LoopLag
 from forebay_proxy.memory import Memory
+from forebay_proxy.proxied_listener import ProxiedListener
 from forebay_proxy.resolver import Resolver
 from forebay_proxy.state import worker_state
 from forebay_proxy.tasks import Tasks
@@ -39,6 +40,8 @@ from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
 
 log = logging.getLogger(__name__)
+
+Listener = asyncio.Server | ProxiedListener
 
 SILENT = 5.0  # seconds of drain after which a client that asked nothing is closed unasked
 BACKLOG = 4096  # connections that the kernel accepts ahead of us; nginx has 511, a reconnect herd is larger
@@ -62,8 +65,9 @@ class Worker:
         self._discoveries: dict[str, Discovery] = {}
         self._client_tls: dict[str, ClientTLS] = {}
         self._checkers: dict[str, Checker] = {}
-        self._servers: dict[int, tuple[socket.socket, asyncio.Server]] = {}
+        self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
         self.draining = False
+        self._paused = False
         self._telemetry: Telemetry | None = None
         self.reload_success = True
         self.pid = os.getpid()
@@ -95,19 +99,22 @@ class Worker:
     async def listen(self, sock: socket.socket) -> None:
         """Accept from this listening socket."""
         context = self.server_tls.context if self.server_tls is not None else None
-        server = await self.loop.create_server(self.proxy, sock=sock.dup(), backlog=BACKLOG, ssl=context)
-        self._servers[sock.fileno()] = (sock, server)
+        listener: Listener
+        if self.pool.spec.listen.proxy_protocol:
+            listener = ProxiedListener(sock.dup(), self.proxy, context)
+        else:
+            listener = await self.loop.create_server(self.proxy, sock=sock.dup(), backlog=BACKLOG, ssl=context)
+        self._listeners[sock.fileno()] = (sock, listener)
 
     async def ignore(self, sock: socket.socket) -> None:
         """Stop accepting from this socket; it stays open for others."""
-        listener = self._servers.pop(sock.fileno(), None)
-        if listener is not None:
-            listener[1].close()
+        if sock.fileno() in self._listeners:
+            self._listeners.pop(sock.fileno())[1].close()
 
     async def apply(self, pool: ProxyPool) -> None:
         """Take a document, the first or a changed one. Raises TLSFileError, and has changed nothing then."""
-        tls = {u.name: client_tls(u) for u in pool.spec.upstreams if u.tls is not None}
-        relisten = pool.spec.listen.tls != self.pool.spec.listen.tls
+        tls = {u.name: client_tls(u, pool.spec.protocol) for u in pool.spec.upstreams if u.tls is not None}
+        relisten = pool.spec.listen != self.pool.spec.listen
         if relisten:
             self.server_tls = server_tls(pool)
         self.pool = pool
@@ -126,15 +133,10 @@ class Worker:
         for name in gone:
             await self._retire(name)
         if relisten:
-            for sock, _ in list(self._servers.values()):
+            for sock, _ in list(self._listeners.values()):
                 await self.ignore(sock)
                 await self.listen(sock)
-        for upstream in self.upstreams.values():
-            if spec.paused and upstream.pool.pause_timeout is None:
-                upstream.pool.pause(monotonic(), spec.pause_timeout)
-            elif not spec.paused and upstream.pool.pause_timeout is not None:
-                upstream.pool.resume(monotonic())
-                upstream.act()
+        self._pause_or_resume()
 
     def _observe(self, proxy: HttpProxy) -> None:
         """Log and tracer, made only where the document asks for them (and made anew when that changes)."""
@@ -254,12 +256,21 @@ class Worker:
             upstream.act()
 
     def pause(self) -> None:
-        for upstream in self.upstreams.values():
-            upstream.pool.pause(monotonic(), self.pool.spec.pause_timeout)
+        """This replica leases nothing until `resume`, whatever the document says."""
+        self._paused = True
+        self._pause_or_resume()
 
     def resume(self) -> None:
+        self._paused = False
+        self._pause_or_resume()
+
+    def _pause_or_resume(self) -> None:
+        """A pool is paused if the document or a command says so."""
+        paused = self._paused or self.pool.spec.paused
         for upstream in self.upstreams.values():
-            if upstream.pool.pause_timeout is not None:
+            if paused and upstream.pool.pause_timeout is None:
+                upstream.pool.pause(monotonic(), self.pool.spec.pause_timeout)
+            elif not paused and upstream.pool.pause_timeout is not None:
                 upstream.pool.resume(monotonic())
                 upstream.act()
 
@@ -275,8 +286,8 @@ class Worker:
             if self.proxy.clients and not upstream.pool.total and not upstream.pool.draining:
                 await self._warm(upstream)
         self.memory.drain()
-        for _, server in self._servers.values():
-            server.close()
+        for _, listener in self._listeners.values():
+            listener.close()
         for upstream in self.upstreams.values():
             upstream.pool.drain(monotonic(), keep=1)
             upstream.act()
@@ -300,8 +311,8 @@ class Worker:
 
     async def close(self) -> None:
         """Stop everything; what is open is cut."""
-        for _, server in self._servers.values():
-            server.close()
+        for _, listener in self._listeners.values():
+            listener.close()
         for discovery in self._discoveries.values():
             await discovery.close()
         self.lag.stop()
@@ -328,22 +339,26 @@ def retry_budget(pool: ProxyPool) -> RetryBudget:
     return RetryBudget(retries.budget_percent, retries.min_per_second)
 
 
+def alpn(protocol: str) -> tuple[str, ...]:
+    """What TLS offers: an opaque relay offers nothing, both ends may speak anything."""
+    return ("http/1.1",) if protocol == "http" else ()
+
+
 def server_tls(pool: ProxyPool) -> ServerTLS | None:
     """TLS towards clients. Raises TLSFileError."""
     tls = pool.spec.listen.tls
     if tls is None or tls.cert_file is None or tls.key_file is None:
         return None
-    alpn = ("http/1.1",) if pool.spec.protocol == "http" else ()
     ca = Path(tls.client_ca_file) if tls.client_ca_file is not None else None
-    return ServerTLS(Path(tls.cert_file), Path(tls.key_file), ca, alpn)
+    return ServerTLS(Path(tls.cert_file), Path(tls.key_file), ca, alpn(pool.spec.protocol))
 
 
-def client_tls(spec: UpstreamSpec) -> ClientTLS:
+def client_tls(spec: UpstreamSpec, protocol: str) -> ClientTLS:
     """TLS towards an upstream. Raises TLSFileError."""
     tls = spec.tls
     assert tls is not None
     paths = [Path(p) if p is not None else None for p in (tls.ca_file, tls.client_cert_file, tls.client_key_file)]
-    return ClientTLS(tls.mode, paths[0], tls.server_name, paths[1], paths[2])
+    return ClientTLS(tls.mode, paths[0], tls.server_name, paths[1], paths[2], alpn(protocol))
 
 
 def listening(address: str, port: int) -> socket.socket:

@@ -84,6 +84,8 @@ class Forebay:
     ) -> None:
         self.path = directory / "pool.yaml"
         self.write(document)
+        if command == "worker":
+            arguments = [*arguments, "--memory", str(directory / "memory")]
         self.argv = [sys.executable, "-m", "forebay_proxy.cli", command, "-f", str(self.path), *arguments]
         self.env = {"PYTHONPATH": PYTHONPATH, **(env or {})}
         self.port = 0
@@ -150,7 +152,11 @@ class Forebay:
 
     def tracebacks(self) -> list[str]:
         """Lines that no user should ever see."""
-        return [line for line in self.child.lines if re.search(r"Traceback|^\w*Error:|never (awaited|retrieved)", line)]
+        return [
+            line
+            for line in self.child.lines
+            if re.search(r"Traceback|Exception in callback|never (awaited|retrieved)", line)
+        ]
 
     async def __aenter__(self) -> Self:
         return await self.start()

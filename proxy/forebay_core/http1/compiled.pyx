@@ -9,7 +9,7 @@ the functions of the pure codec: whether it goes wrong is decided here.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from forebay_core.http1 import types
@@ -58,7 +58,7 @@ cdef int UNTIL_CLOSE = types.UNTIL_CLOSE
 cdef int MAX_METHOD = types.MAX_METHOD
 cdef int MAX_LENGTH_DIGITS = types.MAX_LENGTH_DIGITS
 cdef int MAX_CHUNK_EXTENSION = types.MAX_CHUNK_EXTENSION
-cdef int64_t MAX_CHUNK_SIZE = types.MAX_CHUNK_SIZE
+cdef uint64_t MAX_CHUNK_SIZE = types.MAX_CHUNK_SIZE
 if types.MAX_FIELDS != MAX_FIELDS or types.MAX_CONNECTION_OPTIONS != MAX_OPTIONS:
     raise ImportError("forebay_core.http1.compiled was built for other limits than types.py has")
 
@@ -789,7 +789,7 @@ cdef class ChunkDecoder:
     cdef int state
     cdef int digits
     cdef int extension
-    cdef int64_t left
+    cdef uint64_t left
     cdef Py_ssize_t max_trailer
     cdef bytes carry  # the trailer's bytes so far
 
@@ -814,8 +814,8 @@ cdef class ChunkDecoder:
         while i < stop and self.state != DONE:
             if self.state == PAYLOAD:
                 take = stop - i
-                if take > self.left:
-                    take = self.left
+                if <uint64_t>take > self.left:
+                    take = <Py_ssize_t>self.left
                 if part is not None:
                     if parts is None:
                         parts = []
@@ -856,7 +856,7 @@ cdef class ChunkDecoder:
         elif self.state == SIZE_LF:
             if c != LF:
                 raise refusal(types.CHUNK_LINE)
-            if not 0 <= self.left <= MAX_CHUNK_SIZE:  # 16 digits can set the sign
+            if self.left > MAX_CHUNK_SIZE:
                 raise refusal(types.CHUNK_SIZE)
             self.state = PAYLOAD if self.left else TRAILER
         elif self.state == PAYLOAD_CR:
@@ -882,12 +882,12 @@ cdef class ChunkDecoder:
         return 0
 
     cdef Py_ssize_t read_trailer(self, bytes data, Py_ssize_t start) except -1:
+        cdef Py_ssize_t used
         text = self.carry + data[start : start + self.max_trailer + 2]
         found = read_trailer(text, self.max_trailer)
         if found is None:
             self.carry = text
             return PyBytes_GET_SIZE(data)
-        used: int
         self.trailer, used = found
         self.done = True
         self.state = DONE

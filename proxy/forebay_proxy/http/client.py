@@ -40,8 +40,10 @@ class ClientConnection(asyncio.Protocol):
         "trusted", "wheel_due", "writable", "write",
     )  # fmt: skip
 
-    def __init__(self, proxy: "HttpProxy") -> None:
+    def __init__(self, proxy: "HttpProxy", peer: str) -> None:
+        """`peer` is the client's address where a balancer has said it, else empty."""
         self.proxy = proxy
+        self.peer = peer
         self.transport: Any = None
         self.exchange: Exchange | None = None
         self.buffer = b""
@@ -62,7 +64,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = transport
         self.write = self.transport.write
         peername = self.transport.get_extra_info("peername")
-        self.peer = peername[0] if peername else ""
+        self.peer = self.peer or (peername[0] if peername else "")
         self.trusted = self.proxy.trusts(self.peer)
         if not self.proxy.admit(self):
             self.write(answers.render(answers.MAX_CLIENTS, close=True, head_only=False))

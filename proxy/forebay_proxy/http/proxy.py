@@ -51,9 +51,9 @@ class HttpProxy:
 
     # ------------------------------------------------------------------ clients
 
-    def __call__(self) -> ClientConnection:
-        """The protocol factory of the listeners."""
-        return ClientConnection(self)
+    def __call__(self, peer: str | None = None) -> ClientConnection:
+        """The protocol factory of the listeners; `peer` is what a balancer says of the client."""
+        return ClientConnection(self, peer or "")
 
     def admit(self, client: ClientConnection) -> bool:
         if len(self.clients) >= self._max_clients:
@@ -88,6 +88,10 @@ class HttpProxy:
             client.abort()
 
     # ------------------------------------------------------------------ counting
+
+    def count_rejection(self, reason: str) -> None:
+        """A connection was refused before it could ask for anything."""
+        self.reject(None, reason)
 
     def reject(self, upstream: Upstream | None, reason: str) -> None:
         """Count an answer of our own, by its reason."""

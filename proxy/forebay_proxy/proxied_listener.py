@@ -1,0 +1,93 @@
+"""A listener behind a load balancer that speaks the PROXY protocol (`listen.proxyProtocol`).
+
+The header comes before TLS and must not be read one byte too far, so it is peeked at on the bare socket, which then
+becomes an ordinary connection.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+from forebay_core.proxy_protocol import LONGEST, HeaderError, parse
+from forebay_proxy.tasks import Tasks
+
+HEADER_TIMEOUT = 3.0  # seconds; the balancer sends it with its first packet
+AT_ONCE = 1024  # connections whose header is awaited
+
+
+class Proxied(Protocol):
+    """A worker's protocol factory that is told who the client is."""
+
+    def __call__(self, peer: str | None = None) -> asyncio.Protocol: ...
+
+    def count_rejection(self, reason: str) -> None: ...
+
+
+class ProxiedListener:
+    """Accepts, reads the header, and hands the connection to the proxy."""
+
+    def __init__(self, sock: socket.socket, proxy: Proxied, context: ssl.SSLContext | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._proxy = proxy
+        self._context = context
+        self._tasks = Tasks("proxied listener")
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._accepting = self._tasks.spawn(self._accept(), "accept")
+
+    def close(self) -> None:
+        """Stop accepting; connections whose header is being read go on."""
+        self._accepting.cancel()
+        self._sock.close()
+
+    async def _accept(self) -> None:
+        while True:
+            await self._room.acquire()
+            sock, _ = await self._loop.sock_accept(self._sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._tasks.spawn(self._begin(sock), "header")
+
+    async def _begin(self, sock: socket.socket) -> None:
+        try:
+            async with asyncio.timeout(HEADER_TIMEOUT):
+                peer = await self._header(sock)
+            await self._loop.connect_accepted_socket(lambda: self._proxy(peer), sock, ssl=self._context)
+        except HeaderError:
+            self._proxy.count_rejection("proxy_protocol")
+            sock.close()
+        except (OSError, TimeoutError):  # it has gone, says nothing, or fails its TLS handshake
+            sock.close()
+        finally:
+            self._room.release()
+
+    async def _header(self, sock: socket.socket) -> str | None:
+        seen = 0
+        while True:
+            await self._readable(sock, seen)
+            data = sock.recv(LONGEST, socket.MSG_PEEK)
+            if len(data) == seen:
+                raise HeaderError("the connection ended within its PROXY protocol header")
+            header = parse(data)
+            if header is not None:
+                sock.recv(header.length)
+                return header.client
+            seen = len(data)
+
+    async def _readable(self, sock: socket.socket, more_than: int) -> None:
+        """Wait for bytes beyond those that were peeked at: SO_RCVLOWAT keeps the poll from returning for these."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, more_than + 1)
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(sock, settle, ready)
+        try:
+            await ready
+        finally:
+            self._loop.remove_reader(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+
+def settle(future: asyncio.Future[None]) -> None:
+    """Set the result, unless that has been done already."""
+    if not future.done():
+        future.set_result(None)
