@@ -79,6 +79,8 @@ class UpstreamConnection(Connection, asyncio.Protocol):
         """Bytes outside of a lease: dropped while closing; else they poison the connection."""
         if self.state == IDLE:
             self.poison()
+        elif self.state == OPENING:
+            self.retire = "error"
 
     def pause_writing(self) -> None:
         if self.owner is not None and self.state == LEASED:

@@ -21,6 +21,10 @@ class TcpConnection(UpstreamConnection):
 
     owner: "TcpClient | None"
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport.pause_reading()  # a server may speak first: not before there is somebody to hear it
+
     def data_received(self, data: bytes) -> None:
         if self.state == LEASED and self.owner is not None:
             self.owner.upstream_received(data)
@@ -55,6 +59,7 @@ class TcpClient(Waiter, asyncio.Protocol):
             return False
         self.connection = connection
         connection.endpoint.health.succeeded(now)
+        self.connection.transport.resume_reading()
         self.transport.resume_reading()
         return True
 

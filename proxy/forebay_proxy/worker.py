@@ -88,7 +88,7 @@ class Worker:
             if name in self.upstreams:
                 self._grant(name, grant, now)
         for name, left in self.memory.left.items():
-            if left and name in self.upstreams:
+            if left and name in self.budgeted:
                 self.tasks.spawn(self._mourn(name, left), f"leavings at {name}")
         self.tasks.spawn(self._tick(), "tick")
         self.tasks.spawn(self._watch_tls(), "tls files")
