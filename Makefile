@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml proxy/forebay_core/http1/compiled.pyx
+$(READY): pyproject.toml proxy/forebay_core/http1/compiled.pyx proxy/forebay_core/http1/types.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --group dev --editable .

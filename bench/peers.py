@@ -139,7 +139,6 @@ def forebay(
         try:
             await one.start()
         except AssertionError as error:
-            await one.close()
             raise Unavailable(str(error)[-500:]) from error
         metrics = await one.metrics()
         codecs = [s.labels["implementation"] for s in metrics.samples if s.name == "forebay_codec_info" and s.value]

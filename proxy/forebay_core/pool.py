@@ -35,6 +35,10 @@ from forebay_core.histogram import Histogram
 
 OPENING, IDLE, LEASED, CLOSING, CLOSED = range(5)
 
+# Seconds of idleness within which a connection is handed over unlooked at (`prePing: auto`): what closes sooner, the
+# loop has seen.
+FRESH = 1.0
+
 CLOSE_REASONS = ("idle", "recycle", "uses", "error", "overflow", "shrink", "drain", "upstream")
 
 
@@ -127,6 +131,8 @@ class PoolSettings(Protocol):
     def idle_timeout(self) -> float: ...
     @property
     def max_uses(self) -> int: ...
+    @property
+    def pre_ping(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +179,12 @@ class Pool:
         self.left = 0  # what a dead predecessor's connections still hold
         self.total = self.opening = self.idle = self.leased = self.closing = 0
         self.pause_timeout: float | None = None  # None: not paused
+        self._simple = len(self.endpoints) == 1  # nothing to choose, and not paused
         self.draining = False
         self.drain_keep = 0
 
         self.wait = {outcome: Histogram() for outcome in ("served", "timeout", "refused")}
+        self._served = self.wait["served"]
         self.hold = Histogram()
         self.opened_total = 0
         self.closed_total = dict.fromkeys(CLOSE_REASONS, 0)
@@ -202,6 +210,7 @@ class Pool:
         self.recycle_jitter = settings.recycle_jitter / 100
         self.idle_timeout = settings.idle_timeout
         self.max_uses = settings.max_uses or inf
+        self._fresh = 0.0 if settings.pre_ping == "always" else FRESH
         self._set_limit()
 
     def set_grant(self, grant: int | None, now: float, *, per_endpoint: bool = False) -> None:
@@ -217,12 +226,14 @@ class Pool:
     def set_left(self, left: int, now: float) -> None:
         """How many connections of dead predecessors may still be open at the upstream."""
         self.left = left
+        self._set_limit()
         self._supply(now)
 
     def set_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> None:
         """Other endpoints (DNS, reload): what stays is kept by identity, connections to the rest are retired."""
         gone = set(self.endpoints) - set(endpoints)
         self.endpoints = list(endpoints)
+        self._simple = len(self.endpoints) == 1 and self.pause_timeout is None
         self._picker = self._make_picker(self.endpoints)
         for connection in [c for c in self.connections if c.endpoint in gone]:
             self.retire(connection, "drain")
@@ -233,6 +244,7 @@ class Pool:
         granted = own if self.grant is None else min(own, self.grant)
         self.limit = own if self.grant_per_endpoint else granted
         self.endpoint_limit = granted
+        self._kept = 0 if self.draining else min(self.size, granted - self.left)  # without a second thought
 
     # ------------------------------------------------------------------ leases
 
@@ -241,11 +253,26 @@ class Pool:
 
         Raises `Refused` where there is no endpoint, the queue is full, or the pool drains.
         """
-        waiter.assigned_at = 0.0
         retry = waiter.deadline != 0.0
         if not retry:
             waiter.ready_at = now
             waiter.deadline = now + (self.timeout if self.pause_timeout is None else self.pause_timeout)
+        connection: Connection | None
+        if self._simple and not retry and not self.waiters and (idle := self.endpoints[0].idle):
+            # The usual case, written out: one endpoint, and a connection that was in use a moment ago.
+            connection = idle[-1]
+            if now - connection.idle_since < self._fresh and self.endpoints[0].health.healthy:
+                del idle[-1]
+                self.idle -= 1
+                self.leased += 1
+                connection.endpoint.leased += 1
+                connection.state = LEASED
+                connection.owner = waiter
+                connection.leased_at = now
+                connection.uses += 1
+                self._served.counts[0] += 1  # a wait of nothing
+                return connection
+        waiter.assigned_at = 0.0
         endpoint = self._choose(waiter, now)
         if endpoint is None:
             self._refuse(NO_ENDPOINT, waiter, now)
@@ -253,7 +280,7 @@ class Pool:
             connection = self._idle_for(waiter, endpoint, now)
             if connection is not None:
                 self._lease(connection, waiter, now)
-                self.wait["served"].observe(now - waiter.ready_at)
+                self._served.observe(now - waiter.ready_at)
                 return connection
         if self.draining and not self.total:
             self._refuse(DRAINING, waiter, now)
@@ -289,10 +316,28 @@ class Pool:
 
     def release(self, connection: Connection, owner: object, now: float, *, count: bool = True) -> None:
         """The lease is over and the connection can be used again. `count`: whether its time is a hold time."""
-        self._end_lease(connection, owner)
+        if connection.owner is not owner or connection.state != LEASED:
+            raise LeaseError(f"this lease of {connection.endpoint.name} has already ended")
+        connection.owner = None
+        connection.endpoint.leased -= 1
+        self.leased -= 1
         if count:
             self.hold.observe(now - connection.leased_at)
-        self._place(connection, now)
+        if (
+            self._simple
+            and not self.waiters
+            and self.total <= self._kept
+            and now < connection.expires_at
+            and connection.uses < self.max_uses
+            and connection.retire is None
+        ):
+            # The usual case, written out: nobody waits, and nothing speaks against keeping it.
+            self.idle += 1
+            connection.state = IDLE
+            connection.idle_since = now
+            connection.endpoint.idle.append(connection)
+        else:
+            self._place(connection, now)
 
     def discard(self, connection: Connection, owner: object, now: float, reason: str) -> None:
         """The lease is over and the connection can't be used again."""
@@ -387,12 +432,14 @@ class Pool:
     def pause(self, now: float, timeout: float) -> None:
         """Admit, but lease nothing. Those who wait, and those who come, may wait for `timeout` seconds."""
         self.pause_timeout = timeout
+        self._simple = False
         for waiter in self.waiters:
             waiter.deadline = now + timeout
 
     def resume(self, now: float) -> None:
         """Lease again; the pause counts against nobody's deadline."""
         self.pause_timeout = None
+        self._simple = len(self.endpoints) == 1
         for waiter in self.waiters:
             waiter.deadline = now + self.timeout
         self._supply(now)
@@ -407,6 +454,7 @@ class Pool:
         are still connected, one request after the other. `keep=0` ends it."""
         self.draining = True
         self.drain_keep = keep
+        self._set_limit()
         for endpoint in self.endpoints:
             while endpoint.idle and self.idle > keep:
                 self._drop_idle(endpoint.idle[0], "drain")
@@ -512,7 +560,7 @@ class Pool:
                 self._close(connection, "recycle")
             elif now - connection.idle_since >= connection.idle_for:
                 self._close(connection, "idle")
-            elif connection.stale():
+            elif now - connection.idle_since >= self._fresh and connection.stale():
                 self._close(connection, "upstream")
             else:
                 return connection
@@ -529,10 +577,17 @@ class Pool:
 
     def _place(self, connection: Connection, now: float) -> None:
         """Give a free connection to the first waiter that takes it, else keep it or close it."""
-        reason = self._reason_to_close(connection, now)
-        if reason is not None:
-            self._close(connection, reason)
-            return
+        if (
+            connection.retire is not None
+            or now >= connection.expires_at
+            or connection.uses >= self.max_uses
+            or self.total + self.left > self.limit
+            or self.grant_per_endpoint
+        ):
+            reason = self._reason_to_close(connection, now)
+            if reason is not None:
+                self._close(connection, reason)
+                return
         waiters = self.waiters
         while waiters and self.pause_timeout is None:
             waiter = next(iter(waiters))

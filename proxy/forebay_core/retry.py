@@ -27,11 +27,11 @@ class RetryBudget:
     def __repr__(self) -> str:
         return f"<RetryBudget {sum(self._retries)} retries for {sum(self._requests)} requests in {WINDOW} s>"
 
-    def request(self, now: float) -> None:
-        """Count a request (not its retries)."""
+    def request(self, now: float, count: int = 1) -> None:
+        """Count requests (not their retries)."""
         if now >= self._ends:
             self._roll(now)
-        self._requests[-1] += 1
+        self._requests[-1] += count
 
     def may_retry(self, now: float) -> bool:
         """May a request be sent once more? True takes it from the budget, so ask only to do it."""

@@ -88,11 +88,15 @@ def run(path: Path, admin: tuple[str, int]) -> None:
 
     from forebay_proxy.admin import serve
     from forebay_proxy.local import Local
-    from forebay_proxy.supervisor import StartError, Supervisor
+    from forebay_proxy.state_directory import StartError
+    from forebay_proxy.supervisor import Supervisor
 
     async def main() -> None:
         supervisor = Supervisor(path, text, pool)
-        token = supervisor.token()
+        try:
+            token = supervisor.token()
+        except StartError as error:
+            raise Failed(str(error)) from None
         try:
             runner, admin_port = await serve(Local(supervisor), token, *admin)
         except OSError as error:
@@ -127,7 +131,7 @@ def worker(path: Path, admin: tuple[str, int], memory: Path, token_file: Path | 
     import uvloop
 
     from forebay_proxy import pod
-    from forebay_proxy.supervisor import StartError
+    from forebay_proxy.state_directory import StartError
 
     try:
         token = token_file.read_text("utf-8").strip() if token_file is not None else secrets.token_hex(16)

@@ -18,8 +18,6 @@ from forebay_core.pool import CLOSING, IDLE, LEASED, OPENING, Connection
 if TYPE_CHECKING:
     from forebay_proxy.upstream import Upstream
 
-PEEK_AFTER = 1.0  # seconds idle after which `prePing: auto` looks; what closes sooner the loop has seen already
-
 
 class UpstreamConnection(Connection, asyncio.Protocol):
     """Engine record and protocol in one. Subclasses read the wire in `data_received` while it is leased."""
@@ -41,8 +39,7 @@ class UpstreamConnection(Connection, asyncio.Protocol):
 
     def stale(self) -> bool:
         """`prePing`: is there an EOF, or a byte that nobody asked for, which the loop has not seen yet?"""
-        mode = self.upstream.pre_ping
-        if mode == "never" or (mode == "auto" and monotonic() - self.idle_since < PEEK_AFTER):
+        if self.upstream.pre_ping == "never":
             return False
         if self.sock is None:
             return True

@@ -9,6 +9,8 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import sys
 import tempfile
 import time
@@ -96,6 +98,9 @@ async def client(port: int, tally: Tally) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            # A client that leaves resets: after a mere FIN its answer would still be wanted, and keep its turn.
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             while True:
                 begun = time.monotonic()
                 async with asyncio.timeout(PATIENCE):

@@ -15,7 +15,7 @@ from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
 from forebay_proxy import admin
 from forebay_proxy.memory import Memory, MemoryLocked
-from forebay_proxy.supervisor import StartError, file_state
+from forebay_proxy.state_directory import StartError, file_state
 from forebay_proxy.tls import TLSFileError
 from forebay_proxy.worker import Worker, listening
 

@@ -38,6 +38,7 @@ def worker_state(worker: "Worker") -> dict[str, Any]:
         "clients": len(proxy.clients),
         "codes": {str(code): count for code, count in proxy.codes.items()},
         "rejections": proxy.rejections,
+        "tasks": len(worker.tasks),
         "loop_lag": worker.lag.seconds,
         "cpu": usage.ru_utime + usage.ru_stime,
         "rss": rss(),
@@ -45,7 +46,7 @@ def worker_state(worker: "Worker") -> dict[str, Any]:
         "time": time.time(),
         "certificate_expiry": tls.not_after if tls is not None else None,
         "reload_success": worker.reload_success,
-        "upstreams": {name: upstream_state(upstream, now) for name, upstream in worker.upstreams.items()},
+        "upstreams": {name: upstream_state(upstream, now) for name, upstream in worker.every_upstream.items()},
     }
 
 

@@ -32,6 +32,7 @@ class Supervised:
         self._memory = memory
         self._sockets = sockets
         self._serving: set[int] = set()
+        self._changing = asyncio.Lock()  # of what is served: one order after the other
         self._worker: Worker | None = None
         self._tasks = Tasks("control")
         self.link = Link(self._told, self._supervisor_gone)
@@ -65,11 +66,12 @@ class Supervised:
     async def do_serve(self, message: dict[str, Any]) -> None:
         """Accept from these of the listening sockets, and from no others."""
         wanted = set(message["sockets"])
-        for index in wanted - self._serving:
-            await self.worker.listen(self._sockets[index])
-        for index in self._serving - wanted:
-            await self.worker.ignore(self._sockets[index])
-        self._serving = wanted
+        async with self._changing:
+            for index in wanted - self._serving:
+                await self.worker.listen(self._sockets[index])
+            for index in self._serving - wanted:
+                await self.worker.ignore(self._sockets[index])
+            self._serving = wanted
 
     async def do_apply(self, message: dict[str, Any]) -> dict[str, Any]:
         await self.worker.apply(load(message["document"], form="local"))
@@ -86,7 +88,11 @@ class Supervised:
         getattr(self.worker, message["command"])()
 
     async def do_drain(self, message: dict[str, Any]) -> None:
-        await self.worker.drain(message["delay"], message["timeout"])
+        draining = self._tasks.spawn(self.worker.drain(message["delay"], message["timeout"]), "draining")
+        await self.worker.deaf.wait()
+        for sock in self._sockets:  # where no other worker has them: whoever comes now is refused, and does not hang
+            sock.close()
+        await draining
         self.link.tell(last=self.worker.state())
         if not self.over.done():
             self.over.set_result(0)

@@ -10,16 +10,12 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -30,50 +26,22 @@ from forebay_core.spec.model import ProxyPool
 from forebay_proxy.control import Link
 from forebay_proxy.gathered import Counters
 from forebay_proxy.leavings import Leavings
-from forebay_proxy.memory import Memory
+from forebay_proxy.resolver import is_literal
+from forebay_proxy.state_directory import StartError, StateDirectory, file_state
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.tls import TLSFileError
 from forebay_proxy.worker import client_tls, listening, server_tls
+from forebay_proxy.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at ledger, states and the document's file
 START_TIMEOUT = 30.0  # seconds that a worker may take until it answers
 ASK_TIMEOUT = 2.0
+APPLY_TIMEOUT = 5.0
 HUNG = 30.0  # seconds without a heartbeat after which a worker is killed
 FIRST_BACKOFF, LAST_BACKOFF = 0.05, 5.0  # seconds between restarts of a worker that keeps dying
 STEADY = 10.0  # seconds of life after which a death is no longer part of a row
-
-
-class StartError(Exception):
-    """The pool can't be run; the message is one line for the user."""
-
-
-class WorkerProcess:
-    """One worker, as the supervisor sees it."""
-
-    def __init__(self, number: int, memory: Path) -> None:
-        self.number = number
-        self.memory = memory
-        self.process: asyncio.subprocess.Process | None = None
-        self.link: Link | None = None
-        self.life = ""
-        self.answer: Answer | None = None
-        self.state: dict[str, Any] | None = None
-        self.beat = monotonic()
-        self.started = monotonic()
-        self.serving: list[int] | None = None
-        self.leaving = False  # it drains, and is not restarted
-        self.kept: dict[str, Any] | None = None  # its last state, told as it ended
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid if self.process is not None else 0
-
-    @property
-    def live(self) -> bool:
-        """Whether it has started and answers."""
-        return bool(self.life) and not self.leaving
 
 
 class Supervisor:
@@ -87,17 +55,20 @@ class Supervisor:
         self._workers: dict[int, WorkerProcess] = {}
         self._leaving: set[WorkerProcess] = set()
         self._sockets: list[socket.socket] = []
-        self._directory = state_directory(path)
-        self._lock = -1
+        self._directory = StateDirectory(path)
         self._ledger: Ledger = EMPTY
         self._gone: set[str] = set()
         self._left: dict[str, Leavings] = {}
         self._number = 0
+        self._surge = 0  # workers beyond `replicas`, while one is replaced
+        self._replacing = asyncio.Lock()
+        self._restarting = 0  # the dead that wait for their backoff
         self._backoff = FIRST_BACKOFF
         self._stopping = False
         self._over = asyncio.Event()
         self._wake = asyncio.Event()
         self._seen = file_state(path)
+        self._looked = monotonic()
         self.reload_success = True
         self.restarts_total = 0
         self.dead = Counters()
@@ -113,8 +84,9 @@ class Supervisor:
             server_tls(self.pool)
         except TLSFileError as error:
             raise StartError(str(error)) from None
-        await self._take_lock()
-        self._inherit()
+        await self._directory.acquire()
+        for name, count in (await self._directory.inherit()).items():
+            self._count_left(name, count)
         listen = self.pool.spec.listen
         host, port = listen.address, listen.port
         try:
@@ -124,58 +96,39 @@ class Supervisor:
                 port = sock.getsockname()[1]
         except OSError as error:
             raise StartError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
-        await asyncio.gather(*(self._start_worker() for _ in range(self.pool.spec.replicas)))
+        await asyncio.gather(*(self._launch(self._enlist()) for _ in range(self.pool.spec.replicas)))
         self._tasks.spawn(self._run(), "run")
         return host, port
 
-    async def _take_lock(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        os.set_inheritable(self._lock, True)  # workers keep it locked until the last of them has ended
-        for _ in range(100):
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = int(os.pread(self._lock, 20, 0) or b"0")
-                if pid and alive(pid):
-                    raise StartError(f"{self._path} is already being run, by process {pid}") from None
-                await asyncio.sleep(0.1)
-            else:
-                os.ftruncate(self._lock, 0)
-                os.pwrite(self._lock, str(os.getpid()).encode(), 0)
-                return
-        raise StartError(f"workers of an earlier run of {self._path} have not ended")
-
-    def _inherit(self) -> None:
-        """What the workers of an earlier supervisor left open counts until it is known to be closed."""
-        left: dict[str, int] = {}
-        for path in self._directory.glob("*.memory"):
-            memory = Memory.at(path)
-            for name, count in memory.left.items():
-                left[name] = left.get(name, 0) + count
-            memory.close()
-            path.unlink()
-        for upstream in self.pool.spec.upstreams:
-            if upstream.budget is not None and left.get(upstream.name):
-                self._left[upstream.name] = Leavings(left[upstream.name], upstream.budget.linger, monotonic())
-
     # ------------------------------------------------------------------ workers
 
-    async def _start_worker(self, dead: WorkerProcess | None = None) -> WorkerProcess:
-        """Start a worker and give it what it needs; one that takes the place of a dead one gets its memory."""
+    def _enlist(self, dead: WorkerProcess | None = None) -> WorkerProcess:
+        """A worker to be; one that takes the place of a dead one gets its number and its memory."""
         if dead is None:
             self._number += 1
-            worker = WorkerProcess(self._number, self._directory / f"{self._number}.memory")
+            worker = WorkerProcess(self._number, self._directory.memory())
         else:
-            worker = WorkerProcess(dead.number, dead.memory)
+            worker = WorkerProcess(dead.number, dead.memory, dead.life or dead.former)
         self._workers[worker.number] = worker
+        return worker
+
+    async def _launch(self, worker: WorkerProcess) -> None:
+        """Start its process and give it what it needs. `_died` hears when that fails."""
+        if self._stopping:
+            return
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno(), *(sock.fileno() for sock in self._sockets)]
         try:
             worker.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "forebay_proxy.supervised", str(worker.memory), *map(str, fds),
-                stdin=asyncio.subprocess.DEVNULL, pass_fds=(*fds, self._lock),
+                stdin=asyncio.subprocess.DEVNULL, pass_fds=(*fds, self._directory.lock),
             )  # fmt: skip
+        except OSError as error:
+            log.error("can't start a worker: %s", os.strerror(error.errno or 0))
+            ours.close()
+            del self._workers[worker.number]  # the next tick finds one missing
+            self._retire(worker)
+            return
         finally:
             theirs.close()
         link = Link(
@@ -184,20 +137,22 @@ class Supervisor:
         )
         worker.link = link
         await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
+        text = self._text
         try:
-            reply = await link.ask(START_TIMEOUT, do="start", document=self._text)
+            reply = await link.ask(START_TIMEOUT, do="start", document=text)
         except (TimeoutError, ConnectionResetError):
             self._kill(worker, "did not start")
-            return worker
+            return
         if "error" in reply:
             log.error("worker %d: %s", worker.pid, reply["error"])
             self._kill(worker, "could not start")
-            return worker
+            return
         worker.beat = monotonic()
-        worker.life = reply["life"]
         worker.answer = Answer(reply["sequence"], reply["held"])
+        worker.life = reply["life"]
+        if text is not self._text:  # it changed meanwhile
+            await self._apply(worker)
         await self._control()
-        return worker
 
     def _told(self, worker: WorkerProcess, message: dict[str, Any]) -> None:
         if "beat" in message:
@@ -211,12 +166,14 @@ class Supervisor:
             worker.process.kill()
 
     def _line_ended(self, worker: WorkerProcess) -> None:
+        if self._over.is_set():
+            return
         self._tasks.spawn(self._died(worker), f"end of worker {worker.number}")
 
     async def _died(self, worker: WorkerProcess) -> None:
         """The control line has ended, so the process has or is about to."""
         assert worker.process is not None
-        code = await worker.process.wait()
+        await worker.process.wait()
         state = worker.kept or worker.state
         if state is not None:
             self.dead.add(state)
@@ -228,35 +185,42 @@ class Supervisor:
             self.restarts_total += 1
             lived = monotonic() - worker.started
             self._backoff = FIRST_BACKOFF if lived > STEADY else min(2 * self._backoff, LAST_BACKOFF)
-            log.warning("worker %d ended with %s; it is replaced", worker.pid, describe(code))
-            self._assign_sockets()  # its clients are served by the others meanwhile
+            log.warning("worker %d ended with %s; it is replaced", worker.pid, worker.end)
+            self._restarting += 1
+            await self._assign_sockets()  # its clients are served by the others meanwhile
             await asyncio.sleep(self._backoff)
-            await self._start_worker(worker)
+            self._restarting -= 1
+            if self._stopping or len(self._workers) >= self._wanted:
+                self._retire(worker)
+            else:
+                await self._launch(self._enlist(worker))
         self._wake.set()
 
     def _retire(self, worker: WorkerProcess) -> None:
         """A drained worker has ended: what it still held counts until it is known to be closed."""
-        memory = Memory.at(worker.memory)
-        for upstream in self.pool.spec.upstreams:
-            count = memory.left.get(upstream.name, 0)
-            if upstream.budget is not None and count:
-                before = self._left.get(upstream.name)
-                self._left[upstream.name] = Leavings(
-                    count + (before.left if before else 0), upstream.budget.linger, monotonic()
-                )
-        memory.close()
-        worker.memory.unlink()
-        self._gone.add(worker.life)
+        for name, count in self._directory.bury(worker.memory).items():
+            self._count_left(name, count)
+        self._gone.add(worker.life or worker.former)
 
-    async def _leave(self, worker: WorkerProcess, delay: float, timeout: float) -> None:
+    def _count_left(self, name: str, count: int) -> None:
+        for upstream in self.pool.spec.upstreams:
+            if upstream.name == name and upstream.budget is not None:
+                before = self._left.get(name)
+                total = count + (before.left if before is not None else 0)
+                self._left[name] = Leavings(total, upstream.budget.linger, monotonic())
+
+    async def _leave(self, worker: WorkerProcess, delay: float) -> None:
         """Drain a worker; `_died` hears its end. One that does not end by itself is killed."""
-        if worker.leaving:
-            return
+        if self._workers.get(worker.number) is not worker:
+            return  # it leaves already, or has died
         worker.leaving = True
-        self._workers.pop(worker.number, None)
+        timeout = self.pool.spec.drain.timeout
+        del self._workers[worker.number]
         self._leaving.add(worker)
         assert worker.link is not None
         assert worker.process is not None
+        if not self._stopping:
+            await self._assign_sockets()  # others have taken its place before it lets go
         worker.link.tell(do="drain", delay=delay, timeout=timeout)
         try:
             async with asyncio.timeout(delay + timeout + 5):
@@ -275,15 +239,28 @@ class Supervisor:
             if self._stopping:
                 continue
             await self._reload_if_changed()
+            self._keep_number()
             await self._control()
             await self._gather()
             self._kill_hung()
 
+    @property
+    def _wanted(self) -> int:
+        return self.pool.spec.replicas + self._surge
+
+    def _keep_number(self) -> None:
+        """As many workers as the document says."""
+        for _ in range(self._wanted - len(self._workers) - self._restarting):
+            self._tasks.spawn(self._launch(self._enlist()), "start a worker")
+        surplus = max(0, len(self._workers) - self._wanted)
+        for worker in [w for w in self._workers.values() if w.live][::-1][:surplus]:
+            self._tasks.spawn(self._leave(worker, 0.0), f"drain worker {worker.number}")
+
     async def _control(self) -> None:
         """Listening sockets to those who live, then one step of the ledger, then what it says to the workers."""
-        self._assign_sockets()
+        await self._assign_sockets()
         self._step()
-        workers = [w for w in (*self._workers.values(), *self._leaving) if w.life]
+        workers = [w for w in (*self._workers.values(), *self._leaving) if w.life and not w.silent]
         await asyncio.gather(*(self._push(w) for w in workers if self._ledger.unanswered(w.life, w.answer)))
 
     def _step(self) -> None:
@@ -294,10 +271,13 @@ class Supervisor:
             budget = upstream.budget
             left = self._left.get(upstream.name)
             if left is not None:
-                left.observe({(e.host, e.port) for e in upstream.endpoints or ()}, monotonic())
+                endpoints = upstream.endpoints or ()  # names are not looked up here: what they left lasts for `linger`
+                left.observe({(e.host, e.port) for e in endpoints if is_literal(e.host)}, monotonic())
                 if not left.left:
                     del self._left[upstream.name]
             budgets[upstream.name] = budget.max_connections - budget.reserved - (left.left if left else 0)
+        if not self._left:
+            self._directory.forget()
         share = {
             u.name: floor(u.budget.max_connections - u.budget.reserved, self.pool.spec.replicas)
             for u in self.pool.spec.upstreams
@@ -327,18 +307,25 @@ class Supervisor:
         if reply["life"] == worker.life:
             worker.answer = Answer(reply["sequence"], reply["held"])
 
-    def _assign_sockets(self) -> None:
-        live = [w for _, w in sorted(self._workers.items()) if w.live]
-        if not live:
+    async def _assign_sockets(self) -> None:
+        """Every listening socket to a worker that has room for its clients. One that is silent keeps what it serves,
+        and others serve it too. Where none has room, all serve: a request is to get its 503, not nothing."""
+        heard = [w for _, w in sorted(self._workers.items()) if w.live and not w.silent]
+        servers = [w for w in heard if w.able] or heard
+        if not servers:
             return
-        assigned: dict[WorkerProcess, list[int]] = {w: [] for w in live}
-        for index in range(max(len(self._sockets), len(live))):
-            assigned[live[index % len(live)]].append(index % len(self._sockets))
-        for worker, sockets in assigned.items():
-            if worker.serving != sockets:
-                worker.serving = sockets
-                assert worker.link is not None
-                worker.link.tell(do="serve", sockets=sockets)
+        assigned: dict[WorkerProcess, list[int]] = {w: [] for w in heard}
+        for index in range(max(len(self._sockets), len(servers))):
+            assigned[servers[index % len(servers)]].append(index % len(self._sockets))
+        await asyncio.gather(*(self._serve(w, sockets) for w, sockets in assigned.items() if w.serving != sockets))
+
+    async def _serve(self, worker: WorkerProcess, sockets: list[int]) -> None:
+        assert worker.link is not None
+        worker.serving = sockets
+        try:
+            await worker.link.ask(ASK_TIMEOUT, do="serve", sockets=sockets)
+        except (TimeoutError, ConnectionResetError):
+            worker.serving = None  # the next tick tells it again
 
     async def _gather(self) -> None:
         async def ask(worker: WorkerProcess) -> None:
@@ -349,15 +336,19 @@ class Supervisor:
                 return
             worker.state = state = reply["state"]
             held = {name: u["held"] for name, u in state["upstreams"].items() if u["grant"] is not None}
-            if state["life"] == worker.life and worker.answer is not None:
-                if state["sequence"] >= worker.answer.sequence:
-                    worker.answer = Answer(state["sequence"], held)
+            if worker.answer is not None and state["sequence"] >= worker.answer.sequence:
+                worker.answer = Answer(state["sequence"], held)
 
-        await asyncio.gather(*(ask(w) for w in (*self._workers.values(), *self._leaving) if w.life))
+        workers = [w for w in (*self._workers.values(), *self._leaving) if w.life and not w.silent]
+        await asyncio.gather(*(ask(w) for w in workers))
 
     def _kill_hung(self) -> None:
+        now = monotonic()
+        stopped, self._looked = now - self._looked > HUNG / 2, now
         for worker in self._workers.values():
-            if worker.live and monotonic() - worker.beat > HUNG:
+            if stopped:  # we were, not they: what they have told since is still unread
+                worker.beat = now
+            elif worker.live and now - worker.beat > HUNG:
                 self._kill(worker, f"has not answered for {HUNG:.0f} s")
 
     # ------------------------------------------------------------------ changes
@@ -386,16 +377,21 @@ class Supervisor:
             return
         self.reload_success = True
         self.pool, self._text = pool, text
-        for worker in self._workers.values():
-            if worker.live and worker.link is not None:
-                reply = await worker.link.ask(START_TIMEOUT, do="apply", document=text)
-                if "error" in reply:
-                    log.error("worker %d: %s", worker.pid, reply["error"])
-        for _ in range(pool.spec.replicas - len(self._workers)):
-            await self._start_worker()
-        for worker in list(self._workers.values())[pool.spec.replicas :]:
-            self._tasks.spawn(self._leave(worker, 0.0, pool.spec.drain.timeout), f"drain worker {worker.number}")
+        await self._control()  # grants first: a worker opens nothing to a budgeted upstream without one
+        await asyncio.gather(*(self._apply(worker) for worker in list(self._workers.values()) if worker.live))
         log.info("%s is in force", self._path)
+
+    async def _apply(self, worker: WorkerProcess) -> None:
+        assert worker.link is not None
+        try:
+            reply = await worker.link.ask(APPLY_TIMEOUT, do="apply", document=self._text)
+        except TimeoutError:
+            log.warning("worker %d hangs; it takes the document when it goes on", worker.pid)
+        except ConnectionResetError:
+            return  # it has died; its successor gets the new document
+        else:
+            if "error" in reply:
+                log.error("worker %d: %s", worker.pid, reply["error"])
 
     def _refuse_what_needs_a_restart(self, pool: ProxyPool) -> None:
         old, new = self.pool.spec, pool.spec
@@ -410,18 +406,30 @@ class Supervisor:
 
     async def replace_workers(self) -> None:
         """One after the other: a new worker first, then the old one drains."""
-        for old in list(self._workers.values()):
-            if not old.live:
-                continue
-            new = await self._start_worker()
-            while not await self._ready(new):
-                await asyncio.sleep(0.05)
-            await self._leave(old, 0.0, self.pool.spec.drain.timeout)
+        async with self._replacing:
+            for old in list(self._workers.values()):
+                if self._workers.get(old.number) is not old:
+                    continue  # it has died, and its successor is new already
+                self._surge = 1
+                try:
+                    new = self._enlist()
+                    await self._launch(new)
+                    while not await self._ready(new.number):  # noqa: ASYNC110 - it happens in another process
+                        await asyncio.sleep(0.05)
+                finally:
+                    self._surge = 0
+                if self._stopping:
+                    return
+                await self._leave(old, 0.0)
 
-    async def _ready(self, worker: WorkerProcess) -> bool:
+    async def _ready(self, number: int) -> bool:
+        """Whether the worker with this number has room, or is no longer wanted (a reload, the end)."""
+        worker = self._workers.get(number)
+        if self._stopping or (worker is None and not self._restarting):
+            return True
         await self._control()
         await self._gather()
-        return worker.state is not None and worker.state["ready"]
+        return worker is not None and worker.able
 
     async def command(self, name: str) -> None:
         """recycle, pause or resume, to all workers."""
@@ -467,8 +475,9 @@ class Supervisor:
         if self._stopping:
             return
         self._stopping = True
-        timeout = self.pool.spec.drain.timeout
-        await asyncio.gather(*(self._leave(w, delay, timeout) for w in list(self._workers.values()) if w.life))
+        for sock in self._sockets:
+            sock.close()  # the workers have theirs; once those are closed as well, clients are refused, and don't hang
+        await asyncio.gather(*(self._leave(w, delay) for w in list(self._workers.values()) if w.life))
         self._over.set()
 
     async def over(self) -> None:
@@ -479,9 +488,7 @@ class Supervisor:
                 worker.process.kill()
                 await worker.process.wait()
         await self._tasks.close()
-        for sock in self._sockets:
-            sock.close()
-        os.close(self._lock)
+        self._directory.release()
 
     def interrupt(self, number: int) -> None:
         """SIGTERM drains with the document's delay, SIGINT at once; a second one ends it."""
@@ -501,41 +508,5 @@ class Supervisor:
         self._tasks.spawn(self.replace_workers(), "replace workers")
 
     def token(self) -> str:
-        """The admin port's token: from the environment, else a new one, left where only this user can read it."""
-        token = os.environ.get("FOREBAY_ADMIN_TOKEN") or secrets.token_hex(16)
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._directory / "token"
-        path.touch(mode=0o600)
-        path.write_text(token, "ascii")
-        return token
-
-
-def state_directory(path: Path) -> Path:
-    """Where the lock and the memories of the pool in this file are kept, over restarts."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or os.path.join(tempfile.gettempdir(), f"forebay-{os.getuid()}")
-    return Path(base) / "forebay" / sha256(str(path.resolve()).encode()).hexdigest()[:16]
-
-
-def file_state(path: Path) -> tuple[int, int, int] | None:
-    """What changes when the file does."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this user with this id exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def describe(code: int) -> str:
-    """An exit status for a person."""
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+        """The admin port's token. Raises StartError."""
+        return self._directory.token()

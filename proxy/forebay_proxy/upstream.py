@@ -74,6 +74,7 @@ class Upstream:
         self.wheel = wheel
         self.ssl_context = ssl_context
         self.retry_budget = retry_budget
+        self.new_requests = 0  # which the retry budget has not been told of yet
         self._tasks = tasks
         self._memory = memory
         self._loop = asyncio.get_running_loop()
@@ -156,8 +157,21 @@ class Upstream:
 
     def tick(self) -> None:
         """Once a second: ages, idleness, `minIdle`."""
-        self.pool.tick(monotonic())
+        now = monotonic()
+        self.retry_budget.request(now, self.new_requests)
+        self.new_requests = 0
+        self.pool.tick(now)
         self.act()
+
+    def may_retry(self, reason: str) -> bool:
+        """Whether the retry budget allows one more; True spends it and counts it by its reason."""
+        now = monotonic()
+        self.retry_budget.request(now, self.new_requests)
+        self.new_requests = 0
+        if not self.retry_budget.may_retry(now):
+            return False
+        self.retries[reason] = self.retries.get(reason, 0) + 1
+        return True
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection is closed at both ends."""

@@ -56,7 +56,7 @@ class Wheel:
         """Set, move or (with inf) take away the deadline of an entry. For one that ends, see ``disarm``."""
         entry.deadline = deadline
         if deadline < entry.wheel_due:
-            self._place(entry)
+            self.place(entry)
 
     def disarm(self, entry: Entry) -> None:
         """Let go of an entry that ends. ``arm(entry, inf)`` is cheaper but keeps it in memory until its old
@@ -81,7 +81,8 @@ class Wheel:
         self._buckets.clear()
         self._starts.clear()
 
-    def _place(self, entry: Entry) -> None:
+    def place(self, entry: Entry) -> None:
+        """The part of ``arm`` for a deadline before ``wheel_due``, for callers that write out the rest."""
         if self._closed:
             return
         old = self._buckets.get(entry.wheel_due)
@@ -118,7 +119,7 @@ class Wheel:
                     entry.deadline = inf
                     self._tell(entry, now)
                 elif entry.deadline < inf:
-                    self._place(entry)
+                    self.place(entry)
             if self._closed:
                 return
             heappop(self._starts)

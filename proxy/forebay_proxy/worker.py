@@ -62,11 +62,13 @@ class Worker:
         self.resolver = Resolver()
         self.server_tls = server_tls(pool)
         self.upstreams: dict[str, Upstream] = {}
+        self._retiring: dict[str, Upstream] = {}  # no longer in the document, but with connections that are in use
         self._discoveries: dict[str, Discovery] = {}
         self._client_tls: dict[str, ClientTLS] = {}
         self._checkers: dict[str, Checker] = {}
         self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
         self.draining = False
+        self.deaf = asyncio.Event()  # a drain has closed the listeners
         self._paused = False
         self._telemetry: Telemetry | None = None
         self.reload_success = True
@@ -83,10 +85,6 @@ class Worker:
     async def start(self) -> None:
         """Make the upstreams, look up their names, take up the grant of this life."""
         await self.apply(self.pool)
-        now = monotonic()
-        for name, grant in self.memory.grants.items():
-            if name in self.upstreams:
-                self._grant(name, grant, now)
         for name, left in self.memory.left.items():
             if left and name in self.budgeted:
                 self.tasks.spawn(self._mourn(name, left), f"leavings at {name}")
@@ -154,12 +152,12 @@ class Worker:
         proxy.observe_with(AccessLog(self.loop) if logs else None, tracer, log_all=log_all)
 
     def _configure(self, spec: UpstreamSpec, tls: ClientTLS | None) -> None:
-        upstream = self.upstreams.get(spec.name)
-        if upstream is not None:
-            upstream.configure(spec)
-            upstream.ssl_context = tls.context if tls else None
-            upstream.retry_budget = retry_budget(self.pool)
-            upstream.act()
+        known = self.upstreams.get(spec.name) or self._revived(spec.name)
+        if known is not None:
+            known.configure(spec)
+            known.ssl_context = tls.context if tls else None
+            known.retry_budget = retry_budget(self.pool)
+            self._grant(spec.name, self.memory.grants.get(spec.name, 0), monotonic())
             return
         upstream = self.upstreams[spec.name] = Upstream(
             spec,
@@ -171,24 +169,44 @@ class Worker:
             random=random.random,
             retry_budget=retry_budget(self.pool),
         )
-        self._discoveries[spec.name] = Discovery(self.resolver, upstream.set_endpoints, spec.name)
-        self._checkers[spec.name] = Checker(upstream, self.tasks)
-        if spec.name in self.memory.grants:
-            self._grant(spec.name, self.memory.grants[spec.name], monotonic())
+        self._follow(upstream)
+        if spec.budget is not None:  # before there is an endpoint, so before anything can be opened
+            upstream.pool.set_left(self.memory.left.get(spec.name, 0), monotonic())
+        self._grant(spec.name, self.memory.grants.get(spec.name, 0), monotonic())
+
+    def _follow(self, upstream: Upstream) -> None:
+        self._discoveries[upstream.name] = Discovery(self.resolver, upstream.set_endpoints, upstream.name)
+        self._checkers[upstream.name] = Checker(upstream, self.tasks)
 
     async def _retire(self, name: str) -> None:
         """An upstream that the document no longer names: what is in flight ends, then it goes."""
-        upstream = self.upstreams.pop(name)
+        upstream = self._retiring[name] = self.upstreams.pop(name)
         await self._discoveries.pop(name).close()
         await self._checkers.pop(name).close()
         upstream.pool.drain(monotonic(), keep=0)
         upstream.act()
 
+    def _revived(self, name: str) -> Upstream | None:
+        """An upstream that is back in the document before it has gone: the same one, as its connections count."""
+        upstream = self._retiring.pop(name, None)
+        if upstream is not None:
+            upstream.pool.draining = False
+            self.upstreams[name] = upstream
+            self._follow(upstream)
+        return upstream
+
+    @property
+    def every_upstream(self) -> dict[str, Upstream]:
+        """With those that the document no longer names."""
+        return self._retiring | self.upstreams
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            for upstream in list(self.upstreams.values()):
+            for name, upstream in self.every_upstream.items():
                 upstream.tick()
+                if name in self._retiring and not upstream.pool.total:
+                    del self._retiring[name]
 
     async def _watch_tls(self) -> None:
         while True:
@@ -217,7 +235,7 @@ class Worker:
 
     def answer(self) -> dict[str, Any]:
         """(life, sequence seen, held with what the dead left), by upstream."""
-        held = {name: self.upstreams[name].pool.held for name in self.budgeted if name in self.upstreams}
+        held = {name: u.pool.held for name, u in self.every_upstream.items() if u.spec.budget is not None}
         return {"life": self.memory.life, "sequence": self.memory.sequence, "held": held}
 
     def _grant(self, name: str, grant: int, now: float) -> None:
@@ -245,8 +263,10 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Document loaded, a grant held where one is needed, not draining; never the backend's health."""
-        return not self.draining and all(self.upstreams[name].pool.grant for name in self.budgeted)
+        """Document loaded, not draining, and a grant held where one is needed that what the dead left does not use up;
+        never the backend's health."""
+        pools = [self.upstreams[name].pool for name in self.budgeted]
+        return not self.draining and all(pool.grant is not None and pool.grant > pool.left for pool in pools)
 
     # ------------------------------------------------------------------ commands
 
@@ -288,6 +308,7 @@ class Worker:
         self.memory.drain()
         for _, listener in self._listeners.values():
             listener.close()
+        self.deaf.set()
         for upstream in self.upstreams.values():
             upstream.pool.drain(monotonic(), keep=1)
             upstream.act()
@@ -301,7 +322,7 @@ class Worker:
         for upstream in self.upstreams.values():
             upstream.pool.drain(monotonic(), keep=0)
             upstream.act()
-        while any(u.pool.total for u in self.upstreams.values()) and self.loop.time() < deadline:
+        while any(u.pool.total for u in self.every_upstream.values()) and self.loop.time() < deadline:
             await asyncio.sleep(0.02)
 
     async def _warm(self, upstream: Upstream) -> None:

@@ -24,6 +24,7 @@ class Settings:
     recycle_jitter: int = 10
     idle_timeout: float = 10.0
     max_uses: int = 7
+    pre_ping: str = "auto"
 
 
 class Client(Waiter):

@@ -114,7 +114,11 @@ class Forebay:
 
     async def start(self) -> Self:
         await self.spawn()
-        found = await self.child.line(READY)
+        try:
+            found = await self.child.line(READY)
+        except BaseException:
+            await self.close()
+            raise
         self.port, self.admin_port = int(found[1]), int(found[2])
         return self
 

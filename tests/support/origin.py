@@ -143,7 +143,11 @@ class Origin:
         ports = ["--port", str(self.port), "--control-port", str(self.control_port)]
         argv = [sys.executable, "-m", "tests.support.origin", *self._arguments, *ports]
         self.child = await Child.start(argv, cwd=ROOT)
-        found = await self.child.line(READY)
+        try:
+            found = await self.child.line(READY)
+        except BaseException:
+            await self.close()
+            raise
         self.port, self.control_port = int(found[1]), int(found[2])
         return self
 

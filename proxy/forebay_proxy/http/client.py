@@ -19,7 +19,9 @@ from forebay_proxy.http.exchange import Exchange
 if TYPE_CHECKING:
     from forebay_proxy.http.proxy import HttpProxy
 
-LINGER: Final = 2.0  # seconds that a client has to read an answer whose request we did not read to the end
+LINGER: Final = 2.0  # seconds without a byte from the client after which a closing connection is gone
+LINGER_MOST: Final = 30.0  # seconds that we go on dropping what a client sends after its answer; as nginx
+MAPPED: Final = "::ffff:"  # an IPv4 client on an IPv6 socket (RFC 4291 section 2.5.5.2)
 
 
 class ClientConnection(asyncio.Protocol):
@@ -35,8 +37,8 @@ class ClientConnection(asyncio.Protocol):
     CLOSING: Final = 6  # answered; what the client still sends is dropped
 
     __slots__ = (
-        "_eof", "_full", "_paused", "_stalled", "_suffix", "_suffix_host", "_suffix_minor",
-        "buffer", "deadline", "exchange", "peer", "phase", "proxy", "transport",
+        "_closing_since", "_paused", "buffer", "deadline", "ended",
+        "exchange", "peer", "phase", "proxy", "suffix", "suffix_host", "suffix_minor", "transport",
         "trusted", "wheel_due", "writable", "write",
     )  # fmt: skip
 
@@ -50,25 +52,24 @@ class ClientConnection(asyncio.Protocol):
         self.phase = self.IDLE
         self.deadline = self.wheel_due = inf
         self.writable = True
-        self._eof = False
+        self.ended = False  # the client has closed its side
         self._paused = False
-        self._full = False  # the upstream does not take the body as fast as it comes
-        self._stalled = 0.0
-        self._suffix_host: bytes | None = None
-        self._suffix_minor = 1
-        self._suffix = b""
+        self._closing_since = 0.0
+        self.suffix_host: bytes | None = None
+        self.suffix_minor = 1
+        self.suffix = b""
 
     # ------------------------------------------------------------------ asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.write = self.transport.write
-        peername = self.transport.get_extra_info("peername")
-        self.peer = self.peer or (peername[0] if peername else "")
-        self.trusted = self.proxy.trusts(self.peer)
+        peername = self.transport.get_extra_info("peername")  # None: it has gone already
+        self.peer = self.peer or (peername[0].removeprefix(MAPPED) if peername else "")
+        self.trusted = bool(self.peer) and self.proxy.trusts(self.peer)
         if not self.proxy.admit(self):
             self.write(answers.render(answers.MAX_CLIENTS, close=True, head_only=False))
-            self.close()
+            self.close_after_answer()
             return
         self.transport.set_write_buffer_limits(high=self.proxy.http.response_buffer)
         self.expect(monotonic(), self.HEAD)
@@ -86,26 +87,30 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None:
             if self.phase != self.CLOSING:
                 self._process(self.buffer + data if self.buffer else data)
+            elif (now := monotonic()) < self._closing_since + LINGER_MOST:
+                self.proxy.wheel.arm(self, now + LINGER)
         elif exchange.tunnel:
             exchange.tunnel_received(data)
         elif exchange.request_done:
             self.buffer += data
             if len(self.buffer) > self.proxy.http.max_header_bytes:
-                self.transport.pause_reading()
-                self._paused = True
+                self.stop_reading()
         else:
             exchange.body_received(data)
 
     def eof_received(self) -> bool:
+        """The client sends no more; True keeps our side open. TLS has no half-close here: its transport closes."""
         exchange = self.exchange
-        self._eof = True
-        if exchange is None:
+        self.ended = True
+        if not self.transport.can_write_eof():
             return False
+        if exchange is None:
+            return self.phase == self.IDLE and bool(self.buffer)  # whole requests may wait for their turn
         if exchange.tunnel:
             return exchange.tunnel_client_ended()
         if not exchange.request_done:
-            exchange.abandon("client_gone")
             self.close()
+            exchange.abandon("client_gone")
             return False
         return True  # a half-close: the answer is still wanted
 
@@ -129,10 +134,10 @@ class ClientConnection(asyncio.Protocol):
         proxy = self.proxy
         if not self.writable:  # a client that pipelines and does not read
             self.buffer = data
-            self._stop_reading()
+            self.stop_reading()
             return
         if self._paused:
-            self._read_on()
+            self.read_on()
         try:
             head = scan_request(data, proxy.http.max_header_bytes, self.trusted)
         except ProtocolError as error:
@@ -141,7 +146,9 @@ class ClientConnection(asyncio.Protocol):
         now = monotonic()
         if head is None:
             self.buffer = data
-            if self.phase != self.HEAD:
+            if self.ended:  # it will never be complete
+                self.close()
+            elif self.phase != self.HEAD:
                 self.expect(now, self.HEAD)
             return
         self.buffer = b""
@@ -157,16 +164,16 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not exchange:
             return
         self.exchange = None
-        if self.transport is None:
+        if self.transport is None or self.phase == self.CLOSING:
             return
         if not exchange.request_done:
             self.close_after_answer()
-        elif exchange.close_client or (self._eof and not self.buffer):
+        elif exchange.close_client or (self.ended and not self.buffer):
             self.close()
         else:
             self.expect(now, self.IDLE)
             if self.buffer or self._paused:
-                self._read_on()
+                self.read_on()
                 # Not at once: others have their turn between the requests of a client that pipelines.
                 self.proxy.loop.call_soon(self._process_buffer)
 
@@ -174,22 +181,12 @@ class ClientConnection(asyncio.Protocol):
         """A request that can't be read: answered, and nothing after it is believed."""
         self.proxy.reject(None, failure.reason)
         self.proxy.refused(self, failure)
-        self.buffer = b""
         self.write(answers.render(failure, close=True, head_only=False))
         self.close_after_answer()
 
-    def suffix(self, head: RequestHead) -> bytes:
-        """The fields that the proxy adds, and the blank line: nearly always those of the request before."""
-        if head.forwarding:
-            return self._make_suffix(head)
-        if head.host != self._suffix_host or head.minor != self._suffix_minor:
-            self._suffix = self._make_suffix(head)
-            self._suffix_host = head.host
-            self._suffix_minor = head.minor
-        return self._suffix
-
-    def _make_suffix(self, head: RequestHead) -> bytes:
-        """X-Forwarded-* as everybody writes them, and Forwarded by RFC 7239."""
+    def make_suffix(self, head: RequestHead) -> bytes:
+        """The fields that the proxy adds, and the blank line: X-Forwarded-* as everybody writes them, Forwarded by
+        RFC 7239, Via. Kept for the next request, unless the client's own fields are part of it."""
         peer, host = self.peer.encode(), head.host
         node = b'"[%b]"' % peer if b":" in peer else peer
         proto = b"https" if self.proxy.tls else b"http"
@@ -198,64 +195,55 @@ class ClientConnection(asyncio.Protocol):
             before.setdefault(name, []).append(value)
         forwarded = b"for=%b;proto=%b" % (node, proto) + (b';host="%b"' % host if host else b"")
         chain = [*before.get(b"x-forwarded-for", ()), peer]
-        return b"".join(
+        host = before.get(b"x-forwarded-host", [host])[-1]
+        suffix = b"".join(
             (
                 b"X-Forwarded-For: ", b", ".join(chain),
                 b"\r\nX-Forwarded-Proto: ", before.get(b"x-forwarded-proto", [proto])[-1],
-                b"\r\nX-Forwarded-Host: ", before.get(b"x-forwarded-host", [host])[-1],
+                b"\r\nX-Forwarded-Host: %b" % host if host else b"",  # HTTP/1.0 may have none
                 b"\r\nForwarded: ", b", ".join([*before.get(b"forwarded", ()), forwarded]),
                 b"\r\nVia: 1.%d forebay\r\n\r\n" % head.minor,
             )
         )  # fmt: skip
+        if not head.forwarding:
+            self.suffix, self.suffix_host, self.suffix_minor = suffix, head.host, head.minor
+        return suffix
 
     # ------------------------------------------------------------------ deadlines
 
     def expect(self, now: float, phase: int) -> None:
         """Enter a phase; its deadline starts now."""
         self.phase = phase
-        self.proxy.wheel.arm(self, now + self.proxy.patience[phase])
+        proxy = self.proxy
+        deadline = self.deadline = now + proxy.patience[phase]
+        if deadline < self.wheel_due:  # Wheel.arm, written out
+            proxy.wheel.place(self)
 
     def on_deadline(self, now: float) -> None:
-        phase, exchange, http = self.phase, self.exchange, self.proxy.http
-        if phase == self.HEAD and self.buffer:
+        phase, exchange = self.phase, self.exchange
+        if phase == self.CLOSING:
+            self._closing_stalled(now)
+        elif phase == self.HEAD and self.buffer:
             self._refuse(answers.HEADER_TIMEOUT)
-        elif exchange is None or phase in (self.IDLE, self.HEAD, self.CLOSING):
-            self.abort() if phase == self.CLOSING else self.close()
+        elif exchange is None:
+            self.close()
         elif phase == self.ANSWER:
             exchange.timed_out(answers.RESPONSE_TIMEOUT, now)
         elif phase == self.STREAM:
-            exchange.abandon("stream_idle")
             self.cut()
+            exchange.abandon("stream_idle")
         elif phase == self.BODY:
-            if self._full:  # not the client's fault
-                exchange.timed_out(answers.RESPONSE_TIMEOUT, now)
-            elif exchange.connection is None or exchange.upstream.pool.waiters:
-                exchange.timed_out(answers.BODY_TIMEOUT, now)
-            else:  # nobody waits for the connection that it holds, so it may take longer
-                self._stalled = self._stalled or now
-                if now - self._stalled > http.stream_idle_timeout:
-                    exchange.timed_out(answers.BODY_TIMEOUT, now)
-                else:
-                    self.proxy.wheel.arm(self, now + http.body_timeout)
+            exchange.body_stalled(now)
 
     # ------------------------------------------------------------------ flow control
 
-    def pause(self, exchange: Exchange) -> None:
-        """Stop reading: what the exchange holds of its body is enough for now."""
-        self._full = exchange.connection is not None
-        self._stop_reading()
-
-    def unpause(self) -> None:
-        """Read on."""
-        self._full = False
-        self._read_on()
-
-    def _stop_reading(self) -> None:
+    def stop_reading(self) -> None:
+        """What came last is enough for now."""
         if not self._paused and self.transport is not None:
             self.transport.pause_reading()
             self._paused = True
 
-    def _read_on(self) -> None:
+    def read_on(self) -> None:
         if self._paused and self.transport is not None:
             self.transport.resume_reading()
             self._paused = False
@@ -272,22 +260,38 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close when what was written is sent."""
         if self.transport is not None:
-            self.expect(monotonic(), self.CLOSING)
+            self._begin_closing()
             self.transport.close()
 
     def close_after_answer(self) -> None:
         """Close, but not before the client could read the answer: closing with unread input would reset it
         (RFC 9112 section 9.6)."""
-        self.expect(monotonic(), self.CLOSING)
-        self._read_on()
+        self._begin_closing()
+        self.read_on()
         if not self.write_eof() and self.transport is not None:
             self.transport.close()
+
+    def _begin_closing(self) -> None:
+        """From now on nothing that the client sends is believed."""
+        now = self._closing_since = monotonic()
+        self.buffer = b""
+        self.expect(now, self.CLOSING)
+
+    def _closing_stalled(self, now: float) -> None:
+        """Nothing has come for a while: end it, unless the client has not taken all of its answer yet."""
+        if not self.transport.can_write_eof():
+            return  # TLS: its transport sends what is left, and has a timer of its own
+        if self.transport.get_write_buffer_size() and now < self._closing_since + self.proxy.http.stream_idle_timeout:
+            self.proxy.wheel.arm(self, now + LINGER)
+        else:
+            self.abort()
 
     def cut(self) -> None:
         """End a half-sent answer so that nobody takes it for a whole one: by a reset, as a close would be the proper
         end of an answer without framing."""
         if self.transport is None:
             return
+        self._begin_closing()
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

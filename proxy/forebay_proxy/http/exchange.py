@@ -10,7 +10,7 @@ visible cut.
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from forebay_core.http1 import ChunkDecoder, ProtocolError, RequestHead, ResponseHead
+from forebay_core.http1 import LENGTH, ChunkDecoder, ProtocolError, RequestHead, ResponseHead
 from forebay_core.pool import Connection, Refusal, Refused, Waiter
 from forebay_proxy.http import answers
 from forebay_proxy.http.routes import stripped
@@ -38,7 +38,7 @@ class Exchange(Waiter):
     """See the module's docstring. Times are monotonic seconds."""
 
     __slots__ = (
-        "_body", "_body_left", "_decoder", "_rechunk", "_replayable", "_request", "_streaming",
+        "_body", "_body_left", "_decoder", "_rechunk", "_replayable", "_request", "_stalled_since", "_streaming",
         "attempts", "bytes_in", "bytes_out", "client", "close_client", "connection", "endpoint_name", "error", "head",
         "max_head", "minor", "request_done", "reused", "started", "status", "taken_at", "to_head_request", "trace",
         "tunnel", "upstream",
@@ -64,7 +64,7 @@ class Exchange(Waiter):
         self.trace: Trace | None = None
         self.status = 0  # 0: no answer has begun
         self.bytes_in = self.bytes_out = 0
-        self.request_done = True
+        self.request_done = head.content_length <= 0 and not head.chunked
         self.tunnel = False
         self.close_client = not head.keep_alive
         self._streaming = False
@@ -72,6 +72,7 @@ class Exchange(Waiter):
         self._rechunk = False
         self._body: list[bytes] = []
         self._body_left = 0
+        self._stalled_since = 0.0  # 0: the body has not stalled
         self._decoder: ChunkDecoder | None = None
         self._request = b""
 
@@ -86,10 +87,11 @@ class Exchange(Waiter):
         proxy = client.proxy
         upstream = proxy.router.only
         line = head.head
+        if self.request_done:
+            client.buffer = rest
         if upstream is None:
             route = proxy.router.route(head.host, head.target)
             if route is None:
-                self._expect_body(rest)
                 self.fail(answers.NO_ROUTE)
                 return
             upstream = route.upstream
@@ -97,34 +99,31 @@ class Exchange(Waiter):
                 target = stripped(route.prefix, head.target)
                 line = b"%b %b%b" % (head.method, target, line[len(head.method) + 1 + len(head.target) :])
         self.upstream = upstream
-        upstream.retry_budget.request(self.started)
+        upstream.new_requests += 1
+        if not head.host:  # HTTP/1.0 needs none, what we send does: the upstream's name, as nginx's $proxy_host
+            line += b"Host: %b\r\n" % upstream.name.encode()
         if upstream.hash_header is not None:
             self.key = upstream.hash_key(line, client.peer)
         if proxy.tracer is not None:
             line, self.trace = proxy.tracer.begin(line)
-        self._request = line + client.suffix(head)
-        if head.content_length <= 0 and not head.chunked:
-            client.buffer = rest
+        if head.host == client.suffix_host and head.minor == client.suffix_minor and not head.forwarding:
+            self._request = line + client.suffix  # nearly always that of the request before
+        else:
+            self._request = line + client.make_suffix(head)
+        if self.request_done:
             self._ask(self.started)
-        elif self._expect_body(rest):
-            if head.expect_continue and not self.request_done and head.minor:
-                client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self.body_received(rest)
-
-    def _expect_body(self, rest: bytes) -> bool:
-        """Set up for the body; False where it is refused."""
-        head, limit = self.head, self.client.proxy.http.max_body_bytes
+            return
+        limit = proxy.http.max_body_bytes
+        if limit and head.content_length > limit:
+            self.fail(answers.BODY_TOO_LARGE)
+            return
         if head.chunked:
             self._decoder = ChunkDecoder(self.max_head)
-            self.request_done = False
-        elif head.content_length > 0:
+        else:
             self._body_left = head.content_length
-            self.request_done = len(rest) >= head.content_length
-            if limit and head.content_length > limit:
-                self.request_done = False
-                self.fail(answers.BODY_TOO_LARGE)
-                return False
-        return True
+        if head.expect_continue and not rest:
+            client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.body_received(rest)
 
     def body_received(self, data: bytes) -> None:
         """More of the body, and perhaps the next request behind it, which goes back to the client's buffer."""
@@ -139,7 +138,6 @@ class Exchange(Waiter):
             try:
                 piece, end = decoder.feed(data, 0)
             except ProtocolError as error:
-                self.request_done = False
                 self.fail(answers.Failure(error.status, "bad_request", error.detail))
                 return
             done = decoder.done
@@ -147,20 +145,21 @@ class Exchange(Waiter):
         self.bytes_in += len(piece)
         http = client.proxy.http
         if http.max_body_bytes and self.bytes_in > http.max_body_bytes:
-            self.request_done = False
             self.fail(answers.BODY_TOO_LARGE)
             return
-        self.request_done = done
+        self._stalled_since = 0.0
         if done:
+            self.request_done = True
             client.buffer = rest
         if decoder is not None:
             piece = (chunk(piece) if piece else b"") + (b"0\r\n" + decoder.trailer + b"\r\n" if done else b"")
         now = monotonic()
         if self.connection is not None:
             self._replayable = False
+            # Before the write, which may find the upstream full.
+            client.expect(now, client.BODY if not done else client.STREAM if self.status else client.ANSWER)
             if piece:
                 self.connection.transport.write(piece)
-            client.expect(now, client.ANSWER if done else client.BODY)
             return
         if piece:
             self._body.append(piece)
@@ -169,16 +168,26 @@ class Exchange(Waiter):
         if done or self.bytes_in >= client.proxy.request_buffer():
             self._streaming = not done
             if self._streaming:
-                client.pause(self)
+                client.stop_reading()
             self._ask(now)
         else:
             client.expect(now, client.BODY)
+
+    def body_stalled(self, now: float) -> None:
+        """Nothing of the body has come for `bodyTimeout`. While nobody waits for the connection that it holds, it may
+        take longer."""
+        http = self.client.proxy.http
+        if self.connection is not None and not self.upstream.pool.waiters:
+            self._stalled_since = self._stalled_since or now - http.body_timeout
+            if now - self._stalled_since < http.stream_idle_timeout:
+                self.client.proxy.wheel.arm(self.client, now + http.body_timeout)
+                return
+        self.timed_out(answers.BODY_TIMEOUT, now)
 
     # ------------------------------------------------------------------ the pool
 
     def _ask(self, now: float) -> None:
         upstream = self.upstream
-        self.client.expect(now, self.client.QUEUE)
         try:
             connection = upstream.pool.acquire(self, now)
         except Refused as refused:
@@ -186,8 +195,10 @@ class Exchange(Waiter):
             return
         if connection is not None:
             self.take(connection, now)
-        else:
-            upstream.act()
+            return
+        if self.connection is None:
+            self.client.expect(now, self.client.QUEUE)
+        upstream.act()
 
     def take(self, connection: Connection, now: float) -> bool:
         client = self.client
@@ -199,13 +210,11 @@ class Exchange(Waiter):
         self.reused = connection.uses > 1
         self.attempts += 1
         connection.begin()  # type: ignore[attr-defined]
-        body = self._body
+        client.expect(now, client.ANSWER if self.request_done else client.BODY)
+        if self._streaming:
+            client.read_on()
+        body = self._body  # written last: the upstream may be full at once
         connection.transport.write(b"".join((self._request, *body)) if body else self._request)  # type: ignore[attr-defined]
-        if self.request_done:
-            client.expect(now, client.ANSWER)
-        else:
-            client.expect(now, client.BODY)
-            client.unpause()
         return True
 
     def refuse(self, refusal: Refusal, now: float) -> None:
@@ -216,10 +225,9 @@ class Exchange(Waiter):
             and self.attempts < retries.attempts
             and now < self.deadline
             and len(self.upstream.pool.endpoints) > 1
-            and self.upstream.retry_budget.may_retry(now)
+            and self.upstream.may_retry("connect_failure")
         ):
             self.attempts += 1
-            self._count_retry("connect_failure")
             self._ask(now)
             return
         self.fail(answers.of_refusal(refusal))
@@ -228,7 +236,7 @@ class Exchange(Waiter):
         """The connection has gone under the exchange; the pool knows already."""
         self.connection = None
         if self.tunnel:
-            self.client.close()
+            self.client.close() if exc is None else self.client.cut()
             self._finish(now)
             return
         if connection.until_close and connection.ended:
@@ -246,15 +254,11 @@ class Exchange(Waiter):
             and "reusedConnectionReset" in retries.retry_on
             and self.attempts <= retries.attempts
             and now < self.deadline
-            and self.upstream.retry_budget.may_retry(now)
+            and self.upstream.may_retry("reused_connection_reset")
         ):
-            self._count_retry("reused_connection_reset")
             self._ask(now)
             return
         self.fail(answers.UPSTREAM_RESET)
-
-    def _count_retry(self, reason: str) -> None:
-        self.upstream.retries[reason] = self.upstream.retries.get(reason, 0) + 1
 
     # ------------------------------------------------------------------ answer
 
@@ -274,6 +278,8 @@ class Exchange(Waiter):
             tail = TAIL_CLOSE
         else:
             tail = TAIL_KEEP if self.minor else TAIL_KEEP_1_0
+        if head.body > LENGTH or head.content_length > len(payload):
+            client.expect(monotonic(), client.STREAM)
         if payload and head.rechunk:
             payload = chunk(payload)
         self.bytes_out += len(payload)
@@ -301,13 +307,16 @@ class Exchange(Waiter):
         if connection.endpoint.health.errors:
             connection.endpoint.health.succeeded(now)
         pool = upstream.pool
-        if reusable and self.request_done:
+        # An upstream that answers before it has read all of the body may never read it.
+        if reusable and self.request_done and not (self.bytes_in and connection.transport.get_write_buffer_size()):
             pool.release(connection, self, now)
         else:
             pool.discard(connection, self, now, "upstream" if self.request_done else "error")
         if pool.opens or pool.closes:
             upstream.act()
-        self._finish(now)
+        client = self.client
+        client.proxy.finished(self, upstream, now)
+        client.finished(self, now)
 
     def malformed(self, error: ProtocolError) -> None:
         """The upstream's bytes are not HTTP as we accept it."""
@@ -333,9 +342,12 @@ class Exchange(Waiter):
         self.close_client = True
         client.write(head.head + b"\r\n" + rest)
         client.expect(monotonic(), client.STREAM)
+        client.read_on()
         early, client.buffer = client.buffer, b""
         if early:
             self.tunnel_received(early)
+        if client.ended:
+            self.tunnel_client_ended()
         return True
 
     def tunnel_received(self, data: bytes) -> None:
@@ -346,24 +358,34 @@ class Exchange(Waiter):
             self.client.expect(monotonic(), self.client.STREAM)
 
     def tunnel_upstream_ended(self) -> bool:
-        """The upstream sends no more: tell the client. True keeps the other direction open."""
-        return self.client.write_eof()
+        """The upstream sends no more: tell the client. True keeps the other direction open, where there is one."""
+        return not self.client.ended and self.client.write_eof()
 
     def tunnel_client_ended(self) -> bool:
-        """The client sends no more: tell the upstream. True keeps the other direction open."""
-        if self.connection is None or not self.connection.transport.can_write_eof():
+        """The client sends no more: tell the upstream. True keeps our side open for what the upstream still sends."""
+        connection = self.connection
+        if connection is None or not connection.transport.can_write_eof():
             return False
-        self.connection.transport.write_eof()
+        if connection.ended:
+            connection.transport.close()  # `upstream_lost` ends the rest
+        else:
+            connection.transport.write_eof()
         return True
 
     # ------------------------------------------------------------------ ends
 
     def upstream_full(self) -> None:
-        """The upstream does not read as fast as the client sends."""
-        self.client.pause(self)
+        """The upstream does not read as fast as the client sends: what takes time now is its own doing."""
+        client = self.client
+        client.stop_reading()
+        if not self.request_done:
+            client.expect(monotonic(), client.STREAM if self.status else client.ANSWER)
 
     def upstream_drained(self) -> None:
-        self.client.unpause()
+        client = self.client
+        client.read_on()
+        if not self.request_done:
+            client.expect(monotonic(), client.BODY)
 
     def abandon(self, reason: str) -> None:
         """The client has gone: give back what is held. An upstream at work keeps its place until it has noticed."""
@@ -406,5 +428,5 @@ class Exchange(Waiter):
 
     def _finish(self, now: float) -> None:
         client = self.client
-        client.proxy.finished(self, now)
+        client.proxy.finished(self, getattr(self, "upstream", None), now)
         client.finished(self, now)

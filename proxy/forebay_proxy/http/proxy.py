@@ -34,7 +34,7 @@ class HttpProxy:
         self.codes: dict[int | str, int] = {}
         self.log: AccessLog | None = None
         self.tracer: Tracer | None = None
-        self._log_all = False
+        self._log_all = self._watched = False
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream]) -> None:
         """Take a document; requests under way end by the old one's routes, and by the new one's limits."""
@@ -102,9 +102,8 @@ class HttpProxy:
         """A request that could not be read has been answered."""
         self.codes[failure.status] = self.codes.get(failure.status, 0) + 1
 
-    def finished(self, exchange: "Exchange", now: float) -> None:
-        """A request is over."""
-        upstream: Upstream | None = getattr(exchange, "upstream", None)
+    def finished(self, exchange: "Exchange", upstream: Upstream | None, now: float) -> None:
+        """A request is over; `upstream` is None where it had no route."""
         seconds = now - exchange.started
         if upstream is None:
             codes = self.codes
@@ -112,13 +111,12 @@ class HttpProxy:
             codes = upstream.codes
             upstream.request_seconds.observe(seconds)
         codes[exchange.status] = codes.get(exchange.status, 0) + 1
-        if self.log is not None or seconds >= self._slow or self.tracer is not None:
-            self._observe(exchange, now, seconds)
+        if self._watched or seconds >= self._slow:
+            self._observe(exchange, upstream, now, seconds)
 
-    def _observe(self, exchange: "Exchange", now: float, seconds: float) -> None:
+    def _observe(self, exchange: "Exchange", upstream: Upstream | None, now: float, seconds: float) -> None:
         """Access log, slow-request log and spans, where they are asked for."""
         head = exchange.head
-        upstream: Upstream | None = getattr(exchange, "upstream", None)
         ready, assigned, taken = exchange.ready_at, exchange.assigned_at, exchange.taken_at
         waited = (ready, assigned or taken or now) if ready else None
         connected = (assigned, taken or now) if assigned else None
@@ -166,6 +164,7 @@ class HttpProxy:
     def observe_with(self, log: AccessLog | None, tracer: Tracer | None, *, log_all: bool) -> None:
         """Where finished requests are told; without `log_all` only the slow ones are logged."""
         self.log, self.tracer, self._log_all = log, tracer, log_all
+        self._watched = log_all or tracer is not None
 
     def close(self) -> None:
         """Write and send what is left."""

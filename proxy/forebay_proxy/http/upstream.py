@@ -16,7 +16,7 @@ from forebay_core.http1 import (
     ResponseHead,
     scan_response,
 )
-from forebay_core.pool import LEASED
+from forebay_core.pool import FRESH, IDLE, LEASED
 from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.http.exchange import Exchange
 
@@ -61,10 +61,13 @@ class HttpConnection(UpstreamConnection):
             exchange.payload(data)
 
     def eof_received(self) -> bool:
-        if self.state == LEASED and self.owner is not None:
-            if self._phase == TUNNEL:
-                return self.owner.tunnel_upstream_ended()
+        if self.state == IDLE:  # at once: until the transport has closed it could still be leased
+            self.upstream.pool.retire(self, "upstream")
+            self.upstream.act()
+        elif self.state == LEASED and self.owner is not None:
             self.ended = True
+            if self._phase == TUNNEL:
+                return bool(self.transport.can_write_eof()) and self.owner.tunnel_upstream_ended()
             self.transport.abort()  # nothing that we still have to send will be read
         return False
 
@@ -80,6 +83,11 @@ class HttpConnection(UpstreamConnection):
             if head is None:
                 self._buffer = data
                 return
+            if head.body == LENGTH and head.end + head.content_length == len(data) and head.keep_alive_timeout < 0:
+                # The usual case, written out: the whole answer in one read, and nothing more.
+                exchange.answer(head, data[head.end :])
+                exchange.complete(head.keep_alive)
+                return
             if head.status >= 200 or head.status == 101:
                 break
             exchange.interim(head)
@@ -90,7 +98,9 @@ class HttpConnection(UpstreamConnection):
         self._buffer = b""
         self._reusable = head.keep_alive
         if head.keep_alive_timeout >= 0:
-            self.idle_for = max(0, head.keep_alive_timeout - 1)
+            self.idle_for = head.keep_alive_timeout - 1
+            if self.idle_for < FRESH:
+                self._reusable = False
         self._begin_body(exchange, head, data[head.end :] if head.end < len(data) else b"")
 
     def _begin_body(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:

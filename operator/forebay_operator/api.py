@@ -1,0 +1,164 @@
+"""The Kubernetes API as the operator uses it: few verbs, plain values, and errors of our own.
+
+The dynamic client gets its resources from the table below instead of by discovery, which would need more rights and
+keeps a cache file in a shared folder.
+"""
+
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.client.rest import ApiException
+from kubernetes.aio.dynamic import DynamicClient, Resource
+
+from forebay_operator.objects import MANAGER, Object
+
+PATIENCE = 10.0  # seconds for one request
+RESOURCES = {
+    "ProxyPool": ("apis", "forebay.dev", "v1alpha1", "proxypools"),
+    "Deployment": ("apis", "apps", "v1", "deployments"),
+    "PodDisruptionBudget": ("apis", "policy", "v1", "poddisruptionbudgets"),
+    "NetworkPolicy": ("apis", "networking.k8s.io", "v1", "networkpolicies"),
+    "Lease": ("apis", "coordination.k8s.io", "v1", "leases"),
+    "ConfigMap": ("api", "", "v1", "configmaps"),
+    "Event": ("api", "", "v1", "events"),
+    "Pod": ("api", "", "v1", "pods"),
+    "Secret": ("api", "", "v1", "secrets"),
+    "Service": ("api", "", "v1", "services"),
+    "ServiceAccount": ("api", "", "v1", "serviceaccounts"),
+}
+MERGE = "application/merge-patch+json"
+
+
+class ApiError(Exception):
+    """A request has not been served. `status`: of HTTP; 0 where the API server was not reached."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotFound(ApiError):
+    """404: there is no such object."""
+
+
+class Conflict(ApiError):
+    """409: the object is another than the one that was read, or is there already."""
+
+
+class Refused(ApiError):
+    """400, 403 or 422: the API server will not have it, now or later."""
+
+
+KINDS = {400: Refused, 403: Refused, 404: NotFound, 409: Conflict, 422: Refused}
+
+
+class Api:
+    """One connection pool to the API server. `connect` it, `close` it."""
+
+    def __init__(self, dynamic: Any) -> None:
+        self._dynamic = dynamic
+        self._resources = {kind: _resource(dynamic, kind) for kind in RESOURCES}
+
+    @classmethod
+    async def connect(cls) -> "Api":
+        """As the pod's ServiceAccount, else as KUBECONFIG says. Raises ApiError."""
+        settings = client.Configuration()
+        try:
+            if "KUBERNETES_SERVICE_HOST" in os.environ:
+                config.load_incluster_config(client_configuration=settings)
+            else:
+                await config.load_kube_config(client_configuration=settings)
+        except (config.ConfigException, OSError) as error:
+            raise ApiError(0, f"no way to the API server: {error}") from None
+        return cls(DynamicClient(client.ApiClient(settings)))
+
+    async def close(self) -> None:
+        await self._dynamic.client.close()
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        """Raises NotFound, ApiError."""
+        return await self._asked(lambda r: self._dynamic.get(r, name, namespace, _request_timeout=PATIENCE), kind)
+
+    async def list(self, kind: str, namespace: str, labels: str = "") -> "list[Object]":
+        """Of one namespace, or of all where it is empty. Raises ApiError."""
+        answer = await self._asked(
+            lambda r: self._dynamic.get(
+                r, namespace=namespace or None, label_selector=labels or None, _request_timeout=PATIENCE
+            ),
+            kind,
+        )
+        return list(answer["items"])
+
+    async def create(self, body: Mapping[str, Any]) -> Object:
+        """Raises Conflict where it is there already, ApiError."""
+        return await self._asked(
+            lambda r: self._dynamic.create(
+                r, dict(body), body["metadata"]["namespace"], field_manager=MANAGER, _request_timeout=PATIENCE
+            ),
+            body["kind"],
+        )
+
+    async def apply(self, body: Mapping[str, Any]) -> Object:
+        """Server-side, with force: what the operator sets is the operator's. Raises ApiError."""
+        return await self._asked(
+            lambda r: self._dynamic.server_side_apply(
+                r, dict(body), field_manager=MANAGER, force_conflicts=True, _request_timeout=PATIENCE
+            ),
+            body["kind"],
+        )
+
+    async def patch(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
+        """A merge patch; with `metadata.resourceVersion` in it a compare-and-swap. Raises Conflict, ApiError."""
+        return await self._asked(
+            lambda r: self._dynamic.patch(
+                r, dict(body), name, namespace, content_type=MERGE, field_manager=MANAGER, _request_timeout=PATIENCE
+            ),
+            kind,
+        )
+
+    async def patch_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
+        """As `patch`, of the status subresource."""
+        return await self._asked(
+            lambda r: r.status.patch(
+                dict(body), name=name, namespace=namespace, content_type=MERGE, field_manager=MANAGER,
+                _request_timeout=PATIENCE,
+            ),
+            kind,
+        )  # fmt: skip
+
+    async def _asked(self, ask: Callable[[Any], Awaitable[Any]], kind: str) -> Object:
+        """The one border where the client's errors become ours."""
+        try:
+            answer = await ask(self._resources[kind])
+        except ApiException as error:
+            raise KINDS.get(error.status, ApiError)(error.status, _message(error)) from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ApiError(0, f"the API server is not to be reached: {error or type(error).__name__}") from None
+        plain: Object = answer.to_dict()
+        return plain
+
+
+def _resource(dynamic: Any, kind: str) -> Any:
+    prefix, group, version, plural = RESOURCES[kind]
+    return Resource(
+        prefix=prefix,
+        group=group,
+        api_version=version,
+        kind=kind,
+        name=plural,
+        namespaced=True,
+        client=dynamic,
+        subresources={"status": {"name": f"{plural}/status", "kind": kind, "namespaced": True}},
+    )
+
+
+def _message(error: Any) -> str:
+    """What the API server said."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.status} {error.reason}"

@@ -1,0 +1,65 @@
+"""The user's `spec.template` laid over the pod template that the operator builds.
+
+Objects merge by key; `containers`, `initContainers`, `volumes`, `volumeMounts` and `env` by their items' name; other
+lists replace. What the operator's own work rests on can't be overridden, and is put back: selector labels, ports, the
+termination grace and the memory.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from forebay_core.spec.load import DocumentError, Problem
+
+BY_NAME = ("containers", "initContainers", "volumes", "volumeMounts", "env")
+
+
+def laid_over(base: Mapping[str, Any], over: Mapping[str, Any], *, proxy: str, memory: str) -> dict[str, Any]:
+    """The pod template `base` with `over` on top. `proxy`: the name of our container; `memory`: of its volume.
+    Raises DocumentError where `over` has not the shape of a pod template.
+    """
+    merged: dict[str, Any] = _merged(base, over, "spec.template")
+    merged["metadata"]["labels"] |= base["metadata"]["labels"]
+    merged["metadata"]["annotations"] |= base["metadata"]["annotations"]
+    spec, own = merged["spec"], base["spec"]
+    spec["terminationGracePeriodSeconds"] = own["terminationGracePeriodSeconds"]
+    _put_back(spec["volumes"], own["volumes"], memory)
+    container, own_container = _named(spec["containers"], proxy), _named(own["containers"], proxy)
+    container["ports"] = copy.deepcopy(own_container["ports"])
+    _put_back(container["volumeMounts"], own_container["volumeMounts"], memory)
+    return merged
+
+
+def _merged(base: Any, over: Any, path: str) -> Any:
+    if isinstance(base, Mapping):
+        if not isinstance(over, Mapping):
+            raise _bad(path, "a mapping")
+        result = {key: copy.deepcopy(value) for key, value in base.items()}
+        for key, value in over.items():
+            result[key] = _joined(base.get(key), value, f"{path}.{key}")
+        return result
+    return copy.deepcopy(over)
+
+
+def _joined(base: Any, over: Any, path: str) -> Any:
+    if path.rpartition(".")[2] not in BY_NAME:
+        return copy.deepcopy(over) if base is None else _merged(base, over, path)
+    if not isinstance(over, list) or not all(isinstance(i, Mapping) and isinstance(i.get("name"), str) for i in over):
+        raise _bad(path, "a list of objects with a name")
+    by_name = {item["name"]: item for item in base or ()}
+    for item in over:
+        own = by_name.get(item["name"], {})
+        by_name[item["name"]] = _merged(own, item, f"{path}[{item['name']}]")
+    return list(by_name.values())
+
+
+def _put_back(items: list[Any], own: list[Any], name: str) -> None:
+    items[:] = [copy.deepcopy(_named(own, name)) if item["name"] == name else item for item in items]
+
+
+def _named(items: list[Any], name: str) -> Any:
+    return next(item for item in items if item["name"] == name)
+
+
+def _bad(path: str, expected: str) -> DocumentError:
+    return DocumentError((Problem(path, "", f"expected {expected}"),))

@@ -1,0 +1,133 @@
+"""What local mode keeps on disk for the pool in one file: the lock, the admin token, the workers' memories.
+
+The lock is inherited by the workers, so a successor waits until the last of them has ended. A memory whose process is
+dead is kept until nothing that it left can be open any more: a successor that is killed as well must not lose count.
+"""
+
+import asyncio
+import fcntl
+import os
+import secrets
+import tempfile
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+
+from forebay_proxy.memory import Memory, MemoryLocked
+
+PATIENCE = 10.0  # seconds that workers of an earlier run may take to end
+RETRY = 0.1
+
+
+class StartError(Exception):
+    """The pool can't be run; the message is one line for the user."""
+
+
+class StateDirectory:
+    """One pool's directory. Use `acquire` before anything but `token`."""
+
+    def __init__(self, document: Path) -> None:
+        self._document = document
+        base = os.environ.get("XDG_RUNTIME_DIR") or f"{tempfile.gettempdir()}/forebay-{os.getuid()}"
+        self.path = Path(base) / "forebay" / sha256(str(document.resolve()).encode()).hexdigest()[:16]
+        self.lock = -1
+        self._kept: list[Path] = []
+
+    def make(self) -> None:
+        """Raises StartError."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(f"{self.path}: {os.strerror(error.errno or 0)}") from None
+
+    def token(self) -> str:
+        """The admin port's token: from the environment, else a new one, left where only this user can read it.
+        Raises StartError."""
+        token = os.environ.get("FOREBAY_ADMIN_TOKEN") or secrets.token_hex(16)
+        self.make()
+        path = self.path / "token"
+        try:
+            path.touch(mode=0o600)
+            path.write_text(token, "ascii")
+        except OSError as error:
+            raise StartError(f"{path}: {os.strerror(error.errno or 0)}") from None
+        return token
+
+    async def acquire(self) -> None:
+        """Take the lock; workers of a dead supervisor are waited for. Raises StartError."""
+        self.make()
+        self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        os.set_inheritable(self.lock, True)
+        for _ in range(round(PATIENCE / RETRY)):
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = int(os.pread(self.lock, 20, 0) or b"0")
+                if pid and alive(pid):
+                    raise StartError(f"{self._document} is already being run, by process {pid}") from None
+                await asyncio.sleep(RETRY)
+            else:
+                os.ftruncate(self.lock, 0)
+                os.pwrite(self.lock, str(os.getpid()).encode(), 0)
+                return
+        raise StartError(f"workers of an earlier run of {self._document} have not ended")
+
+    async def inherit(self) -> dict[str, int]:
+        """What the workers of an earlier supervisor left open, by upstream. Raises StartError."""
+        left: Counter[str] = Counter()
+        for path in list(self.path.glob("*.memory")):
+            for _ in range(round(PATIENCE / RETRY)):
+                try:
+                    left.update(self.bury(path))
+                except MemoryLocked:  # its process has let go of the directory's lock, and ends just now
+                    await asyncio.sleep(RETRY)
+                else:
+                    break
+            else:
+                raise StartError(f"a worker of an earlier run of {self._document} has not ended")
+        return dict(left)
+
+    def memory(self) -> Path:
+        """Where a new worker keeps its memory."""
+        return self.path / f"{secrets.token_hex(8)}.memory"
+
+    def bury(self, path: Path) -> dict[str, int]:
+        """What a dead worker has left open, by upstream; its memory is kept until `forget`. Raises MemoryLocked."""
+        memory = Memory.at(path)
+        left = {name: count for name, count in memory.left.items() if count}
+        memory.close()
+        if left:
+            self._kept.append(path)
+        else:
+            path.unlink()
+        return left
+
+    def forget(self) -> None:
+        """Nothing that the dead have left is open any more."""
+        for path in self._kept:
+            path.unlink()
+        self._kept.clear()
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        os.close(self.lock)
+
+
+def file_state(path: Path) -> tuple[int, int, int] | None:
+    """What changes when the file does."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def alive(pid: int) -> bool:
+    """Whether a process with this id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,79 @@
+"""Tests on a cluster: any that KUBECONFIG leads to, and that may be spoilt.
+
+FOREBAY_IMAGE_BUILDER builds an image ({tag}, {dockerfile} and {context} are put in), FOREBAY_IMAGE_LOADER, with the tag
+behind it, brings the image to the cluster's nodes; `true` where they are there already.
+"""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.chart.rendered import CHART, ROOT
+from tests.cluster.kubectl import helm, kubectl, run
+from tests.cluster.place import RESTRICTED, Place
+from tests.support.process import need
+
+SYSTEM = "forebay-system"
+TAG = "dev"
+BUILDER = "docker build --tag {tag} --file {dockerfile} {context}"
+
+
+@pytest.fixture(scope="session")
+def images() -> None:
+    """Both images, built from this tree, are on the nodes."""
+    for variable, meaning in (("KUBECONFIG", "a Kubernetes cluster"), ("FOREBAY_IMAGE_LOADER", "an image loader")):
+        if variable not in os.environ:
+            pytest.skip(f"needs {meaning} ({variable})")
+    need("kubectl")
+    need("helm")
+    builder = os.environ.get("FOREBAY_IMAGE_BUILDER", BUILDER)
+    loader = os.environ["FOREBAY_IMAGE_LOADER"]
+    for part in ("proxy", "operator"):
+        tag = f"forebay-{part}:{TAG}"
+        values = {"tag": tag, "dockerfile": ROOT / part / "Dockerfile", "context": ROOT}
+        for command in ([word.format(**values) for word in shlex.split(builder)], [*shlex.split(loader), tag]):
+            done = subprocess.run(command, text=True, capture_output=True, cwd=ROOT)
+            assert done.returncode == 0, f"{shlex.join(command)}: {done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def places(images: None) -> Iterator[Callable[[str], Place]]:
+    """Factory: `places("name")`; its namespace goes when the module's tests are over."""
+    made: list[Place] = []
+
+    def make(name: str) -> Place:
+        made.append(Place.make(name))
+        return made[-1]
+
+    yield make
+    for place in made:
+        place.remove()
+
+
+def install(*settings: str) -> str:
+    """Install the chart, or bring the release up to it, as the README says; returns Helm's notes."""
+    version = ("--set", f"image.operator.tag={TAG}", "--set", f"image.proxy.tag={TAG}")
+    more = [part for setting in settings for part in ("--set", setting)]
+    # A definition that somebody has applied by hand becomes the release's.
+    return helm(
+        *("upgrade", "--install", "forebay", str(CHART), "--namespace", SYSTEM, "--take-ownership"),
+        *("--wait", "--timeout=60s", *version, *more),
+    )
+
+
+@pytest.fixture(scope="module")
+def system(images: None) -> Iterator[None]:
+    """A namespace for the operator, with nothing in it."""
+    uninstall()
+    kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=90s", seconds=120)
+    kubectl("create", "namespace", SYSTEM)
+    kubectl("label", "namespace", SYSTEM, RESTRICTED)
+    yield
+    uninstall()
+    kubectl("delete", "namespace", SYSTEM, "--wait=false")
+
+
+def uninstall() -> None:
+    run("helm", "uninstall", "forebay", "--namespace", SYSTEM, "--ignore-not-found", "--wait", "--timeout=60s")

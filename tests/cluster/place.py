@@ -1,0 +1,95 @@
+"""A namespace with a backend and a client in it, where the pools of a test live."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.kubectl import get, kubectl
+
+HERE = Path(__file__).parent
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
+CLIENT = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "client"},
+    "spec": {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 0,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "client",
+                "image": "forebay-proxy:dev",
+                "imagePullPolicy": "IfNotPresent",
+                "command": ["sleep", "infinity"],
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """`name` is the namespace's. The backend is the Service `orders`: port 80 takes at most 100 connections, port 81
+    tells how many there were."""
+
+    name: str
+
+    @classmethod
+    def make(cls, name: str) -> "Place":
+        """A fresh namespace that takes only confined pods; returns when backend and client are ready."""
+        kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=90s", seconds=120)
+        kubectl("create", "namespace", name)
+        kubectl("label", "namespace", name, RESTRICTED)
+        place = cls(name)
+        place.kubectl("apply", "-k", str(HERE / "backend"))
+        place.kubectl("apply", "-f", "-", stdin=json.dumps(CLIENT))
+        place.kubectl("wait", "--for=condition=Available", "deployment/orders", "--timeout=60s")
+        place.kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=60s")
+        return place
+
+    def remove(self) -> None:
+        kubectl("delete", "namespace", self.name, "--wait=false")
+
+    def kubectl(self, *arguments: str, stdin: str = "", seconds: float = 90) -> str:
+        return kubectl("--namespace", self.name, *arguments, stdin=stdin, seconds=seconds)
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        return get("--namespace", self.name, *arguments)
+
+    def python(self, source: str, *arguments: str, seconds: float = 90) -> str:
+        """What `source` prints, run in the client pod."""
+        return self.kubectl("exec", "-i", "client", "--", "python", "-", *arguments, stdin=source, seconds=seconds)
+
+    def load(self, service: str, clients: int, seconds: float) -> dict[str, Any]:
+        """What load.py tells."""
+        source = (HERE / "load.py").read_text()
+        told = self.python(source, f"http://{service}/", str(clients), str(seconds), seconds=seconds + 60)
+        outcome = json.loads(told)
+        print(f"load on {service}: {outcome}", file=sys.stderr)
+        assert isinstance(outcome, dict)
+        return outcome
+
+    def counts(self) -> dict[str, int]:
+        """What the backend has counted: `open`, `peak` (the most at once), `refused`, `answered`."""
+        source = "import urllib.request as u; print(u.urlopen('http://orders:81/', timeout=5).read().decode())"
+        counted = json.loads(self.python(source))
+        assert isinstance(counted, dict)
+        return counted
+
+    def pods(self, pool: str) -> dict[str, dict[str, Any]]:
+        """The pool's pods that are not on their way out, by name."""
+        listed = self.get("pods", "-l", f"forebay.dev/pool={pool}")["items"]
+        return {pod["metadata"]["name"]: pod for pod in listed if "deletionTimestamp" not in pod["metadata"]}

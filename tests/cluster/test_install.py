@@ -1,0 +1,198 @@
+"""From `helm install` to `helm uninstall`: what a user of the chart sees. The tests are one run, in this order."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.chart.rendered import ROOT
+from tests.cluster.conftest import SYSTEM, install, uninstall
+from tests.cluster.kubectl import get, kubectl, run
+from tests.cluster.metrics_api import external_metrics
+from tests.cluster.place import Place
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+EXAMPLE = ROOT / "manifests" / "examples" / "http.yaml"
+INSTALL = ROOT / "manifests" / "install.yaml"
+COLUMNS = ["NAME", "READY", "REPLICAS", "GRANTED", "BUDGET", "WAITING", "WAITP95", "LIMITEDBY", "AGE"]
+CRD = "crd/proxypools.forebay.dev"
+
+
+class Installed:
+    """The release, the example, and how long it took from nothing to the first answer, in seconds."""
+
+    def __init__(self, shop: Place, scaled: Place) -> None:
+        self.shop = shop
+        self.scaled = scaled
+        began = time.monotonic()
+        self.notes = install()
+        shop.kubectl("apply", "-f", str(EXAMPLE))
+        self.first = shop.load("orders-forebay:8080", 0, 60)
+        self.took = time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def installed(places: Callable[[str], Place], system: None) -> Installed:
+    return Installed(places("forebay-test"), places("forebay-test-scale"))
+
+
+@pytest.fixture(scope="module")
+def shop(installed: Installed) -> Place:
+    """Where the example is: pool `orders`."""
+    return installed.shop
+
+
+@pytest.fixture(scope="module")
+def scaled(installed: Installed) -> Place:
+    """Where the pool `orders` has a fixed number of replicas, and 36 connections for all of them."""
+    document = yaml.safe_load(EXAMPLE.read_text())
+    document["spec"] |= {"replicas": 2, "drain": {"delay": "2s", "timeout": "10s"}}
+    del document["spec"]["autoscaling"]
+    document["spec"]["upstreams"][0]["budget"] = {"maxConnections": 40, "reserved": 4}
+    installed.scaled.kubectl("apply", "-f", "-", stdin=json.dumps(document))
+    ready(installed.scaled, 2)
+    return installed.scaled
+
+
+def ready(place: Place, replicas: int) -> None:
+    """Wait until so many replicas are there, all ready and no other left."""
+    for path in ("replicas", "readyReplicas"):
+        place.kubectl("wait", f"--for=jsonpath={{.status.{path}}}={replicas}", "pp/orders", "--timeout=60s")
+    place.kubectl("wait", "--for=condition=Ready", "pp/orders", "--timeout=60s")
+
+
+def restarts(pods: dict[str, dict[str, Any]]) -> dict[str, int]:
+    return {name: pod["status"]["containerStatuses"][0]["restartCount"] for name, pod in pods.items()}
+
+
+def test_traffic_flows_within_a_minute(installed: Installed) -> None:
+    assert installed.first["first"] is not None, installed.first
+    assert installed.took < 60
+
+
+def test_the_notes_declare_a_pool_that_is_taken(installed: Installed) -> None:
+    document = installed.notes.partition("<<EOF\n")[2].partition("\nEOF")[0]
+    assert "dry run" in kubectl("create", "--namespace", SYSTEM, "--dry-run=server", "-f", "-", stdin=document)
+
+
+def test_the_manifest_without_helm_is_taken(installed: Installed) -> None:
+    options = ("--server-side", "--force-conflicts", "--dry-run=server")
+    taken = kubectl("apply", *options, "-f", str(INSTALL))
+    assert "deployment.apps/forebay serverside-applied (server dry run)" in taken
+
+
+def test_wait_for_ready(shop: Place) -> None:
+    shop.kubectl("wait", "--for=condition=Ready", "pp/orders", "--timeout=60s")
+
+
+def test_get_shows_columns(shop: Place) -> None:
+    shop.kubectl("wait", "--for=jsonpath={.status.readyReplicas}=2", "pp/orders", "--timeout=60s")
+    header, row = shop.kubectl("get", "pp").splitlines()
+    assert header.split() == COLUMNS
+    assert row.split()[:3] == ["orders", "True", "2"]
+    granted, budget = map(int, row.split()[3:5])
+    assert budget == 90
+    assert 0 < granted <= budget
+
+
+def test_explain_tells_the_meaning(installed: Installed) -> None:
+    told = kubectl("explain", "proxypool.spec.upstreams.budget.maxConnections")
+    assert "<integer>" in told
+    assert "DESCRIPTION" in told
+
+
+def test_describe_tells_why(shop: Place) -> None:
+    told = shop.kubectl("describe", "pp", "orders")
+    assert "Max Connections" in told
+    assert "Observed Generation" in told
+    for condition in shop.get("pp", "orders")["status"]["conditions"]:
+        assert condition["reason"] in told
+
+
+def test_what_is_applied_belongs_to_the_pool(shop: Place) -> None:
+    uid = shop.get("pp", "orders")["metadata"]["uid"]
+    for kind, name in (
+        ("deployment", "orders-forebay"),
+        ("service", "orders-forebay"),
+        ("service", "orders-forebay-peers"),
+        ("configmap", "orders-forebay"),
+        ("secret", "orders-forebay-admin"),
+        ("serviceaccount", "orders-forebay"),
+        ("poddisruptionbudget", "orders-forebay"),
+        ("networkpolicy", "orders-forebay"),
+    ):
+        owners = shop.get(kind, name)["metadata"]["ownerReferences"]
+        assert [owner["uid"] for owner in owners] == [uid], (kind, name)
+
+
+def test_the_budget_holds_under_load(scaled: Place) -> None:
+    outcome = scaled.load("orders-forebay:8080", 200, 5)
+    counts = scaled.counts()
+    assert outcome["failed"] == {}
+    assert outcome["answered"] > 200
+    assert counts["peak"] <= 36, counts
+    assert counts["refused"] == 0
+
+
+def test_scale(scaled: Place) -> None:
+    for replicas in (3, 1, 2):
+        scaled.kubectl("scale", "pp", "orders", f"--replicas={replicas}")
+        ready(scaled, replicas)
+        assert len(scaled.pods("orders")) == replicas
+        assert scaled.load("orders-forebay:8080", 50, 2)["failed"] == {}
+    assert scaled.counts()["peak"] <= 36
+
+
+def test_an_hpa_scales_the_pool(scaled: Place, tmp_path: Path) -> None:
+    metric = {"metric": {"name": "depth"}, "target": {"type": "AverageValue", "averageValue": "10"}}
+    hpa = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "orders"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "forebay.dev/v1alpha1", "kind": "ProxyPool", "name": "orders"},
+            "minReplicas": 1,
+            "maxReplicas": 5,
+            "metrics": [{"type": "External", "external": metric}],
+        },
+    }
+    with external_metrics(scaled, tmp_path, 30):
+        scaled.kubectl("apply", "-f", "-", stdin=json.dumps(hpa))
+        scaled.kubectl("wait", "--for=condition=AbleToScale", "hpa/orders", "--timeout=60s")
+        scaled.kubectl("wait", "--for=jsonpath={.spec.replicas}=3", "pp/orders", "--timeout=90s", seconds=120)
+        ready(scaled, 3)
+        scaled.kubectl("wait", "--for=jsonpath={.status.currentReplicas}=3", "hpa/orders", "--timeout=60s")
+        scaled.kubectl("delete", "hpa", "orders")
+
+
+def test_an_upgrade_leaves_pools_alone(shop: Place) -> None:
+    definition, pool = get(CRD)["metadata"]["uid"], shop.get("pp", "orders")["metadata"]["uid"]
+    pods = shop.pods("orders")
+    install("podAnnotations.upgraded=yes")
+    shop.kubectl("wait", "--for=condition=Ready", "pp/orders", "--timeout=60s")
+    assert get(CRD)["metadata"]["uid"] == definition
+    assert shop.get("pp", "orders")["metadata"]["uid"] == pool
+    assert restarts(shop.pods("orders")) == restarts(pods)
+    assert shop.load("orders-forebay:8080", 10, 1)["failed"] == {}
+
+
+def test_the_operator_was_refused_nothing(installed: Installed) -> None:
+    """Every right that it needs is granted; and nothing went wrong in a way that nobody thought of."""
+    told = kubectl("logs", "--namespace", SYSTEM, "deployment/forebay", "--tail=-1")
+    assert "forbidden" not in told.lower(), told
+    assert "Traceback" not in told, told
+
+
+def test_an_uninstall_leaves_definition_and_pools_alone(shop: Place, scaled: Place) -> None:
+    pods = shop.pods("orders")
+    uninstall()
+    assert run("kubectl", "get", "deployment", "forebay", "--namespace", SYSTEM).returncode != 0
+    assert get(CRD)["metadata"]["name"] == "proxypools.forebay.dev"
+    assert restarts(shop.pods("orders")) == restarts(pods)
+    for place in (shop, scaled):
+        assert place.get("pp", "orders")["spec"]
+        assert place.load("orders-forebay:8080", 10, 1)["failed"] == {}

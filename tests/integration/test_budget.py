@@ -1,0 +1,184 @@
+"""Never a connection too many: the mark is kept inside the origin, and health checks count."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.support.criteria import marked, own, settled, unharmed
+from tests.support.forebay import Forebay, http_pool
+from tests.support.load import Load, run_load
+from tests.support.nginx import Nginx
+from tests.support.origin import Origin
+from tests.support.raw import request_bytes
+
+Start = Callable[..., Awaitable[Forebay]]
+StartNginx = Callable[..., Awaitable[Nginx]]
+
+CHECKS = {"active": {"interval": "50ms", "timeout": "1s"}}
+
+
+async def test_500_clients_on_a_pool_of_10(forebay: Start, origin: Origin) -> None:
+    document = http_pool(
+        origin.port,
+        pool={"size": 10, "maxOverflow": 0, "maxWaiting": 1000, "timeout": "15s"},
+        healthCheck=CHECKS,
+    )
+    f = await forebay(document)
+    async with unharmed(f, origin, limit=10, longest_wait=15.0):
+        outcome = await run_load(f.port, clients=500, requests=10, request=marked, check=own)
+    stats = await origin.stats()
+    assert outcome.statuses == {200: 5000}
+    assert not outcome.errors
+    assert stats["high_water"] == 10
+    assert stats["targets"]["/healthz"] > 0
+    assert (await f.metrics()).value("forebay_upstream_connections_opened_total") == stats["accepts"]
+
+
+async def test_the_origin_closes_by_itself_and_never_sees_an_eleventh(forebay: Start, origin: Origin) -> None:
+    """Some answers end their connection, by saying so or without a word: its place is free only once it is closed, and
+    what was sent on it just then is sent again."""
+    targets = ["/", "/close", "/close?silent=1", "/until-close/20", "/close-idle/1", "/"]
+    f = await forebay(
+        http_pool(
+            origin.port,
+            spec={"http": {"retries": {"attempts": 10, "budgetPercent": 100}}},
+            pool={"size": 6, "maxOverflow": 4, "maxUses": 7, "timeout": "15s"},
+            healthCheck={**CHECKS, "passive": {"maxEjectionPercent": 0}},
+        )
+    )
+    async with unharmed(f, origin, limit=10, longest_wait=15.0):
+        outcome = await run_load(
+            f.port,
+            clients=500,
+            requests=10,
+            request=lambda client, number: request_bytes(targets[(client + number) % len(targets)]),
+        )
+    assert outcome.statuses == {200: 5000}
+    assert not outcome.errors
+    closed = await f.metrics()
+    assert closed.value("forebay_upstream_connections_closed_total", reason="uses") > 0
+    assert closed.value("forebay_upstream_connections_closed_total", reason="upstream") > 0
+
+
+async def test_nginx_never_sees_an_eleventh(forebay: Start, nginx: StartNginx) -> None:
+    """nginx counts from its accept() to its own close(), as `stub_status` says (its own request is one of them)."""
+    backend = await nginx('location / { return 200 "ok"; }\nlocation = /status { stub_status; access_log off; }')
+    f = await forebay(
+        http_pool(
+            backend.port,
+            pool={"size": 10, "maxOverflow": 0, "maxUses": 50},
+            healthCheck={"active": {**CHECKS["active"], "path": "/"}},
+        )
+    )
+    worst = 0
+    ask = request_bytes("/status")
+    async with Load(f.port, clients=500, timeout=60) as load, Load(backend.port, clients=1, request=ask) as sampler:
+
+        def sample(_client: int, _number: int, answer: object) -> None:
+            nonlocal worst
+            worst = max(worst, int(answer.body.split()[2]) - 1)  # type: ignore[attr-defined]
+
+        sampler._check = sample
+        await load.answered(5000)
+    assert load.outcome.statuses == {200: load.outcome.answered}
+    assert not load.outcome.errors
+    assert 8 <= worst <= 10, worst
+
+
+def budgeted(origin: Origin, **more: object) -> dict[str, object]:
+    return http_pool(
+        origin.port,
+        spec={"replicas": 3},
+        budget={"maxConnections": 14, "reserved": 2, "linger": "500ms"},
+        pool={"size": 10, "maxOverflow": 10, "timeout": "1900ms", "minIdle": 1},
+        healthCheck={**CHECKS, "passive": {"maxEjectionPercent": 0}},
+        **more,
+    )
+
+
+@pytest.mark.slow
+async def test_a_budget_of_12_over_3_workers_that_are_killed(forebay: Start, origin: Origin) -> None:
+    f = await forebay(budgeted(origin))
+    async with unharmed(f, origin, limit=12, longest_wait=2.0, workers=3):
+        async with Load(f.port, clients=60, request=marked, check=own) as load:
+            await load.answered(300)
+            killed: set[int] = set()
+            for _ in range(4):
+                victim = next(pid for pid in await f.worker_pids() if pid not in killed)
+                killed.add(victim)
+                os.kill(victim, signal.SIGKILL)
+                await _working(f, workers=3, without=killed)
+                await load.answered(load.outcome.answered + 300)
+        # What was in flight on the killed is cut; nothing else fails.
+        assert load.outcome.statuses == {200: load.outcome.answered}
+        assert sum(load.outcome.errors.values()) <= 4 * 60
+        assert not [e for e in load.outcome.errors if e.startswith(("another", "malformed", "answer: none"))], load.outcome
+    metrics = await f.metrics()
+    assert metrics.value("forebay_worker_restarts_total") == 4
+    assert metrics.value("forebay_upstream_connections_limit") == 9  # floor(12 / (3 + 1)) each
+
+
+async def _working(f: Forebay, *, workers: int, without: set[int]) -> None:
+    """Wait until as many workers are ready, none of `without` among them."""
+    async with asyncio.timeout(20):
+        while True:
+            state = await f.state()
+            ready = [w["pid"] for w in state["workers"] if w["ready"]]
+            if len(ready) == workers and not without & set(ready):
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.slow
+async def test_a_budget_holds_over_a_supervisor_that_is_killed_and_run_again(origin: Origin, tmp_path: Path) -> None:
+    document = budgeted(origin)
+    for round_number in range(3):
+        # No end by itself: the next one finds what this one has left.
+        f = await Forebay(tmp_path, document).start()
+        try:
+            async with Load(f.port, clients=40, request=request_bytes("/slow/0.01")) as load:
+                await load.answered(200, within=20)
+                if round_number < 2:
+                    f.child.send(signal.SIGKILL)
+                    await f.wait()
+                load.stop()
+        finally:
+            if round_number == 2:
+                await settled(f, 3)
+                assert await f.child.end() == 0
+        assert not f.tracebacks(), f.stderr
+    stats = await origin.until(lambda stats: stats["open"] == 0)
+    assert stats["high_water"] <= 12
+    assert not stats["malformed"]
+
+
+@pytest.mark.slow
+async def test_a_hung_origin_holds_the_places_of_a_killed_worker(forebay: Start, origin: Origin) -> None:
+    """The origin is stopped while a worker dies: the kernel closes for the dead, the origin knows nothing of it, and
+    its successor may open no more than what is left until `linger` is over or the origin has let go."""
+    document = budgeted(origin)
+    document["spec"]["upstreams"][0]["budget"]["linger"] = "20s"  # type: ignore[index]
+    document["spec"]["upstreams"][0].pop("healthCheck")  # type: ignore[index]
+    f = await forebay(document)
+    async with Load(f.port, clients=40, request=request_bytes("/slow/0.01"), timeout=60) as load:
+        await load.answered(200)
+        origin.stop()
+        victim = (await f.worker_pids())[0]
+        os.kill(victim, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while True:
+                workers = (await f.state())["workers"]
+                new = [w for w in workers if w["pid"] != victim]
+                if len(new) == 3 and victim not in [w["pid"] for w in workers]:
+                    break
+                await asyncio.sleep(0.02)
+        heir = max(new, key=lambda w: w["started"])["upstreams"]["origin"]
+        assert heir["connections"]["closing"] == heir["limit"] == 3, heir  # what the dead left uses up its grant
+        assert heir["connections"]["leased"] == heir["connections"]["opening"] == 0, heir
+        origin.cont()
+        await load.answered(load.outcome.answered + 200)
+    stats = await origin.stats()
+    assert stats["high_water"] <= 12, stats
