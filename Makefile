@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help check format test demo run bench docs clean
+.PHONY: help venv check format test cluster-test kind demo run bench docs clean
 
 help: ## Print the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml proxy/forebay_core/http1/compiled.pyx proxy/forebay_core/http1/types.py
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,22 @@ check: $(READY) ## Lint, types, layers and the quick tests (seconds)
 
 test: $(READY) ## All tests that need no cluster (minutes)
 	$(BIN)/python -m pytest -q -m "not cluster"
+
+cluster-test: $(READY) ## The tests on the cluster of KUBECONFIG (tests/cluster/conftest.py)
+	$(BIN)/python -m pytest -q -m cluster
+
+kind: ## A kind cluster with Forebay and a sample pool in it (needs docker, kind, kubectl, helm)
+	kind get clusters | grep -qx forebay || kind create cluster --config kind-config.yaml
+	for part in proxy operator; do \
+	  docker build --tag forebay-$$part:dev --file $$part/Dockerfile . && \
+	  kind load docker-image --name forebay forebay-$$part:dev || exit 1; \
+	done
+	helm upgrade --install forebay charts/forebay --kube-context kind-forebay --namespace forebay-system \
+	  --create-namespace --set image.operator.tag=dev,image.proxy.tag=dev --wait
+	kubectl --context kind-forebay apply -k tests/cluster/backend
+	kubectl --context kind-forebay apply -f manifests/examples/http.yaml
+	kubectl --context kind-forebay wait --for=condition=Ready proxypool/orders --timeout=60s
+	kubectl --context kind-forebay get proxypools
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .

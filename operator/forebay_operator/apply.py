@@ -38,12 +38,12 @@ async def apply(
             refused = f"{' '.join(kind_and_name)}: {error}"
             memory.applied.pop(kind_and_name, None)
             continue
-        before, generation = memory.applied.get(kind_and_name), applied["metadata"].get("generation", 0)
+        generation = applied["metadata"].get("generation", 0)
         memory.applied[kind_and_name] = Applied(item.digest, generation)
         if item.body["kind"] == "Deployment":
-            if item.again and before is not None and seen.deployment is not None:
-                if generation > seen.deployment["metadata"].get("generation", 0):
-                    events.append(Event("Normal", "PutRight", "the Deployment was edited by hand: put right"))
+            stood = seen.deployment["metadata"].get("generation", 0) if seen.deployment is not None else generation
+            if item.again and generation > stood:
+                events.append(Event("Normal", "PutRight", "the Deployment was edited by hand: put right"))
             store.see_deployment(applied)
     if plan.apply:
         memory.refused = refused

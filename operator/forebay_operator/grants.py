@@ -13,7 +13,8 @@ The steps themselves, and why they are safe, are in `forebay_core.ledger`. What 
 - A lost ledger, or one that a replica is ahead of (restored from a backup), is founded anew: every life that answers
   is entered with the whole budget as bound, at a far higher sequence than any seen, so that pushes of the lost ledger
   that are still on their way are refused; answers bring the bounds down. Until every process that may hold connections
-  has answered or ended, nothing is written and nobody is granted anything.
+  has answered or ended, nothing is written and nobody is granted anything. What a process left open that ended while
+  the ledger was lost is not counted: the sessions of the dead can't be asked yet.
 """
 
 from collections.abc import Mapping
@@ -102,13 +103,19 @@ def _after(
     floors = {name: floor(budget, replicas) for name, budget in budgets.items()}
     ledger = _with_uncounted(book.ledger, floors, by_life)
     wanted: dict[str, Mapping[str, int]] = {}
+    # Bounds beyond the budget (a cut, a ledger founded anew) may stand for less than they say: no grant rises then,
+    # not even within its own bound, or all of these together could be used at once.
+    rising = {name for name, budget in budgets.items() if ledger.bounds(name) <= budget}
     for life in book.owners:
         report = by_life.get(life)
         if owners[life].ended or (report is not None and report.final):
             continue
         stays = report is not None and not report.draining
         grants = ledger.grants(life)
-        wanted[life] = {n: share if stays else min(share, grants.get(n, 0)) for n, share in floors.items()}
+        wanted[life] = {
+            name: share if stays and name in rising else min(share, grants.get(name, 0))
+            for name, share in floors.items()
+        }
     for pod in sorted(seen.pods, key=lambda p: (p.created, p.name)):  # more lives than places: the oldest first
         report = reports.get(pod.uid)
         joins = report is not None and not (report.draining or report.final or pod.terminating or pod.departed)

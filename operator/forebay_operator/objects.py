@@ -65,13 +65,8 @@ def build(wanted: Wanted) -> list[Object]:
     chosen = selector(pool.metadata.name)
     port = {"name": PROXY, "port": pool.spec.listen.port, "targetPort": PROXY, "protocol": "TCP"}
     admin = {"name": "admin", "port": ADMIN_PORT, "targetPort": "admin", "protocol": "TCP"}
-    service = _object(
-        wanted,
-        "v1",
-        "Service",
-        name,
-        spec={"type": pool.spec.service_template.type, "selector": chosen, "ports": [port]},
-    )
+    clients = {"type": pool.spec.service_template.type, "selector": chosen, "ports": [port]}
+    service = _object(wanted, "v1", "Service", name, spec=clients)
     if pool.spec.service_template.annotations:
         service["metadata"]["annotations"] = dict(pool.spec.service_template.annotations)
     peers = {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": chosen, "ports": [port, admin]}

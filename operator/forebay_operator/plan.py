@@ -119,7 +119,8 @@ def plan(seen: Gathered) -> Plan:
     pods = tuple(pod for pod in seen.pods if not pod.departed)
     states = (
         status.ready(_problem(seen.refused), pods, wanted.replicas),
-        status.progressing(pods, seen.reports, wanted.replicas, document.hash, seen.deployment),
+        status.waiting_for(turn.waits_for)
+        or status.progressing(pods, seen.reports, wanted.replicas, document.hash, seen.deployment),
         status.paused(pool, seen.reports.values()),
     )
     new = status.status(

@@ -56,6 +56,14 @@ def progressing(
     return State("Progressing", False, "Settled", "all replicas serve the present document")
 
 
+def waiting_for(pods: tuple[str, ...]) -> State | None:
+    """While a lost ledger can't be founded anew."""
+    if not pods:
+        return None
+    message = f"the ledger is lost; no connection is granted until these answer, or have ended: {_some(list(pods))}"
+    return State("Progressing", True, "LedgerLost", message)
+
+
 def paused(pool: ProxyPool, reports: Iterable[Report]) -> State:
     """Whether spec or a replica says so."""
     if pool.spec.paused:
@@ -155,13 +163,9 @@ def _moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 def _rolling(deployment: Mapping[str, Any]) -> bool:
     """Whether the Deployment's controller has not come to the end of its spec (as `kubectl rollout status` tells)."""
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    present, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     observed = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-    updated = status.get("updatedReplicas", 0)
-    return (
-        not observed
-        or updated < min(wanted, status.get("replicas", 0))
-        or status.get("replicas", 0) > max(updated, wanted)
-    )
+    return not observed or updated < min(wanted, present) or present > max(updated, wanted)
 
 
 def _some(names: list[str]) -> str:

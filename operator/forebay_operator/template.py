@@ -36,6 +36,8 @@ def _merged(base: Any, over: Any, path: str) -> Any:
             raise _bad(path, "a mapping")
         result = {key: copy.deepcopy(value) for key, value in base.items()}
         for key, value in over.items():
+            if value is None:  # null is absent, as everywhere
+                continue
             result[key] = _joined(base.get(key), value, f"{path}.{key}")
         return result
     return copy.deepcopy(over)

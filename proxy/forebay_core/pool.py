@@ -7,7 +7,9 @@ end is seen closed:
 
     OPENING --opened()--> IDLE <--> LEASED --release()--> IDLE
        |                    |         |
-       +--- failed() ---+   +---------+--- close ---> CLOSING --closed()--> gone
+       +---- failed() --->  +---------+--- close ---> CLOSING --closed()--> gone
+
+    (`failed` before anything was connected to: gone at once.)
 
 - `acquire` hands over an idle connection at once (the youngest first, so that the surplus can age out), or queues the
   waiter. Waiters are served first in, first out; the queue is bounded and each waiter has a deadline.
@@ -282,7 +284,7 @@ class Pool:
                 self._lease(connection, waiter, now)
                 self._served.observe(now - waiter.ready_at)
                 return connection
-        if self.draining and not self.total:
+        if self.sealed and not self.total:
             self._refuse(DRAINING, waiter, now)
         if len(self.waiters) >= self.max_waiting:
             self._refuse(QUEUE_FULL, waiter, now)
@@ -367,11 +369,16 @@ class Pool:
             self._place(connection, now)
             self._supply(now)
 
-    def failed(self, connection: Connection, refusal: Refusal, now: float) -> None:
-        """`connect()` failed: its place is free, and the waiter that it was opened for hears it."""
+    def failed(self, connection: Connection, refusal: Refusal, now: float, *, connected: bool = False) -> None:
+        """Opening failed, and the waiter that it was opened for hears it. Its place is free, unless it failed after the
+        upstream had been `connected` to (in TLS): then when `closed` says so."""
         self.opening -= 1
         reserved, connection.owner = connection.owner is not None, None
-        self._forget(connection)
+        if connected:
+            connection.state = CLOSING
+            self.closing += 1
+        else:
+            self._forget(connection)
         if not reserved and len(self.waiters) > self.opening:
             waiter = next(iter(self.waiters))
             if waiter.assigned_at:
@@ -450,18 +457,23 @@ class Pool:
             self.retire(connection, "recycle")
 
     def drain(self, now: float, *, keep: int) -> None:
-        """Open nothing more (final). Idle connections above `keep` are closed: what is kept serves those clients that
-        are still connected, one request after the other. `keep=0` ends it."""
+        """Open nothing more of a share of a budget (final), and without a budget only what waiters need. Idle connections
+        above `keep` are closed: what is kept serves those clients that are still connected. `keep=0` ends it."""
         self.draining = True
         self.drain_keep = keep
         self._set_limit()
         for endpoint in self.endpoints:
             while endpoint.idle and self.idle > keep:
                 self._drop_idle(endpoint.idle[0], "drain")
-        if not self.total:
+        if self.sealed and not self.total:
             self._refuse_from(0, DRAINING, now)
 
     # ------------------------------------------------------------------ reading
+
+    @property
+    def sealed(self) -> bool:
+        """Whether nothing may be opened any more: the share of a budget is being given back."""
+        return self.draining and self.grant is not None
 
     @property
     def held(self) -> int:
@@ -640,7 +652,7 @@ class Pool:
 
     def _open_for(self, waiter: Waiter, endpoint: Endpoint) -> None:
         """Where no opening is under way for the waiter: start one, or make room for it."""
-        if self.opening >= len(self.waiters) or self.draining:
+        if self.opening >= len(self.waiters) or self.sealed:
             return
         if self._room(endpoint):
             self.opens.append(self._new(endpoint))
@@ -653,7 +665,7 @@ class Pool:
         """Open what waiters and `min_idle` lack; refuse at once those for whom no endpoint is left."""
         if self.idle and self.pause_timeout is None and len(self.waiters) > self.opening:
             self._serve_from_idle(now)
-        if self.draining:
+        if self.sealed:
             if not self.total:
                 self._refuse_from(0, DRAINING, now)
             return
@@ -668,6 +680,8 @@ class Pool:
             if self.opening == before:
                 break
         self._promise(now)
+        if self.draining:
+            return
         missing = self.min_idle - self.idle - max(0, self.opening - len(self.waiters))
         for _ in range(missing):
             endpoint = self._picker.pick(now, None)

@@ -12,7 +12,9 @@ SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 LONGEST: Final = 536  # bytes that we look at: the 16 of version 2, its addresses and some TLVs; version 1 has 107
 V1_LONGEST: Final = 107
 _PORT = rb"(0|[1-9][0-9]{0,4})"
-_V1 = re.compile(rb"PROXY (?:(TCP4|TCP6) ([0-9A-Fa-f:.]{2,39}) ([0-9A-Fa-f:.]{2,39}) %b %b|UNKNOWN[^\r\n]*)\r\n" % (_PORT, _PORT))
+_V1 = re.compile(
+    rb"PROXY (?:(TCP4|TCP6) ([0-9A-Fa-f:.]{2,39}) ([0-9A-Fa-f:.]{2,39}) %b %b|UNKNOWN[^\r\n]*)\r\n" % (_PORT, _PORT)
+)
 
 
 class Header(NamedTuple):

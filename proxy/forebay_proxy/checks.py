@@ -25,11 +25,10 @@ class HttpCheck:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self.result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.connection: HttpConnection | None = None
+        self.connection: UpstreamConnection | None = None
         self._healthy = False
 
     def send(self, connection: HttpConnection, request: bytes) -> None:
-        self.connection = connection
         connection.begin()
         connection.transport.write(request)
 
@@ -47,7 +46,7 @@ class HttpCheck:
     def end(self, reusable: bool) -> None:
         """Give the connection back, if it is still held."""
         connection, self.connection = self.connection, None
-        if connection is None:
+        if connection is None or connection.owner is not self:
             return
         if reusable:
             self._upstream.pool.release(connection, self, monotonic(), count=False)
@@ -128,19 +127,25 @@ class Checker:
         try:
             async with asyncio.timeout(policy.timeout):
                 if connection.state == OPENING:
-                    await asyncio.wait((upstream.open(connection),))
+                    opening = upstream.open(connection)
+                    await asyncio.wait((opening,))
                     if connection.state != LEASED:
                         return False
                 if not isinstance(connection, HttpConnection):
                     upstream.pool.discard(connection, check, monotonic(), "overflow")
                     upstream.act()
                     return True
+                check.connection = connection
                 check.send(connection, request(endpoint, policy))
                 return await check.result
         except TimeoutError:
             return False
         finally:
-            check.end(False)
+            if connection.state == OPENING:  # too slow for this check; given back as soon as it is open
+                check.connection = connection
+                opening.add_done_callback(lambda _: check.end(False))
+            else:
+                check.end(False)
 
 
 def request(endpoint: Endpoint, policy: ActiveCheck) -> bytes:

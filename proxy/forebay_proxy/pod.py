@@ -8,12 +8,14 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
 from forebay_proxy import admin
+from forebay_proxy.descriptors import raise_limit
 from forebay_proxy.memory import Memory, MemoryLocked
 from forebay_proxy.state_directory import StartError, file_state
 from forebay_proxy.tls import TLSFileError
@@ -99,6 +101,7 @@ class Pod:
 
 async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, token: str) -> None:
     """Serve until terminated. Raises StartError."""
+    raise_limit()
     try:
         worker = Worker(pool, Memory.at(memory))
     except (TLSFileError, MemoryLocked) as error:
@@ -117,6 +120,7 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
     except OSError as error:
         raise StartError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
     await worker.listen(sock)
+    worker.tasks.spawn(close_when_deaf(worker, sock), "listening socket")
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, pod.terminate)
     loop.add_signal_handler(signal.SIGINT, pod.terminate)
@@ -126,4 +130,10 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
     await pod.over()
     await runner.cleanup()
     await worker.close()
+    sock.close()
+
+
+async def close_when_deaf(worker: Worker, sock: socket.socket) -> None:
+    """A drained worker accepts nobody: whoever comes then is refused, and does not hang."""
+    await worker.deaf.wait()
     sock.close()

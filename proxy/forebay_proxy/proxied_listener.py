@@ -5,9 +5,10 @@ becomes an ordinary connection.
 """
 
 import asyncio
+import logging
+import os
 import socket
 import ssl
-from collections.abc import Callable
 from typing import Protocol
 
 from forebay_core.proxy_protocol import LONGEST, HeaderError, parse
@@ -15,6 +16,9 @@ from forebay_proxy.tasks import Tasks
 
 HEADER_TIMEOUT = 3.0  # seconds; the balancer sends it with its first packet
 AT_ONCE = 1024  # connections whose header is awaited
+ACCEPT_AGAIN = 0.1  # seconds to wait when there are no descriptors
+
+log = logging.getLogger(__name__)
 
 
 class Proxied(Protocol):
@@ -45,7 +49,13 @@ class ProxiedListener:
     async def _accept(self) -> None:
         while True:
             await self._room.acquire()
-            sock, _ = await self._loop.sock_accept(self._sock)
+            try:
+                sock, _ = await self._loop.sock_accept(self._sock)
+            except OSError as error:  # out of descriptors
+                self._room.release()
+                log.warning("can't accept a client: %s", os.strerror(error.errno or 0))
+                await asyncio.sleep(ACCEPT_AGAIN)
+                continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._tasks.spawn(self._begin(sock), "header")
 

@@ -17,6 +17,7 @@ import uvloop
 
 from forebay_core.spec.load import DocumentError, load
 from forebay_proxy.control import Link
+from forebay_proxy.descriptors import raise_limit
 from forebay_proxy.memory import Memory
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.tls import TLSFileError
@@ -69,9 +70,10 @@ class Supervised:
         async with self._changing:
             for index in wanted - self._serving:
                 await self.worker.listen(self._sockets[index])
+                self._serving.add(index)
             for index in self._serving - wanted:
                 await self.worker.ignore(self._sockets[index])
-            self._serving = wanted
+                self._serving.discard(index)
 
     async def do_apply(self, message: dict[str, Any]) -> dict[str, Any]:
         await self.worker.apply(load(message["document"], form="local"))
@@ -117,6 +119,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="forebay: %(message)s")
     memory, *fds = sys.argv[1:]
     control, *sockets = (socket.socket(fileno=int(fd)) for fd in fds)
+    raise_limit()
     return uvloop.run(serve(Path(memory), control, sockets))
 
 

@@ -293,19 +293,27 @@ class Supervisor:
             self._ledger = ledger
 
     async def _push(self, worker: WorkerProcess) -> None:
+        reply = await self._ask(
+            worker,
+            do="push",
+            life=worker.life,
+            sequence=self._ledger.sequence,
+            grants=self._ledger.grants(worker.life),
+        )
+        if reply is not None and reply["life"] == worker.life:
+            worker.answer = Answer(reply["sequence"], reply["held"])
+
+    async def _ask(self, worker: WorkerProcess, **message: Any) -> dict[str, Any] | None:
+        """The worker's reply; None where it has none in time, or not this time: the next tick asks again."""
         assert worker.link is not None
         try:
-            reply = await worker.link.ask(
-                ASK_TIMEOUT,
-                do="push",
-                life=worker.life,
-                sequence=self._ledger.sequence,
-                grants=self._ledger.grants(worker.life),
-            )
+            reply = await worker.link.ask(ASK_TIMEOUT, **message)
         except (TimeoutError, ConnectionResetError):
-            return  # the next tick pushes again
-        if reply["life"] == worker.life:
-            worker.answer = Answer(reply["sequence"], reply["held"])
+            return None
+        if "error" in reply:
+            log.error("worker %d: %s: %s", worker.pid, message["do"], reply["error"])
+            return None
+        return reply
 
     async def _assign_sockets(self) -> None:
         """Every listening socket to a worker that has room for its clients. One that is silent keeps what it serves,
@@ -320,19 +328,14 @@ class Supervisor:
         await asyncio.gather(*(self._serve(w, sockets) for w, sockets in assigned.items() if w.serving != sockets))
 
     async def _serve(self, worker: WorkerProcess, sockets: list[int]) -> None:
-        assert worker.link is not None
         worker.serving = sockets
-        try:
-            await worker.link.ask(ASK_TIMEOUT, do="serve", sockets=sockets)
-        except (TimeoutError, ConnectionResetError):
-            worker.serving = None  # the next tick tells it again
+        if await self._ask(worker, do="serve", sockets=sockets) is None:
+            worker.serving = None
 
     async def _gather(self) -> None:
         async def ask(worker: WorkerProcess) -> None:
-            assert worker.link is not None
-            try:
-                reply = await worker.link.ask(ASK_TIMEOUT, do="state")
-            except (TimeoutError, ConnectionResetError):
+            reply = await self._ask(worker, do="state")
+            if reply is None:
                 return
             worker.state = state = reply["state"]
             held = {name: u["held"] for name, u in state["upstreams"].items() if u["grant"] is not None}
@@ -377,8 +380,9 @@ class Supervisor:
             return
         self.reload_success = True
         self.pool, self._text = pool, text
-        await self._control()  # grants first: a worker opens nothing to a budgeted upstream without one
+        # First the document: an upstream that is removed ends what waits for it with the grant that it has.
         await asyncio.gather(*(self._apply(worker) for worker in list(self._workers.values()) if worker.live))
+        await self._control()
         log.info("%s is in force", self._path)
 
     async def _apply(self, worker: WorkerProcess) -> None:

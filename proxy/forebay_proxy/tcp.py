@@ -1,9 +1,11 @@
-"""Opaque TCP relay: one client, one upstream connection, bytes both ways, nothing reused (RFC 793 half-closes are kept).
+"""Opaque TCP relay: one client, one upstream connection, bytes both ways, nothing reused (half-closes, RFC 9293, are kept).
 
 A client is not read before it has its connection, so what it sends first is never lost and never buffered.
 """
 
 import asyncio
+import socket
+import struct
 from time import monotonic
 from typing import Any
 
@@ -40,7 +42,7 @@ class TcpConnection(UpstreamConnection):
 class TcpClient(Waiter, asyncio.Protocol):
     """The client's side, and the lease."""
 
-    __slots__ = ("bytes_in", "bytes_out", "connection", "peer", "proxy", "started", "transport")
+    __slots__ = ("bytes_in", "bytes_out", "connection", "ended", "peer", "proxy", "started", "transport", "upstream")
 
     def __init__(self, proxy: "TcpProxy", peer: str) -> None:
         """`peer` is the client's address where a balancer has said it, else empty."""
@@ -49,6 +51,8 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.transport: Any = None
         self.connection: Any = None
         self.peer = peer
+        self.upstream = proxy.upstream  # it may be another for those who come after a reload
+        self.ended = False  # one side has sent its end
         self.started = 0.0
         self.bytes_in = self.bytes_out = 0
 
@@ -70,6 +74,9 @@ class TcpClient(Waiter, asyncio.Protocol):
             self.reset()
 
     def reset(self) -> None:
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:  # with unread bytes it would be a reset anyway; without, a proper end
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     # ------------------------------------------------------------------ asyncio
@@ -84,9 +91,9 @@ class TcpClient(Waiter, asyncio.Protocol):
             sock.setsockopt(level, option, value)
         now = self.started = monotonic()
         if not self.proxy.admit(self):
-            self.transport.abort()
+            self.reset()
             return
-        upstream = self.proxy.upstream
+        upstream = self.upstream
         if upstream.hash_header is not None:
             self.key = self.peer.encode()
         try:
@@ -107,13 +114,14 @@ class TcpClient(Waiter, asyncio.Protocol):
         if self.connection is None or not self.connection.transport.can_write_eof():
             return False
         self.connection.transport.write_eof()
-        return True
+        both, self.ended = self.ended, True
+        return not both
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         now = monotonic()
         self.proxy.forget(self)
-        upstream, connection, self.connection = self.proxy.upstream, self.connection, None
+        upstream, connection, self.connection = self.upstream, self.connection, None
         if connection is not None:
             upstream.pool.discard(connection, self, now, "upstream" if exc is None else "error")
             self.proxy.finished(self, "ok", now)
@@ -140,7 +148,8 @@ class TcpClient(Waiter, asyncio.Protocol):
             self.transport.close()
             return False
         self.transport.write_eof()
-        return True
+        both, self.ended = self.ended, True
+        return not both
 
     def upstream_lost(self, connection: TcpConnection, exc: Exception | None, now: float) -> None:
         self.connection = None
@@ -170,8 +179,9 @@ class TcpProxy:
         self.rejections: dict[str, int] = {}
         self.codes: dict[int | str, int] = {}
 
-    def configure(self, spec: Spec, upstreams: dict[str, Upstream]) -> None:
-        self._max_clients = spec.max_client_connections
+    def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
+        """Take a document; whoever is connected stays so."""
+        self._max_clients = max_clients
         self.upstream = upstreams[spec.upstreams[0].name]
 
     def __call__(self, peer: str | None = None) -> TcpClient:
@@ -201,7 +211,7 @@ class TcpProxy:
             client.reset()
 
     def finished(self, client: TcpClient, outcome: str, now: float) -> None:
-        upstream = self.upstream
+        upstream = client.upstream
         upstream.codes[outcome] = upstream.codes.get(outcome, 0) + 1
         upstream.request_seconds.observe(now - client.started)
         if outcome != "ok":

@@ -5,6 +5,7 @@ the only part that is a task; requests never are.
 """
 
 import asyncio
+import contextlib
 import errno
 import re
 import socket
@@ -211,8 +212,21 @@ class Upstream:
             self.connect_errors[refusal.reason] = self.connect_errors.get(refusal.reason, 0) + 1
             if refusal.reason not in OWN_FAULTS:
                 endpoint.health.failed(now, refusal.detail)
-            self.pool.failed(connection, refusal, now)
+            sock = connection.sock
+            self.pool.failed(connection, refusal, now, connected=sock is not None)
             self._memory.set_held(self.name, self.pool.total)
+            if sock is not None:
+                self._tasks.spawn(self._outlast(connection, sock), f"end of {endpoint.name}")
+        self.act()
+
+    async def _outlast(self, connection: UpstreamConnection, sock: socket.socket) -> None:
+        """Where TLS failed the upstream may not know it yet (it hangs): it counts until it has closed, or `linger`."""
+        with sock, contextlib.suppress(OSError, TimeoutError):
+            sock.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(self.linger):
+                while await self._loop.sock_recv(sock, 1 << 16):
+                    pass
+        self.forget(connection)
         self.act()
 
     async def _connect(self, connection: UpstreamConnection) -> None:
@@ -227,6 +241,7 @@ class Upstream:
             if self.ssl_context is None:
                 await self._loop.create_connection(lambda: connection, sock=sock)
             else:
+                connection.sock = sock.dup()  # stays open should TLS fail
                 await self._loop.create_connection(
                     lambda: connection,
                     sock=sock,
@@ -234,6 +249,7 @@ class Upstream:
                     server_hostname=self._server_name(endpoint),
                     ssl_shutdown_timeout=self.linger,
                 )
+                connection.sock.close()
             if connection.transport is None:
                 raise ConnectionResetError(errno.ECONNRESET, "closed at once")
             connection.sock = sock

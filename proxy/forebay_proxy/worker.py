@@ -21,6 +21,7 @@ from forebay_core.retry import RetryBudget
 from forebay_core.spec.load import document_hash
 from forebay_core.spec.model import ProxyPool, Telemetry
 from forebay_core.spec.model import Upstream as UpstreamSpec
+from forebay_proxy import descriptors
 from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.checks import Checker
 from forebay_proxy.discovery import Discovery, targets
@@ -68,6 +69,7 @@ class Worker:
         self._checkers: dict[str, Checker] = {}
         self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
         self.draining = False
+        self._descriptors = descriptors.used()  # before there are connections
         self.deaf = asyncio.Event()  # a drain has closed the listeners
         self._paused = False
         self._telemetry: Telemetry | None = None
@@ -121,7 +123,7 @@ class Worker:
         gone = [name for name in self.upstreams if name not in {u.name for u in spec.upstreams}]
         for upstream_spec in spec.upstreams:
             self._configure(upstream_spec, tls.get(upstream_spec.name))
-        self.proxy.configure(spec, self.upstreams)
+        self.proxy.configure(spec, self.upstreams, descriptors.most_clients(spec, self._descriptors))
         if isinstance(self.proxy, HttpProxy):
             self._observe(self.proxy)
         for upstream_spec in spec.upstreams:

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tests.chart.rendered import CHART, ROOT
@@ -18,6 +19,24 @@ from tests.support.process import need
 SYSTEM = "forebay-system"
 TAG = "dev"
 BUILDER = "docker build --tag {tag} --file {dockerfile} {context}"
+
+
+LOOKS = (
+    ("get", "proxypools,deployments,pods", "--all-namespaces", "-o", "wide"),
+    ("logs", "--namespace", SYSTEM, "deployment/forebay", "--tail=100"),
+    ("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"),
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """What the cluster looked like when a test failed."""
+    report = yield
+    if report.failed and "KUBECONFIG" in os.environ:
+        for look in LOOKS:
+            seen = run("kubectl", *look)
+            report.sections.append((f"kubectl {' '.join(look)}", (seen.stdout or seen.stderr)[-20_000:]))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from tests.cluster.place import CLIENT, Place
 from tests.support.certs import CA
 
 NAME = "external-metrics"
+SERVICE = "v1beta1.external.metrics.k8s.io"
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def external_metrics(place: Place, directory: Path, value: int) -> Iterator[None
     service = {
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",
-        "metadata": {"name": "v1beta1.external.metrics.k8s.io"},
+        "metadata": {"name": SERVICE},
         "spec": {
             "group": "external.metrics.k8s.io",
             "version": "v1beta1",
@@ -51,7 +52,7 @@ def external_metrics(place: Place, directory: Path, value: int) -> Iterator[None
     # Created, not applied: where the cluster has an API of this name the test must not take it over.
     kubectl("create", "-f", "-", stdin=json.dumps(service))
     try:
-        kubectl("wait", "--for=condition=Available", f"apiservice/{service['metadata']['name']}", "--timeout=60s")
+        kubectl("wait", "--for=condition=Available", f"apiservice/{SERVICE}", "--timeout=60s")
         yield
     finally:
-        kubectl("delete", "-f", "-", stdin=json.dumps(service))
+        kubectl("delete", "apiservice", SERVICE)

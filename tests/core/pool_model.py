@@ -174,7 +174,7 @@ class World:
         """What a driver does after each call; room is checked at the moment of opening."""
         opened = len(self.pool.opens)
         for connection in self.pool.opens:
-            assert not self.pool.draining, "opened while draining"
+            assert not self.pool.sealed, "opened while draining"
             self.dialing.append(connection)
             self.open.add(connection)
         if opened:

@@ -1,6 +1,7 @@
 """The engine, rule by rule. Random scripts over all rules at once are in test_pool_model.py."""
 
 import pytest
+from tests.core.pool_model import Settings
 
 from forebay_core.balance import Endpoint, picker
 from forebay_core.health import HealthGroup, HealthPolicy
@@ -17,7 +18,6 @@ from forebay_core.pool import (
     Refused,
     Waiter,
 )
-from tests.core.pool_model import Settings
 
 
 class Client(Waiter):

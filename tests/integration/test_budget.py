@@ -102,7 +102,8 @@ def budgeted(origin: Origin, **more: object) -> dict[str, object]:
 @pytest.mark.slow
 async def test_a_budget_of_12_over_3_workers_that_are_killed(forebay: Start, origin: Origin) -> None:
     f = await forebay(budgeted(origin))
-    async with unharmed(f, origin, limit=12, longest_wait=2.0, workers=3):
+    # The grants are floor(12 / (3 + 1)) each, so 9 in all: that leaves room for the fourth worker of a replacement.
+    async with unharmed(f, origin, limit=9, longest_wait=2.0, workers=3):
         async with Load(f.port, clients=60, request=marked, check=own) as load:
             await load.answered(300)
             killed: set[int] = set()
@@ -115,10 +116,10 @@ async def test_a_budget_of_12_over_3_workers_that_are_killed(forebay: Start, ori
         # What was in flight on the killed is cut; nothing else fails.
         assert load.outcome.statuses == {200: load.outcome.answered}
         assert sum(load.outcome.errors.values()) <= 4 * 60
-        assert not [e for e in load.outcome.errors if e.startswith(("another", "malformed", "answer: none"))], load.outcome
+        assert {error.partition(" (")[0] for error in load.outcome.errors} <= {"closed unanswered", "answer cut"}
     metrics = await f.metrics()
     assert metrics.value("forebay_worker_restarts_total") == 4
-    assert metrics.value("forebay_upstream_connections_limit") == 9  # floor(12 / (3 + 1)) each
+    assert metrics.value("forebay_upstream_connections_limit") == 9
 
 
 async def _working(f: Forebay, *, workers: int, without: set[int]) -> None:

@@ -22,12 +22,36 @@ from forebay_core.http1.types import (
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"  # RFC 9110 section 5.6.2
 VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]"  # RFC 9110 section 5.5
+TRIMMED: Final = rb"[!-~\x80-\xff]*+(?:[ \t]++[!-~\x80-\xff]++)*+"  # the same, without whitespace at its ends
 
 tokens: Final = re.compile(rb"%s++" % TOKEN)
 field_line: Final = re.compile(rb"(%s++):(%s*+)\r\n" % (TOKEN, VALUE))
 _field_lines = re.compile(rb"(?:%s++:%s*+\r\n){0,%d}+" % (TOKEN, VALUE, MAX_FIELDS))
+_ROOM = len(b"n:\r\n") * MAX_FIELDS  # bytes in which there can't be too many fields
 _value = re.compile(rb"%s*+" % VALUE)
 _broken = re.compile(rb"\x00|(?<!\r)\n|\r(?!\n|\Z)")
+
+
+def _by_initial(names: frozenset[bytes]) -> dict[bytes, bytes]:
+    """Patterns of what follows the names' initials, by patterns of these."""
+    tails: dict[bytes, list[bytes]] = {}
+    for name in sorted(names):
+        tails.setdefault(name[:1], []).append(name[1:].replace(b"-", b"[-_]"))
+    return {b"[%s%s]" % (initial.upper(), initial): b"(?i:%s)" % b"|".join(rest) for initial, rest in tails.items()}
+
+
+def any_of(names: frozenset[bytes]) -> bytes:
+    """A pattern of these names, given lowercase, in any case and with `_` for `-`."""
+    return b"(?:%s)" % b"|".join(initial + rest for initial, rest in _by_initial(names).items())
+
+
+def lines_without(names: frozenset[bytes]) -> bytes:
+    """A pattern of any number of field lines whose names are none of these; most are known by their first byte."""
+    by_initial = _by_initial(names)
+    taken = re.compile(b"|".join(by_initial))
+    others = bytes(byte for byte in range(128) if tokens.match(b"%c" % byte) and not taken.match(b"%c" % byte))
+    starts = [b"[%s]" % re.escape(others), *(b"%s(?!%s:)" % entry for entry in by_initial.items())]
+    return b"(?:(?:%s)%s*+:%s*+\r\n)*+" % (b"|".join(starts), TOKEN, VALUE)
 
 
 def check_incomplete(data: bytes, start: int, limit: int, response: bool) -> None:
@@ -56,6 +80,11 @@ def check_fields(data: bytes, start: int, stop: int, response: bool) -> None:
     """Refuse anything but strict `token ":" value CRLF` lines, and too many of them."""
     if _field_lines.fullmatch(data, start, stop) is None:
         raise bad_fields(data, start, stop, response)
+
+
+def crowded(data: bytes, start: int, end: int) -> bool:
+    """Whether a head has more than MAX_FIELDS lines besides its start line and its blank line."""
+    return end - start > _ROOM and data.count(b"\r\n", start, end) > MAX_FIELDS + 2
 
 
 def bad_fields(data: bytes, start: int, stop: int, response: bool) -> ProtocolError:

@@ -1,17 +1,29 @@
 """The HTTP/1 codec in pure Python: heads are validated and rewritten by regular expressions (RFC 9110, RFC 9112).
 
-A good head costs one match of its start line, one of all its field lines, and one step per field that means something
-to a proxy; only a bad one is looked at again, to say what is wrong and where. Quantifiers are possessive: nothing here
-backtracks, so the work is linear in the bytes whatever a peer sends. `lower`, `strip` and `int` appear only where the
-argument is bytes that a pattern has matched: on bytes `lower` is ASCII only, `strip` is given its bytes, and `int`
-sees nothing but ASCII digits.
+A good head is read once: one match takes its start line, and one more per field that means something to a proxy takes
+that field with all lines before it; only a bad one is looked at again, to say what is wrong and where. None is read
+before its blank line is there, or a peer that sends byte by byte could have it read for each. Quantifiers are
+possessive: nothing here backtracks by more than a line, so the work is linear in the bytes whatever a peer sends.
+`lower`, `strip` and `int` appear only where the argument is bytes that a pattern has matched: on bytes `lower` is
+ASCII only, `strip` is given its bytes, and `int` sees nothing but ASCII digits.
 """
 
 import re
 from typing import NamedTuple
 
 from forebay_core.http1.chunks import ChunkDecoder
-from forebay_core.http1.fields import TOKEN, VALUE, check_fields, check_incomplete, field_line, tokens
+from forebay_core.http1.fields import (
+    TOKEN,
+    TRIMMED,
+    VALUE,
+    any_of,
+    bad_fields,
+    check_incomplete,
+    crowded,
+    field_line,
+    lines_without,
+    tokens,
+)
 from forebay_core.http1.types import (
     BAD_METHOD,
     BAD_STATUS_LINE,
@@ -37,6 +49,7 @@ from forebay_core.http1.types import (
     LENGTH_REPEATED,
     LONG_METHOD,
     MAX_CONNECTION_OPTIONS,
+    MAX_LENGTH_DIGITS,
     MAX_METHOD,
     NO_BODY,
     OTHER_VERSION,
@@ -51,32 +64,51 @@ from forebay_core.http1.types import (
 
 __all__ = ["ChunkDecoder", "RequestHead", "ResponseHead", "scan_request", "scan_response"]
 
+_new = tuple.__new__  # the heads are made by it: half the time of their constructors, which only pass arguments on
+
 _PORT = rb"(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{0,4})"
 
 _SLASH = ord("/")
 _SPACE = ord(" ")
 _TARGET = re.compile(rb"[!\"$-~]++")  # visible ASCII without `#`: a fragment is never sent
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]\r\n")
-_REQUEST_LINE = re.compile(rb"(%s{1,%d}+) ([!\"$-~]++) HTTP/1\.([01])\r\n" % (TOKEN, MAX_METHOD))
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})( %s*+)?+\r\n" % VALUE)
-
-_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%%[0-9A-Fa-f]{2})++)(?::%s)?" % _PORT)
+_NAME = rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})++"
+_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]{2,45})\]|%s)(?::%s)?" % (_NAME, _PORT))
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 _TIMEOUT = re.compile(rb"(?i:timeout)=([0-9]{1,9})")
 # What Connection says in nearly every message that has one: a look-up instead of a list to parse.
 _USUAL_OPTIONS = {option: frozenset((option,)) for option in (b"close", b"keep-alive", b"upgrade")}
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 
-
-def _special(names: frozenset[bytes]) -> re.Pattern[bytes]:
-    """Finds these fields, in both spellings, in a lowercased head (faster than a pattern that ignores case)."""
-    return re.compile(rb"\r\n(%s):[ \t]*+([^\r]*+)" % b"|".join(sorted(name.replace(b"-", b"[-_]") for name in names)))
-
-
 _KEPT = frozenset((b"host", b"traceparent"))  # looked at, and passed on where they stand
-_REQUEST_SPECIAL = _special(DROPPED_FROM_REQUESTS | _KEPT)
-_RESPONSE_SPECIAL = _special(DROPPED_FROM_RESPONSES)
+
+# The lines to the next field that means something, and that field (groups `name` and `value`) or the blank line.
+_UNTIL = rb"%%s(?:(?P<name>%%s):[ \t]*+(?P<value>%s)[ \t]*+\r\n|\r\n)" % TRIMMED
+_REQUEST_SPECIAL = DROPPED_FROM_REQUESTS | _KEPT
+_REQUEST_FIELDS = _UNTIL % (lines_without(_REQUEST_SPECIAL), any_of(_REQUEST_SPECIAL))
+_RESPONSE_LINES = lines_without(DROPPED_FROM_RESPONSES)
+_RESPONSE_FIELDS = _UNTIL % (_RESPONSE_LINES, any_of(DROPPED_FROM_RESPONSES))
+
+_REQUEST_LINE = rb"(%s{1,%d}+) ([!\"$-~]++) HTTP/1\.([01])\r\n" % (TOKEN, MAX_METHOD)
+_STATUS_LINE = rb"HTTP/1\.([01]) ([1-5][0-9]{2})((?: %s*+)?+)\r\n" % VALUE
+# Clients send Host first, as RFC 9110 section 7.2 asks: it is taken with the request line.
+_HOST_FIRST = rb"(?:[Hh](?i:ost):[ \t]*+(%s)[ \t]*+\r\n|)" % TRIMMED
+
+_request_line = re.compile(_REQUEST_LINE)
+_request_start = re.compile(_REQUEST_LINE + _HOST_FIRST + _REQUEST_FIELDS)
+_request_fields = re.compile(_REQUEST_FIELDS)
+_status_line = re.compile(_STATUS_LINE)
+_response_start = re.compile(_STATUS_LINE + _RESPONSE_FIELDS)
+_response_fields = re.compile(_RESPONSE_FIELDS)
+
+# Most answers: HTTP/1.1, a body with its length, and no other field that matters but, before or after it, a Connection
+# that says what is so without it. The groups are what is passed on, the status and the length.
+_LASTING = rb"(?:[Cc](?i:onnection):[ \t]*+(?i:keep-alive)[ \t]*+\r\n)?+"
+_usual_response = re.compile(
+    rb"(HTTP/1\.1 (?!204|304)([2-5][0-9]{2}) %(value)s*+\r\n%(lines)s)%(lasting)s(%(lines)s)"
+    rb"[Cc](?i:ontent-length):[ \t]*+([0-9]{1,%(digits)d}+)[ \t]*+\r\n(%(lines)s)%(lasting)s(%(lines)s)\r\n"
+    % {b"value": VALUE, b"lines": _RESPONSE_LINES, b"lasting": _LASTING, b"digits": MAX_LENGTH_DIGITS}
+)
 # Connection options that take nothing out: what they name has gone anyway, is no field, or must stay.
 _REQUEST_OPTIONS = DROPPED_FROM_REQUESTS | {b"close", b"host"}
 _RESPONSE_OPTIONS = DROPPED_FROM_RESPONSES | {b"close"}
@@ -127,20 +159,27 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
     if blank < 0:
         check_incomplete(data, start, max_head, False)
         return None
-    stop = blank + 2
-    line = _REQUEST_LINE.match(data, start, stop)
-    if line is None:
-        raise bad_request_line(data, start, stop)
-    method, target, version = line.groups()
-    if method == b"CONNECT":
-        raise refusal(CONNECT_REFUSED)
+    end = blank + 4
+    match = _request_start.match(data, start, end)
+    if match is None or crowded(data, start, end):
+        raise bad_request(data, start, end)
+    method, target, version, first_host, name, _ = match.groups()
     minor = 1 if version == b"1" else 0
+    plain = target[0] == _SLASH and method != b"CONNECT"
+    as_is = plain and minor == 1  # the request line
+    if as_is and name is None and first_host is not None and is_host(first_host):
+        # Most requests: but for Host no field means anything to a proxy, and the head is passed on as it is.
+        head = data[start : end - 2]
+        return _new(RequestHead, (end, method, target, first_host, 1, -1, False, True, False, b"", head, (), b""))
+
+    fields = match.end(3) + 2
+    found = {} if first_host is None else {b"host": [first_host]}
+    kept: list[bytes] = []
+    if not _read_fields(_request_fields, match, start if as_is else fields, end, found, kept):
+        raise bad_request(data, start, end)
     authority = None
-    if target[0] != _SLASH:
-        target, authority = other_form(method, target)
-    fields = line.end()
-    check_fields(data, fields, stop, False)
-    found, kept = _split(_REQUEST_SPECIAL, data, fields, stop)
+    if not plain:
+        target, authority = _target(method, target)
 
     host = _host(found.get(b"host"), minor, authority)
     content_length, chunked = _framing(found, minor, False)
@@ -155,7 +194,7 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
     traceparent = traces[0] if traces is not None and len(traces) == 1 else b""
     if not options <= _REQUEST_OPTIONS:
         named = {option.replace(b"_", b"-") for option in options} - _REQUEST_OPTIONS
-        kept = _without(named, kept)
+        kept = _without(named, kept, fields - start if as_is else 0)
         if b"traceparent" in named:
             traceparent = b""
     body = chunked or content_length > 0
@@ -163,18 +202,17 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
     if b"upgrade" in options and minor == 1 and not body:
         upgrade = _upgrade(found)
 
-    head = [data[start:fields] if authority is None and minor == 1 else b"%s %s HTTP/1.1\r\n" % (method, target)]
-    if authority is not None and b"host" not in found:
-        head.append(b"Host: %s\r\n" % host)
-    head += kept
+    if not as_is:
+        added = b"Host: %s\r\n" % host if authority is not None and b"host" not in found else b""
+        kept.insert(0, b"%s %s HTTP/1.1\r\n%s" % (method, target, added))
     if upgrade:
-        head.append(b"Connection: Upgrade\r\nUpgrade: %s\r\n" % upgrade)
+        kept.append(b"Connection: Upgrade\r\nUpgrade: %s\r\n" % upgrade)
     if chunked:
-        head.append(b"Transfer-Encoding: chunked\r\n")
+        kept.append(b"Transfer-Encoding: chunked\r\n")
     elif content_length >= 0:
-        head.append(b"Content-Length: %d\r\n" % content_length)
-    return RequestHead(
-        blank + 4,
+        kept.append(b"Content-Length: %d\r\n" % content_length)
+    members = (
+        end,
         method,
         target,
         host,
@@ -185,10 +223,11 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
         # RFC 9110 section 10.1.1: ignored in HTTP/1.0, and without a body there is nothing to wait for.
         expects is not None and minor == 1 and body,
         upgrade,
-        b"".join(head),
-        forwarding_fields(data, fields, stop) if trusted else (),
+        b"".join(kept),
+        forwarding_fields(data, fields, end - 2) if trusted else (),
         traceparent,
     )
+    return _new(RequestHead, members)
 
 
 def scan_response(data: bytes, max_head: int, to_head_request: bool, client_minor: int) -> ResponseHead | None:
@@ -201,20 +240,33 @@ def scan_response(data: bytes, max_head: int, to_head_request: bool, client_mino
     if blank < 0:
         check_incomplete(data, 0, max_head, True)
         return None
-    stop = blank + 2
-    line = _STATUS_LINE.match(data, 0, stop)
-    if line is None:
-        raise refusal(BAD_STATUS_LINE, response=True)
-    version, digits, reason = line.groups()
+    end = blank + 4
+    usual = _usual_response.match(data, 0, end)
+    if usual is not None and not to_head_request and not crowded(data, 0, end):
+        line, digits, between, length, after, rest = usual.groups()
+        content_length = int(length)
+        head = b"%s%s%s%sContent-Length: %d\r\nVia: 1.1 forebay\r\n" % (line, between, after, rest, content_length)
+        status = int(digits)
+        return _new(ResponseHead, (end, status, 1, LENGTH, content_length, False, False, True, -1, b"", head))
+
+    match = _response_start.match(data, 0, end)
+    if match is None or crowded(data, 0, end):
+        raise bad_response(data, end)
+    version, digits, reason, _, _ = match.groups()
     minor = 1 if version == b"1" else 0
     status = int(digits)
-    check_fields(data, line.end(), stop, True)
-    found, kept = _split(_RESPONSE_SPECIAL, data, line.end(), stop)
+    as_is = bool(reason) and minor == 1  # the status line
+    fields = match.end(3) + 2
+    found: dict[bytes, list[bytes]] = {}
+    kept: list[bytes] = []
+    if not _read_fields(_response_fields, match, 0 if as_is else fields, end, found, kept):
+        raise bad_response(data, end)
 
     content_length, chunked = _framing(found, minor, True)
     options = _options(found.get(b"connection"), True)
     if not options <= _RESPONSE_OPTIONS:
-        kept = _without({option.replace(b"_", b"-") for option in options} - _RESPONSE_OPTIONS, kept)
+        named = {option.replace(b"_", b"-") for option in options} - _RESPONSE_OPTIONS
+        kept = _without(named, kept, fields if as_is else 0)
     upgrade = b""
     if status == 101:
         upgrade = _upgrade(found) if b"upgrade" in options and minor == 1 else b""
@@ -234,17 +286,17 @@ def scan_response(data: bytes, max_head: int, to_head_request: bool, client_mino
     unsized = body > LENGTH  # chunked, or until close
     rechunk = unsized and client_minor == 1
 
-    start_line = data[: line.end()] if minor and reason else b"HTTP/1.1 %d%s\r\n" % (status, reason or b" ")
-    head = [start_line, *kept]
+    if not as_is:
+        kept.insert(0, b"HTTP/1.1 %d%s\r\n" % (status, reason or b" "))
     if upgrade:
-        head.append(b"Connection: Upgrade\r\nUpgrade: %s\r\n" % upgrade)
+        kept.append(b"Connection: Upgrade\r\nUpgrade: %s\r\n" % upgrade)
     if rechunk:
-        head.append(b"Transfer-Encoding: chunked\r\n")
+        kept.append(b"Transfer-Encoding: chunked\r\n")
     elif content_length >= 0:
-        head.append(b"Content-Length: %d\r\n" % content_length)
-    head.append(b"Via: 1.1 forebay\r\n" if minor else b"Via: 1.0 forebay\r\n")
-    return ResponseHead(
-        blank + 4,
+        kept.append(b"Content-Length: %d\r\n" % content_length)
+    kept.append(b"Via: 1.1 forebay\r\n" if minor else b"Via: 1.0 forebay\r\n")
+    members = (
+        end,
         status,
         minor,
         body,
@@ -254,8 +306,24 @@ def scan_response(data: bytes, max_head: int, to_head_request: bool, client_mino
         keep_alive,
         _keep_alive_timeout(found[b"keep-alive"]) if b"keep-alive" in found else -1,
         upgrade,
-        b"".join(head),
+        b"".join(kept),
     )
+    return _new(ResponseHead, members)
+
+
+def bad_request(data: bytes, start: int, end: int) -> ProtocolError:
+    """What is wrong with a request's complete head whose start line or fields have been found bad."""
+    line = _request_line.match(data, start, end)
+    if line is None:
+        return bad_request_line(data, start, end - 2)
+    _target(line[1], line[2])
+    return bad_fields(data, line.end(), end - 2, False)
+
+
+def bad_response(data: bytes, end: int) -> ProtocolError:
+    """As `bad_request`."""
+    line = _status_line.match(data, 0, end)
+    return refusal(BAD_STATUS_LINE, 0, True) if line is None else bad_fields(data, line.end(), end - 2, True)
 
 
 def bad_request_line(data: bytes, start: int, stop: int) -> ProtocolError:
@@ -277,6 +345,13 @@ def bad_request_line(data: bytes, start: int, stop: int) -> ProtocolError:
     return refusal(OTHER_VERSION)
 
 
+def _target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """The target to forward, and the authority of an absolute-form, for every method and form."""
+    if method == b"CONNECT":
+        raise refusal(CONNECT_REFUSED)
+    return (target, None) if target[0] == _SLASH else other_form(method, target)
+
+
 def other_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     """The target to forward, and the authority of an absolute-form (RFC 9112 section 3.2)."""
     if target == b"*" and method == b"OPTIONS":
@@ -292,30 +367,43 @@ def other_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     return path, absolute[1]
 
 
-def _split(
-    special: re.Pattern[bytes], data: bytes, start: int, stop: int
-) -> tuple[dict[bytes, list[bytes]], list[bytes]]:
-    """The values of the special fields by name as spelled, lowercased, and the runs of lines that are passed on."""
-    found: dict[bytes, list[bytes]] = {}
-    kept: list[bytes] = []
-    for match in special.finditer(data[:stop].lower(), start - 2):
-        name = match[1]
-        value_start, value_end = match.span(2)
-        value = data[value_start:value_end].rstrip(b" \t")
+def _read_fields(
+    lines: re.Pattern[bytes],
+    match: re.Match[bytes] | None,
+    start: int,
+    end: int,
+    found: dict[bytes, list[bytes]],
+    kept: list[bytes],
+) -> bool:
+    """Whether a head that begins with `match` goes on in good field lines to its `end`.
+
+    Adds the values of the special fields to `found`, by name as spelled, lowercased; and the runs of lines that are
+    passed on to `kept`, the first from `start`.
+    """
+    while match is not None:
+        name, value = match.group("name", "value")
+        data = match.string
+        if name is None:  # the blank line
+            kept.append(data[start : end - 2])
+            return True
+        name = name.lower()
         if name in found:
             found[name].append(value)
         else:
             found[name] = [value]
+        after = match.end()
         if name not in _KEPT:
-            kept.append(data[start : match.start() + 2])
-            start = value_end + 2
-    kept.append(data[start:stop])
-    return found, kept
+            kept.append(data[start : match.start("name")])
+            start = after
+        match = lines.match(data, after, end)
+    return False
 
 
-def _without(named: set[bytes], kept: list[bytes]) -> list[bytes]:
-    """The kept lines without the fields that Connection names (RFC 9110 section 7.6.1)."""
-    return [line[0] for line in field_line.finditer(b"".join(kept)) if line[1].lower().replace(b"_", b"-") not in named]
+def _without(named: set[bytes], kept: list[bytes], fields: int) -> list[bytes]:
+    """The kept lines, from byte `fields` on without the fields that Connection names (RFC 9110 section 7.6.1)."""
+    data = b"".join(kept)
+    lines = field_line.finditer(data, fields)
+    return [data[:fields], *(line[0] for line in lines if line[1].lower().replace(b"_", b"-") not in named)]
 
 
 def is_host(value: bytes) -> bool:
@@ -345,7 +433,7 @@ def _framing(found: dict[bytes, list[bytes]], minor: int, response: bool) -> tup
     if lengths is not None:
         if len(lengths) > 1:
             raise refusal(LENGTH_REPEATED, response=response)
-        if _LENGTH.fullmatch(lengths[0]) is None:
+        if not lengths[0].isdigit() or len(lengths[0]) > MAX_LENGTH_DIGITS:
             raise refusal(LENGTH_BAD, response=response)
         content_length = int(lengths[0])
     if codings is None:

@@ -47,6 +47,8 @@ STATUS_OF_REFUSAL = {
     "no_endpoint": 503,
     "draining": 503,
     "paused": 503,
+    "no_descriptors": 503,
+    "no_ports": 503,
     "connect_timeout": 504,
 }
 

@@ -36,10 +36,10 @@ class HttpProxy:
         self.tracer: Tracer | None = None
         self._log_all = self._watched = False
 
-    def configure(self, spec: Spec, upstreams: dict[str, Upstream]) -> None:
+    def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
         """Take a document; requests under way end by the old one's routes, and by the new one's limits."""
         http = self.http = spec.http
-        self._max_clients = spec.max_client_connections
+        self._max_clients = max_clients
         self._trusted: Sequence[IPv4Network | IPv6Network] = http.trusted_proxies
         self._slow = spec.telemetry.slow_request or inf
         self.patience = patience(http)

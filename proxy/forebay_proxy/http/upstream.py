@@ -20,8 +20,9 @@ from forebay_core.pool import FRESH, IDLE, LEASED
 from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.http.exchange import Exchange
 
-HEAD: Final = -1  # waiting for, or inside, the answer's head
-TUNNEL: Final = -2  # after 101: bytes, not messages
+HEAD: Final = -1  # waiting for the answer: not one byte of it has come yet
+PARTIAL: Final = -2  # inside its head, or after an interim one
+TUNNEL: Final = -3  # after 101: bytes, not messages
 
 
 class HttpConnection(UpstreamConnection):
@@ -34,13 +35,12 @@ class HttpConnection(UpstreamConnection):
     def begin(self) -> None:
         """A request is about to be written: an answer's head comes next."""
         self._phase = HEAD
-        self._buffer = b""
         self.ended = False
 
     @property
     def untouched(self) -> bool:
         """Whether not one byte of an answer has come yet."""
-        return self._phase == HEAD and not self._buffer
+        return self._phase == HEAD
 
     @property
     def until_close(self) -> bool:
@@ -52,11 +52,13 @@ class HttpConnection(UpstreamConnection):
         if self.state != LEASED or exchange is None:
             super().data_received(data)
         elif self._phase == HEAD:
-            self._read_heads(exchange, self._buffer + data if self._buffer else data)
+            self._read_heads(exchange, data)
         elif self._phase == LENGTH:
             self._read_length(exchange, data)
         elif self._phase == CHUNKED:
             self._read_chunked(exchange, data)
+        elif self._phase == PARTIAL:
+            self._read_heads(exchange, self._buffer + data)
         else:
             exchange.payload(data)
 
@@ -81,20 +83,14 @@ class HttpConnection(UpstreamConnection):
                 exchange.malformed(error)
                 return
             if head is None:
+                self._phase = PARTIAL
                 self._buffer = data
-                return
-            if head.body == LENGTH and head.end + head.content_length == len(data) and head.keep_alive_timeout < 0:
-                # The usual case, written out: the whole answer in one read, and nothing more.
-                exchange.answer(head, data[head.end :])
-                exchange.complete(head.keep_alive)
                 return
             if head.status >= 200 or head.status == 101:
                 break
             exchange.interim(head)
+            exchange.max_head = max(0, exchange.max_head - head.end)  # one limit for all heads of an answer
             data = data[head.end :]
-            if not data:
-                self._buffer = data
-                return
         self._buffer = b""
         self._reusable = head.keep_alive
         if head.keep_alive_timeout >= 0:

@@ -66,7 +66,9 @@ async def test_an_endless_head_is_refused_before_it_ends(pair: Pair) -> None:
         assert answer.status == 431
 
 
-@pytest.mark.parametrize(("query", "status"), [("n=200&size=100", 200), ("n=100&size=300", 200), ("n=2&size=20000", 502)])
+@pytest.mark.parametrize(
+    ("query", "status"), [("n=200&size=100", 200), ("n=100&size=300", 200), ("n=2&size=20000", 502)]
+)
 async def test_large_heads_of_answers(pair: Pair, query: str, status: int) -> None:
     async with await pair.connect() as client:
         answer = await client.ask(request_bytes(f"/huge-headers?{query}"))
@@ -89,20 +91,23 @@ async def test_answers_of_any_size_arrive_whole(pair: Pair, size: int) -> None:
 @pytest.mark.parametrize("route", ["bytes", "chunked"])
 async def test_a_gibibyte_down(tmp_path: Path, route: str) -> None:
     size = GIB if route == "bytes" else GIB // 8  # the origin makes all chunks in memory
-    async with Origin() as origin, running(tmp_path, document(origin.port)) as forebay:
-        async with await Connection.open(forebay.port) as client:
-            await client.ask(request_bytes("/bytes/1000000"))
-            before = await worker_rss(forebay)
-            await client.send(request_bytes(f"/{route}/{size}?size=65536"))
-            await client.reader.readuntil(b"\r\n\r\n")
-            framing = 0 if route == "bytes" else (size // 65_536) * len(b"10000\r\n\r\n") + len(b"0\r\n\r\n")
-            if route == "chunked":
-                reading = asyncio.create_task(until_last_chunk(client))
-            else:
-                reading = asyncio.create_task(discard(client, size + framing))
-            peak = await peak_rss(forebay, reading)
-            assert peak - before < MAY_GROW, f"{(peak - before) >> 20} MiB"
-            assert (await client.ask(request_bytes())).body == b"ok\n"
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port)) as forebay,
+        await Connection.open(forebay.port) as client,
+    ):
+        await client.ask(request_bytes("/bytes/1000000"))
+        before = await worker_rss(forebay)
+        await client.send(request_bytes(f"/{route}/{size}?size=65536"))
+        await client.reader.readuntil(b"\r\n\r\n")
+        framing = 0 if route == "bytes" else (size // 65_536) * len(b"10000\r\n\r\n") + len(b"0\r\n\r\n")
+        if route == "chunked":
+            reading = asyncio.create_task(until_last_chunk(client))
+        else:
+            reading = asyncio.create_task(discard(client, size + framing))
+        peak = await peak_rss(forebay, reading)
+        assert peak - before < MAY_GROW, f"{(peak - before) >> 20} MiB"
+        assert (await client.ask(request_bytes())).body == b"ok\n"
 
 
 async def until_last_chunk(client: Connection) -> None:
@@ -125,11 +130,14 @@ async def test_a_gibibyte_up(tmp_path: Path, framing: str) -> None:
         if framing == "chunked":
             await client.send(b"0\r\n\r\n")
 
-    async with Origin() as origin, running(tmp_path, document(origin.port)) as forebay:
-        async with await Connection.open(forebay.port) as client:
-            await client.ask(request_bytes("/upload", "POST", body=content(1_000_000)))
-            before = await worker_rss(forebay)
-            await client.send(request_bytes("/upload", "POST", fields))
-            peak = await peak_rss(forebay, asyncio.create_task(send(client)))
-            assert json.loads((await client.answer("POST")).body)["length"] == GIB
-            assert peak - before < MAY_GROW, f"{(peak - before) >> 20} MiB"
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port)) as forebay,
+        await Connection.open(forebay.port) as client,
+    ):
+        await client.ask(request_bytes("/upload", "POST", body=content(1_000_000)))
+        before = await worker_rss(forebay)
+        await client.send(request_bytes("/upload", "POST", fields))
+        peak = await peak_rss(forebay, asyncio.create_task(send(client)))
+        assert json.loads((await client.answer("POST")).body)["length"] == GIB
+        assert peak - before < MAY_GROW, f"{(peak - before) >> 20} MiB"

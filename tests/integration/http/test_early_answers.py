@@ -99,22 +99,24 @@ async def test_an_upstream_that_has_not_read_the_body_is_not_used_again(tmp_path
 
 
 async def test_a_body_over_the_limit_is_refused_as_soon_as_that_is_known(tmp_path: Path) -> None:
-    async with Origin() as origin:
-        async with running(tmp_path, document(origin.port, http={"maxBodyBytes": 100_000})) as forebay:
-            async with await Connection.open(forebay.port) as client:
-                answer = await client.ask(request_bytes("/upload", "POST", [("Content-Length", "100001")]))
-                assert (answer.status, answer.get("connection")) == (413, "close")
-            async with await Connection.open(forebay.port) as client:
-                expect = [("Content-Length", "100001"), ("Expect", "100-continue")]
-                answer = await client.ask(request_bytes("/upload", "POST", expect))
-                assert (answer.status, answer.interim) == (413, [])
-            async with await Connection.open(forebay.port) as client:
-                head = request_bytes("/upload", "POST", [("Transfer-Encoding", "chunked")])
-                answer = await upload_then_read(client, head + b"%x\r\n" % LONG, LONG)
-                assert answer.status == 413
-            async with await Connection.open(forebay.port) as client:
-                assert (await client.ask(request_bytes("/upload", "POST", body=content(100_000)))).status == 200
-            assert (await upstream_state(forebay))["rejections"] == {"body_too_large": 3}
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, http={"maxBodyBytes": 100_000})) as forebay,
+    ):
+        async with await Connection.open(forebay.port) as client:
+            answer = await client.ask(request_bytes("/upload", "POST", [("Content-Length", "100001")]))
+            assert (answer.status, answer.get("connection")) == (413, "close")
+        async with await Connection.open(forebay.port) as client:
+            expect = [("Content-Length", "100001"), ("Expect", "100-continue")]
+            answer = await client.ask(request_bytes("/upload", "POST", expect))
+            assert (answer.status, answer.interim) == (413, [])
+        async with await Connection.open(forebay.port) as client:
+            head = request_bytes("/upload", "POST", [("Transfer-Encoding", "chunked")])
+            answer = await upload_then_read(client, head + b"%x\r\n" % LONG, LONG)
+            assert answer.status == 413
+        async with await Connection.open(forebay.port) as client:
+            assert (await client.ask(request_bytes("/upload", "POST", body=content(100_000)))).status == 200
+        assert (await upstream_state(forebay))["rejections"] == {"body_too_large": 3}
 
 
 async def test_a_bad_chunk_far_into_a_body(pair: Pair) -> None:

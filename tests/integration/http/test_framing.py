@@ -207,7 +207,9 @@ async def test_pipelined_bodies_don_t_run_into_each_other(pair: Pair) -> None:
     requests = []
     for i, body in enumerate(bodies):
         if i % 2:
-            requests.append(request_bytes("/echo", "POST", CHUNKED) + chunked([body[:7], body[7:]] if body[7:] else [body]))
+            requests.append(
+                request_bytes("/echo", "POST", CHUNKED) + chunked([body[:7], body[7:]] if body[7:] else [body])
+            )
         else:
             requests.append(request_bytes("/echo", "POST", body=body))
     async with await pair.connect() as client:
@@ -220,7 +222,9 @@ async def test_pipelined_bodies_don_t_run_into_each_other(pair: Pair) -> None:
 async def test_a_pipeline_longer_than_the_buffer(pair: Pair) -> None:
     """Some 200 KiB of requests behind one that takes its time: the client is not read meanwhile, then all is."""
     padding = "x" * 2000
-    requests = [request_bytes("/slow/0.2")] + [request_bytes(f"/bytes/{n}", headers=[("X-P", padding)]) for n in range(100)]
+    requests = [request_bytes("/slow/0.2")] + [
+        request_bytes(f"/bytes/{n}", headers=[("X-P", padding)]) for n in range(100)
+    ]
     async with await pair.connect() as client:
         sending = asyncio.create_task(client.send(b"".join(requests)))
         assert (await client.answer()).body == b"ok\n"

@@ -101,12 +101,15 @@ async def test_a_head_that_dribbles_is_a_408_at_the_timeout(tmp_path: Path) -> N
 
 async def test_an_idle_client_is_closed_at_the_timeout(tmp_path: Path) -> None:
     http = {"keepAliveTimeout": "300ms"}
-    async with Origin() as origin, running(tmp_path, document(origin.port, http=http)) as forebay:
-        async with await Connection.open(forebay.port) as client:
-            for _ in range(3):
-                assert (await client.ask(request_bytes())).status == 200
-                await asyncio.sleep(0.15)  # idle, but not long enough
-            assert await client.rest(within=3) == b""
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, http=http)) as forebay,
+        await Connection.open(forebay.port) as client,
+    ):
+        for _ in range(3):
+            assert (await client.ask(request_bytes())).status == 200
+            await asyncio.sleep(0.15)  # idle, but not long enough
+        assert await client.rest(within=3) == b""
 
 
 # ---------------------------------------------------------------------- who does not read
@@ -132,14 +135,17 @@ async def test_clients_that_stop_reading_cost_bounded_memory(tmp_path: Path) -> 
 
 async def test_a_lease_ends_before_a_slow_client_has_read(tmp_path: Path) -> None:
     """Up to responseBuffer is taken at once: the next one does not wait for this one's network."""
-    async with Origin() as origin, running(tmp_path, document(origin.port, pool=ONE)) as forebay:
-        async with await Connection.open(forebay.port, receive_buffer=4096) as client:
-            client.stop_reading()
-            await client.send(request_bytes("/bytes/60000"))
-            await origin.until(lambda stats: stats["statuses"].get("200") == 1)
-            assert (await fetch(forebay.port, within=2)).body == b"ok\n"
-            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-            assert (await client.answer()).body == content(60_000)
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, pool=ONE)) as forebay,
+        await Connection.open(forebay.port, receive_buffer=4096) as client,
+    ):
+        client.stop_reading()
+        await client.send(request_bytes("/bytes/60000"))
+        await origin.until(lambda stats: stats["statuses"].get("200") == 1)
+        assert (await fetch(forebay.port, within=2)).body == b"ok\n"
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await client.answer()).body == content(60_000)
 
 
 async def test_a_client_that_stands_still_is_cut_at_the_timeout(tmp_path: Path) -> None:
@@ -157,34 +163,41 @@ async def test_a_client_that_stands_still_is_cut_at_the_timeout(tmp_path: Path) 
 
 async def test_a_slow_client_gets_the_whole_of_a_closing_answer(tmp_path: Path) -> None:
     """`Connection: close`, and the client takes longer than any linger to read what stands in our buffer."""
-    async with Origin() as origin, running(tmp_path, document(origin.port, http={"responseBuffer": "4Mi"})) as forebay:
-        async with await Connection.open(forebay.port, receive_buffer=4096) as client:
-            client.stop_reading()
-            await client.send(request_bytes("/bytes/8000000", headers=[("Connection", "close")]))
-            await origin.until(lambda stats: stats["statuses"].get("200") == 1)
-            await asyncio.sleep(3)  # it stands still: longer than the linger of 2 s
-            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-            assert (await client.answer()).body == content(8_000_000)
+    http = {"responseBuffer": "16Mi"}
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, http=http)) as forebay,
+        await Connection.open(forebay.port, receive_buffer=4096) as client,
+    ):
+        client.stop_reading()
+        await client.send(request_bytes("/bytes/12000000", headers=[("Connection", "close")]))
+        await origin.until(lambda stats: stats["statuses"].get("200") == 1)
+        await asyncio.sleep(3)  # it stands still: longer than the linger of 2 s
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await client.answer()).body == content(12_000_000)
 
 
 async def test_a_pipeline_of_one_that_does_not_read_is_not_worked_off(tmp_path: Path) -> None:
-    async with Origin() as origin, running(tmp_path, document(origin.port)) as forebay:
-        async with await Connection.open(forebay.port, receive_buffer=4096) as client:
-            client.stop_reading()
-            await client.send(request_bytes("/bytes/1000000") * 100)
-            await origin.until(lambda stats: stats["requests"] >= 1)
-            await asyncio.sleep(0.3)  # nothing more may happen
-            assert (await origin.stats())["requests"] < 10
-            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-            for _ in range(100):
-                assert len((await client.answer()).body) == 1_000_000
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port)) as forebay,
+        await Connection.open(forebay.port, receive_buffer=4096) as client,
+    ):
+        client.stop_reading()
+        await client.send(request_bytes("/bytes/1000000") * 100)
+        await origin.until(lambda stats: stats["requests"] >= 1)
+        await asyncio.sleep(0.3)  # nothing more may happen
+        assert (await origin.stats())["requests"] < 10
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(100):
+            assert len((await client.answer()).body) == 1_000_000
 
 
 # ---------------------------------------------------------------------- upstreams that stand still
 
 
 async def test_an_upstream_that_does_not_read_stops_the_client(tmp_path: Path) -> None:
-    """What is buffered ahead of the lease fills the upstream's socket at once: the client must be stopped all the same."""
+    """What is buffered ahead of the lease fills the upstream's socket at once: the client must be stopped even so."""
     read_on = asyncio.Event()
 
     async def late(peer: Connection) -> None:
@@ -218,16 +231,22 @@ async def test_an_upstream_that_reads_late_has_responseTimeout_for_it(tmp_path: 
             answer = await client.ask(request_bytes("/upload?read_after=1", "POST", body=body))
             assert answer.status == 200
         http["responseTimeout"] = "300ms"
-    async with Origin() as origin, running(tmp_path, document(origin.port, http=http)) as forebay:
-        async with await Connection.open(forebay.port) as client:
-            began = time.monotonic()
-            answer = await client.ask(request_bytes("/upload?read_after=3", "POST", body=body))
-            assert answer.status == 504
-            assert time.monotonic() - began < 2
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, http=http)) as forebay,
+        await Connection.open(forebay.port) as client,
+    ):
+        began = time.monotonic()
+        answer = await client.ask(request_bytes("/upload?read_after=3", "POST", body=body))
+        assert answer.status == 504
+        assert time.monotonic() - began < 2
 
 
 async def test_an_upstream_that_does_not_answer_is_a_504(tmp_path: Path) -> None:
-    async with Origin() as origin, running(tmp_path, document(origin.port, http={"responseTimeout": "300ms"})) as forebay:
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, http={"responseTimeout": "300ms"})) as forebay,
+    ):
         async with await Connection.open(forebay.port) as client:
             for method in ("GET", "HEAD", "POST"):
                 answer = await client.ask(request_bytes("/hang", method), within=3)
@@ -261,7 +280,10 @@ async def test_an_answer_that_has_begun_has_streamIdleTimeout(tmp_path: Path) ->
 
 @pytest.mark.parametrize("target", ["/stall", "/chunked/100?size=50&gap=30"])
 async def test_an_answer_that_stands_still_is_cut(tmp_path: Path, target: str) -> None:
-    async with Origin() as origin, running(tmp_path, document(origin.port, http={"streamIdleTimeout": "300ms"})) as forebay:
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, http={"streamIdleTimeout": "300ms"})) as forebay,
+    ):
         async with await Connection.open(forebay.port) as client:
             with pytest.raises(CutAnswer) as cut:
                 await client.ask(request_bytes(target), within=3)

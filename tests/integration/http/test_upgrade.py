@@ -177,19 +177,22 @@ async def test_a_tunnel_stops_reading_for_a_peer_that_does_not_read(tmp_path: Pa
             count += len(data)
         got.set_result(count)
 
-    async with Backend(late) as backend, running(tmp_path, document(backend.port)) as forebay:
-        async with await Connection.open(forebay.port) as client:
-            assert (await client.ask(request_bytes(headers=UPGRADE))).status == 101
-            before = (await forebay.state())["workers"][0]["rss"]
-            sending = asyncio.create_task(client.send(bytes(size)))
-            await asyncio.wait([sending], timeout=0.5)
-            assert not sending.done()
-            assert (await forebay.state())["workers"][0]["rss"] - before < 8 << 20
-            read_on.set()
-            await sending
-            client.half_close()
-            async with asyncio.timeout(20):
-                assert await got == size
+    async with (
+        Backend(late) as backend,
+        running(tmp_path, document(backend.port)) as forebay,
+        await Connection.open(forebay.port) as client,
+    ):
+        assert (await client.ask(request_bytes(headers=UPGRADE))).status == 101
+        before = (await forebay.state())["workers"][0]["rss"]
+        sending = asyncio.create_task(client.send(bytes(size)))
+        await asyncio.wait([sending], timeout=0.5)
+        assert not sending.done()
+        assert (await forebay.state())["workers"][0]["rss"] - before < 8 << 20
+        read_on.set()
+        await sending
+        client.half_close()
+        async with asyncio.timeout(20):
+            assert await got == size
 
 
 @pytest.mark.parametrize("fields", [(), (("Upgrade", "test/1"),), (("Connection", "Upgrade"),)])

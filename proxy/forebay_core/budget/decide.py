@@ -1,0 +1,123 @@
+"""One look at the world in, one write out: what the operator does each tick, and local mode, and the simulator.
+
+The order of the rooms: is the ledger whole (`rebuild`), who is dead (`proofs`), who should have what (`shares`), which
+changes may be made now (`ledger`).
+
+What is looked at must have been asked for *after* the ledger was read, and what is decided be written only if the
+resource, document and all, is still the one that was read. Answers and looks from before are worth nothing: between
+them and the ledger a life may have begun, of which they would be the proof of death.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from forebay_core.budget import proofs, rebuild, shares
+from forebay_core.budget.ledger import Answer, Change, Home, Key, Ledger, Terms, applied, changes
+
+SILENT = 60.0  # seconds without a word from its kubelet after which a pod's node counts as cut off
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one decision is made from; see the module's docstring.
+
+    `answers` by life. `demand`: recent peak of leases and waiters; missing where there is no reading. `reported`: what
+    kernel or upstream say the dead have left. `dead_since`: when this writer first found each life dead. `highest`:
+    the last sequence that it has read or written. `heard`: UIDs of pods that have answered it since it started.
+    """
+
+    ledger: Ledger | None
+    terms: Mapping[str, Terms]
+    cluster: proofs.Cluster
+    answers: Mapping[str, Answer]
+    now: float  # seconds, of the clock that `cluster` uses
+    demand: Mapping[Key, int] = field(default_factory=dict)
+    reported: Mapping[Key, int] = field(default_factory=dict)
+    dead_since: Mapping[str, float] = field(default_factory=dict)
+    highest: int = 0
+    heard: frozenset[str] = frozenset()
+
+
+class Decision(NamedTuple):
+    """`ledger`: to be written, None where there is nothing to. The rest is for events, pushes and the next look."""
+
+    ledger: Ledger | None
+    changes: list[Change]
+    dead: Mapping[str, str] = {}  # life: what proves it
+    orphaned: frozenset[str] = frozenset()  # lives that nothing proves dead and whose pod's object is gone
+    pressing: frozenset[str] = frozenset()  # upstreams where shrunk replicas must not wait for leases to end
+
+
+def decide(seen: Seen) -> Decision:
+    """The next write, if any. Pure."""
+    ledger = seen.ledger if seen.ledger is not None else Ledger(0)
+    homes = {uid: home(uid, pod, seen.cluster) for uid, pod in seen.cluster.pods.items() if pod.started}
+    fresh = [upstream for upstream in seen.terms if upstream not in ledger.in_force]
+    if rebuild.behind(ledger, seen.highest, seen.answers):
+        fresh = list(seen.terms)
+    if fresh:
+        sequence, made = rebuild.entered(ledger, fresh, homes, seen.answers, seen.highest)
+        return Decision(applied(ledger, made, seen.terms, sequence), made)
+    made = rebuild.named(ledger, seen.answers)
+    if made:
+        return Decision(applied(ledger, made, seen.terms, ledger.sequence + 1), made)
+
+    dead = proofs.dead(ledger, seen.cluster, seen.answers)
+    since = {life: seen.dead_since.get(life, seen.now) for life in dead}
+    left = proofs.leavings(ledger, since, seen.reported, seen.terms, seen.now)
+    lives = served(ledger, seen, dead)
+    wanted: dict[Key, int] = {}
+    for upstream, term in seen.terms.items():
+        wanted |= shares.wishes(ledger, upstream, term, lives, seen.demand)
+    pressing = shares.pressing(ledger, seen.terms, wanted)
+    if not all_heard(seen):
+        wanted = {key: min(wish, grant_of(ledger, key)) for key, wish in wanted.items() if key in ledger.entries}
+    joining = {a.life: homes[a.pod] for a in seen.answers.values() if a.pod in homes}
+    made = list(changes(ledger, seen.terms, wanted, joining, seen.answers, left))
+    after = applied(ledger, made, seen.terms, ledger.sequence + 1)
+    orphaned = proofs.orphaned(ledger, seen.cluster, dead)
+    if not made and after.in_force == ledger.in_force:
+        return Decision(None, [], dead, orphaned, pressing)
+    return Decision(after, made, dead, orphaned, pressing)
+
+
+def home(uid: str, pod: proofs.Pod, cluster: proofs.Cluster) -> Home:
+    """Where a life in this pod runs."""
+    node = cluster.nodes.get(pod.node)
+    return Home(uid, pod.node, node.boot if node is not None else "")
+
+
+def served(ledger: Ledger, seen: Seen, dead: Mapping[str, str]) -> list[str]:
+    """The lives that shares are for, oldest first: not dead, not draining, and their pod is wanted."""
+    lives = ledger.lives()
+    newcomers = sorted(a.life for a in seen.answers.values() if a.life not in lives)
+    pods = {life: lives[life].pod for life in lives} | {life: seen.answers[life].pod for life in newcomers}
+
+    def is_served(life: str) -> bool:
+        pod = seen.cluster.pods.get(pods[life])
+        answer = seen.answers.get(life)
+        leaving = answer is not None and answer.draining
+        return pod is not None and pod.started and life not in dead and not leaving
+
+    return [life for life in pods if is_served(life)]
+
+
+def all_heard(seen: Seen) -> bool:
+    """Whether everybody who could know a later ledger has spoken to this writer; until then it raises no grant.
+
+    A writer that has just started cannot tell a ledger restored from a copy, but replicas can. Those whose node is cut
+    off are not waited for.
+    """
+    for uid, pod in seen.cluster.pods.items():
+        node = seen.cluster.nodes.get(pod.node)
+        over = not pod.started or (pod.terminal and pod.ended is not None)
+        cut_off = node is not None and seen.now - node.heard > SILENT
+        if uid not in seen.heard and not over and not cut_off:
+            return False
+    return True
+
+
+def grant_of(ledger: Ledger, key: Key) -> int:
+    """The grant of an entry that exists."""
+    return ledger.entries[key].grant

@@ -1,0 +1,1 @@
+"""The autoscaler's pure core: readings in, verdict out. Start at `forebay_core.scale.verdict.decide`."""

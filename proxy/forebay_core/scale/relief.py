@@ -1,0 +1,83 @@
+"""The limit on a backend that is slow because too much is asked of it at a time: give back, by a gradient, what costs
+nothing to give back.
+
+The gradient is that of Netflix's concurrency-limits (`Gradient2Limit`): the limit is multiplied by
+`TOLERANCE / slowdown`, at most halved, with some room to grow again. It differs in that it only gives back: above the
+knee of its capacity curve a backend serves no more for having more connections, so any step down is free; where a step
+has cost completions in proportion, the backend was slow but not saturated, and the step is taken back.
+"""
+
+from typing import NamedTuple
+
+TOLERANCE = 1.5  # slowdown that is not yet called saturation
+ROOM = 0.1  # of the limit, added at each step: keeps a queue at the backend, so that what it can serve stays visible
+SETTLE = 10.0  # seconds after a step until its effect can be judged
+REST = 300.0  # seconds without a step after one that was taken back
+GROWTH = 1.2  # per tick, when the backend has recovered
+
+
+class Relief(NamedTuple):
+    """Connections that all lives together should use at most, and the step that is being judged."""
+
+    limit: int
+    before: int  # the limit before the last step
+    rate: float  # completions per second before the last step
+    stepped_at: float
+
+
+def begin(in_use: int, rate: float, now: float) -> Relief:
+    """Freeze at what is in use: nothing is added from now on."""
+    return Relief(max(1, in_use), max(1, in_use), rate, now)
+
+
+def step(relief: Relief, slowdown: float, rate: float, now: float) -> Relief:
+    """The next limit, never above the one before the last step. `slowdown` as in `forebay_core.scale.baseline`."""
+    if now - relief.stepped_at < SETTLE:
+        return relief
+    if costs(relief.before, relief.limit, relief.rate, rate):
+        return Relief(relief.before, relief.before, rate, now + REST)
+    gradient = min(1.0, max(0.5, TOLERANCE / slowdown))
+    limit = max(1, min(relief.limit, int(relief.limit * (gradient + ROOM))))
+    return Relief(limit, relief.limit, rate, now)
+
+
+def costs(before: int, after: int, rate_before: float, rate_after: float) -> bool:
+    """Whether completions fell by more than half of what they would where connections were all that was missing."""
+    return after < before and rate_after < rate_before * (1 - 0.5 * (before - after) / before)
+
+
+def gains(before: int, after: int, rate_before: float, rate_after: float) -> bool:
+    """Whether completions rose by at least half as much, in proportion, as the connections did."""
+    return rate_after >= rate_before * (1 + 0.5 * (after - before) / before)
+
+
+def grown(relief: Relief) -> Relief:
+    """The backend is fast again: let it have more, in steps that it can answer to."""
+    return relief._replace(limit=int(relief.limit * GROWTH) + 1)
+
+
+class Trial(NamedTuple):
+    """Where there is no baseline: a step of connections, kept only if completions rise with it."""
+
+    before: int  # connections in use before the step
+    rate: float
+    limit: int
+    begun_at: float
+    failed: bool = False
+
+
+def trial_from(in_use: int, rate: float, now: float) -> Trial:
+    """Try half as many again."""
+    return Trial(max(1, in_use), rate, in_use + max(1, in_use // 2), now)
+
+
+def judged(trial: Trial, in_use: int, rate: float, now: float) -> Trial:
+    """The trial after another tick: the same, the next one, failed, or, long after it failed, a new one."""
+    if trial.failed:
+        return trial if now - trial.begun_at < REST else trial_from(in_use, rate, now)
+    if now - trial.begun_at < SETTLE:
+        return trial
+    taken = in_use >= (trial.before + trial.limit) / 2  # a step that was not carried out shows nothing
+    if taken and not gains(trial.before, in_use, trial.rate, rate):
+        return trial._replace(limit=trial.before, failed=True, begun_at=now)
+    return trial_from(in_use, rate, now)

@@ -1,0 +1,41 @@
+"""File descriptors are a limit like any other: who comes beyond it gets 503, rather than nothing.
+
+A worker that has none left can't accept a client even to refuse it, and can't open the connection that would end the
+others' waiting. So the number of clients is kept low enough for both.
+"""
+
+import logging
+import resource
+from pathlib import Path
+
+from forebay_core.spec.model import Spec
+
+RESERVE = 16  # for the admin port, name look-ups and files; and a twentieth for clients that are being refused
+
+log = logging.getLogger(__name__)
+
+
+def raise_limit() -> None:
+    """Use all descriptors that this process may have: shells and systemd start it with 1,024 and allow far more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def most_clients(spec: Spec, own: int) -> int:
+    """`maxClientConnections`, or as many as the descriptors allow beside the pools and those `own` in other use."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return spec.max_client_connections
+    pools = sum(upstream.pool.size + upstream.pool.max_overflow for upstream in spec.upstreams)
+    left = limit - own - pools - RESERVE - limit // 20
+    if left >= spec.max_client_connections:
+        return spec.max_client_connections
+    log.warning("the limit of %d file descriptors allows for %d clients, not %d: raise it (ulimit -n)",
+                limit, max(1, left), spec.max_client_connections)  # fmt: skip
+    return max(1, left)
+
+
+def used() -> int:
+    """Descriptors that are open now."""
+    return len(list(Path("/proc/self/fd").iterdir()))

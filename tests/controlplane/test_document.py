@@ -1,0 +1,79 @@
+"""The document that pods load."""
+
+import pytest
+from tests.controlplane.parts import pool
+
+from forebay_core.spec.load import DocumentError, document_hash, load, parse
+from forebay_operator.document import Document, render, secrets_of
+
+TLS = {
+    "listen": {
+        "port": 8443,
+        "tls": {"certSecret": {"name": "web"}, "clientCASecret": {"name": "clients", "key": "ca"}},
+    },
+    "upstreams": [
+        {
+            "name": "orders",
+            "endpoints": [{"host": "10.0.0.9", "port": 443}],
+            "tls": {
+                "caSecret": {"name": "backend"},
+                "clientCertSecret": {"name": "web", "key": "a.crt", "privateKey": "a.key"},
+                "serverName": "orders.example",
+            },
+        }
+    ],
+}
+
+
+def rendered(spec: dict[str, object] | None = None) -> Document:
+    return render(parse(pool(spec), form="cluster"), "shop")
+
+
+def test_a_service_becomes_its_name() -> None:
+    local = load(rendered().text, form="local")
+    (upstream,) = local.spec.upstreams
+    assert upstream.dns is not None
+    assert (upstream.dns.host, upstream.dns.port) == ("orders.shop.svc", 80)
+    assert upstream.service is None
+    assert (local.metadata.name, local.metadata.namespace) == ("orders", "shop")
+
+
+def test_secrets_become_files() -> None:
+    local = load(rendered(TLS).text, form="local")
+    listen, upstream = local.spec.listen.tls, local.spec.upstreams[0].tls
+    assert listen is not None
+    assert upstream is not None
+    folder = "/etc/forebay/secrets"
+    assert (listen.cert_file, listen.key_file) == (f"{folder}/web/tls.crt", f"{folder}/web/tls.key")
+    assert listen.client_ca_file == f"{folder}/clients/ca"
+    assert upstream.ca_file == f"{folder}/backend/ca.crt"
+    assert (upstream.client_cert_file, upstream.client_key_file) == (f"{folder}/web/a.crt", f"{folder}/web/a.key")
+    assert upstream.server_name == "orders.example"
+    assert secrets_of(parse(pool(TLS), form="cluster")) == ["backend", "clients", "web"]
+
+
+def test_the_hash_is_the_one_that_a_pod_will_report() -> None:
+    document = rendered(TLS)
+    assert document.hash == document_hash(load(document.text, form="local"))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"replicas": 4},
+        {"replicas": 0},
+        {"autoscaling": {"maxReplicas": 3}},
+        {"strategy": {"maxSurge": 2}},
+        {"serviceTemplate": {"type": "NodePort"}},
+        {"template": {"spec": {"nodeSelector": {"disk": "fast"}}}},
+    ],
+    ids=lambda spec: next(iter(spec)),
+)
+def test_what_is_the_operators_own_reaches_no_pod(spec: dict[str, object]) -> None:
+    assert rendered(spec) == rendered()
+
+
+def test_what_local_mode_would_refuse_is_refused() -> None:
+    small = {"upstreams": [{"name": "o", "dns": {"host": "o", "port": 1}, "budget": {"maxConnections": 1}}]}
+    with pytest.raises(DocumentError, match="maxConnections"):
+        rendered(small | {"replicas": 0})

@@ -1,0 +1,132 @@
+"""The access log and the slow-request log: a JSON line on standard output for each request, and nothing else there."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.integration.http.harness import document
+from tests.support.forebay import Forebay
+from tests.support.origin import Origin
+from tests.support.origin_routes import content
+from tests.support.raw import Connection, fetch, request_bytes
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def logged(directory: Path, pool: Mapping[str, Any]) -> tuple[Forebay, Path]:
+    """A proxy (not yet started) whose standard output goes to a file."""
+    forebay = Forebay(directory, pool)
+    log = directory / "stdout"
+    forebay.argv = ["/bin/sh", "-c", 'exec "$@" > "$0"', str(log), *forebay.argv]
+    return forebay, log
+
+
+def parsed(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+async def lines(log: Path, count: int) -> list[dict[str, Any]]:
+    """Wait for so many lines of the log, and return all."""
+    async with asyncio.timeout(5):
+        # It happens in another process: there is no event to wait for.
+        while len(found := parsed(log)) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def test_a_line_for_every_request(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        pool = document(
+            origin.port,
+            http={"maxBodyBytes": 100_000},
+            spec={"telemetry": {"accessLog": "json"}, "routes": [{"host": "test.example", "upstream": "origin"}]},
+        )
+        forebay, log = logged(tmp_path, pool)
+        async with forebay:
+            async with await Connection.open(forebay.port) as client:
+                trace = [("traceparent", f"00-{TRACE}-b7ad6b7169203331-01")]
+                await client.ask(request_bytes("/bytes/1000?a=b", headers=trace))
+                await client.ask(request_bytes("/upload", "POST", body=content(70_000)))
+                await client.ask(request_bytes("/status/404", "HEAD"))
+                await client.ask(request_bytes("/", host="nowhere.example"))
+                await client.ask(request_bytes('/"\\%22', headers=[("X-A", "b")]))
+                await client.ask(request_bytes("/reset?after=-1", "POST"))
+                await client.ask(request_bytes("/upload", "POST", [("Content-Length", "100001")]))
+            first, second, third, fourth, fifth, sixth, seventh = await lines(log, 7)
+        assert not forebay.tracebacks()
+    assert first["client"] == "127.0.0.1"
+    assert (first["method"], first["target"], first["host"]) == ("GET", "/bytes/1000?a=b", "test.example")
+    assert (first["status"], first["bytes_in"], first["bytes_out"]) == (200, 0, 1000)
+    assert (first["upstream"], first["endpoint"]) == ("origin", f"127.0.0.1:{origin.port}")
+    assert (first["trace"], first["error"], first["attempts"], first["reused"]) == (TRACE, None, 1, False)
+    assert first["connect_ms"] > 0
+    assert first["upstream_ms"] > 0
+    assert first["total_ms"] >= first["upstream_ms"] + first["connect_ms"]
+    assert "slow" not in first
+    assert (second["bytes_in"], second["reused"], second["connect_ms"], second["trace"]) == (70_000, True, None, None)
+    assert (third["method"], third["status"], third["bytes_out"]) == ("HEAD", 404, 0)
+    assert (fourth["status"], fourth["error"], fourth["upstream"], fourth["endpoint"]) == (404, "no_route", None, None)
+    assert fifth["target"] == '/"\\%22'
+    assert (sixth["status"], sixth["error"]) == (502, "upstream_reset")
+    assert (seventh["status"], seventh["error"], seventh["attempts"]) == (413, "body_too_large", 0)
+
+
+async def test_what_was_cut_and_what_was_switched(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        forebay, log = logged(tmp_path, document(origin.port, spec={"telemetry": {"accessLog": "json"}}))
+        async with forebay:
+            async with await Connection.open(forebay.port) as client:
+                await client.send(request_bytes("/cut?after=10"))
+                await client.rest()
+            async with await Connection.open(forebay.port) as client:
+                await client.send(request_bytes("/hang"))
+                await origin.until(lambda stats: stats["active"] == 1)
+                client.reset()  # a mere close could be a half-close, and the answer still be wanted
+            await lines(log, 2)
+            async with await Connection.open(forebay.port) as client:
+                upgrade = [("Connection", "Upgrade"), ("Upgrade", "test/1")]
+                await client.ask(request_bytes("/upgrade", headers=upgrade))
+                await client.send(b"12345")
+                await client.reader.readexactly(5)
+                client.half_close()
+                await client.rest()
+            cut, gone, tunnel = await lines(log, 3)
+        assert not forebay.tracebacks()
+    assert (cut["status"], cut["error"], cut["bytes_out"]) == (200, "upstream_reset", 10)
+    assert (gone["target"], gone["error"]) == ("/hang", "client_gone")
+    assert (tunnel["status"], tunnel["error"], tunnel["bytes_in"], tunnel["bytes_out"]) == (101, None, 5, 5)
+
+
+async def test_only_slow_requests_are_logged_where_only_they_are_asked_for(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        forebay, log = logged(tmp_path, document(origin.port, spec={"telemetry": {"slowRequest": "200ms"}}))
+        async with forebay:
+            for target in ("/", "/slow/0.4", "/"):
+                await fetch(forebay.port, target)
+            (line,) = await lines(log, 1)
+        assert not forebay.tracebacks()
+        assert len(parsed(log)) == 1
+    assert (line["target"], line["slow"]) == ("/slow/0.4", True)
+    assert line["total_ms"] >= 400
+
+
+async def test_both_logs_are_one_line(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        telemetry = {"accessLog": "json", "slowRequest": "200ms"}
+        forebay, log = logged(tmp_path, document(origin.port, spec={"telemetry": telemetry}))
+        async with forebay:
+            for target in ("/", "/slow/0.4"):
+                await fetch(forebay.port, target)
+            quick, slow = await lines(log, 2)
+    assert "slow" not in quick
+    assert slow["slow"] is True
+
+
+async def test_without_a_log_there_is_nothing(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        forebay, log = logged(tmp_path, document(origin.port))
+        async with forebay:
+            await fetch(forebay.port)
+        assert parsed(log) == []

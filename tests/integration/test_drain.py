@@ -1,0 +1,205 @@
+"""SIGTERM under load: whoever was accepted is answered, whoever comes later is refused, and the exit is 0."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from tests.support.forebay import Forebay, http_pool
+from tests.support.origin import Origin
+from tests.support.raw import Connection, CutAnswer, fetch, request_bytes
+
+Start = Callable[..., Awaitable[Forebay]]
+
+MODES = pytest.mark.parametrize("mode", ["run", "worker"])
+
+
+def start_as(mode: str, forebay: Start, tmp_path: Path) -> Callable[[dict[str, Any]], Awaitable[Forebay]]:
+    """The supervisor with its workers, or the one worker of a pod."""
+    arguments: tuple[str, ...] = ("--admin", "127.0.0.1:0")
+    if mode == "worker":
+        arguments += ("--memory", str(tmp_path / "memory"))
+    return lambda document: forebay(document, command=mode, arguments=arguments)
+
+
+def draining(origin: Origin, delay: str = "0s", timeout: str = "8s", **upstream: Any) -> dict[str, Any]:
+    upstream.setdefault("pool", {"size": 5, "maxOverflow": 0})
+    return http_pool(origin.port, spec={"replicas": 2, "drain": {"delay": delay, "timeout": timeout}}, **upstream)
+
+
+async def accepted(f: Forebay, count: int) -> None:
+    """Wait until so many clients have been accepted."""
+    async with asyncio.timeout(10):
+        while (await f.metrics()).get("forebay_downstream_connections") < count:
+            await asyncio.sleep(0.01)
+
+
+class Stubborn:
+    """Keep-alive clients that go on until they can't connect any more; what became of each request is counted."""
+
+    def __init__(self, port: int, clients: int) -> None:
+        self.port = port
+        self.answers: Counter[int] = Counter()
+        self.unanswered: list[str] = []  # on a connection that had been answered before
+        self.refused = 0
+        self.tasks = [asyncio.create_task(self._go_on(), name="client") for _ in range(clients)]
+
+    async def _go_on(self) -> None:
+        while True:
+            try:
+                connection = await Connection.open(self.port)
+            except ConnectionError:
+                self.refused += 1
+                return
+            async with connection:
+                count = 0
+                while True:
+                    try:
+                        answer = await connection.ask(request_bytes())
+                    except CutAnswer as error:
+                        # Never accepted: it stood in the queue of a listener that closed.
+                        if count or error.begun:
+                            self.unanswered.append(str(error))
+                        self.refused += 1
+                        return
+                    self.answers[answer.status] += 1
+                    count += 1
+                    if answer.closes:
+                        break
+
+    async def answered(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while self.answers.total() < count:
+                await asyncio.sleep(0.005)
+
+
+@MODES
+async def test_every_accepted_request_is_answered(forebay: Start, origin: Origin, tmp_path: Path, mode: str) -> None:
+    f = await start_as(mode, forebay, tmp_path)(draining(origin))
+    load = Stubborn(f.port, 50)
+    # Accepted, but silent so far; and in the middle of a long answer.
+    silent = [await Connection.open(f.port) for _ in range(20)]
+    slow = [asyncio.create_task(fetch(f.port, "/slow/0.7")) for _ in range(3)]
+    await accepted(f, 73)
+    await load.answered(500)
+    f.terminate()
+    for connection in silent:
+        async with connection:
+            answer = await connection.ask(request_bytes())
+            assert answer.status == 200
+            assert answer.closes
+    for task in slow:
+        assert (await task).status == 200
+    assert await f.wait() == 0
+    await asyncio.gather(*load.tasks)
+    assert set(load.answers) == {200}
+    assert load.refused == 50
+    assert not load.unanswered
+
+
+@MODES
+async def test_who_waits_for_a_connection_gets_it(forebay: Start, origin: Origin, tmp_path: Path, mode: str) -> None:
+    document = draining(origin, pool={"size": 2, "maxOverflow": 0, "timeout": "5s"})
+    document["spec"]["replicas"] = 1
+    f = await start_as(mode, forebay, tmp_path)(document)
+    tasks = [asyncio.create_task(fetch(f.port, "/slow/0.2")) for _ in range(10)]
+    async with asyncio.timeout(5):
+        while (await f.metrics()).get("forebay_upstream_waiting") < 8:
+            await asyncio.sleep(0.005)
+    f.terminate()
+    assert [(await task).status for task in tasks] == [200] * 10
+    assert await f.wait() == 0
+
+
+@pytest.mark.slow
+@MODES
+async def test_the_order_of_a_drain(forebay: Start, origin: Origin, tmp_path: Path, mode: str) -> None:
+    """Not ready at once, serving on for `delay`, then refusing; idle clients are closed after 5 s; nobody is cut."""
+    f = await start_as(mode, forebay, tmp_path)(draining(origin, delay="1s", timeout="20s"))
+    idle = await Connection.open(f.port)
+    assert (await idle.ask(request_bytes())).status == 200
+    hanging = asyncio.create_task(fetch(f.port, "/slow/2.5"))
+    await origin.until(lambda stats: stats["active"] == 1)
+    f.terminate()
+    began = monotonic()
+    async with asyncio.timeout(0.9):
+        while (await f.admin("/readyz")).status != 503:
+            await asyncio.sleep(0.01)
+    answer = await fetch(f.port)  # a new client, during the delay
+    assert answer.status == 200
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await fetch(f.port)
+            except (ConnectionError, CutAnswer):
+                break
+            await asyncio.sleep(0.02)
+    assert 0.9 < monotonic() - began < 3
+    assert (await f.admin("/livez")).status == 200
+    assert (await hanging).status == 200
+    async with idle:
+        assert await idle.rest(within=10) == b""  # closed without having asked
+    assert 5.5 < monotonic() - began < 8
+    assert await f.wait() == 0
+
+
+@MODES
+async def test_the_deadline_cuts_visibly(forebay: Start, origin: Origin, tmp_path: Path, mode: str) -> None:
+    f = await start_as(mode, forebay, tmp_path)(draining(origin, timeout="500ms"))
+    async with await Connection.open(f.port) as begun, await Connection.open(f.port) as unbegun:
+        await begun.send(request_bytes("/stall?after=10"))
+        await unbegun.send(request_bytes("/hang"))
+        await origin.until(lambda stats: stats["active"] == 2)
+        f.terminate()
+        with pytest.raises(CutAnswer) as cut:
+            await begun.answer()
+        assert cut.value.begun
+        with pytest.raises(CutAnswer):
+            await unbegun.answer()
+    assert await f.wait() == 0
+    await origin.until(lambda stats: stats["open"] == 0)
+
+
+@MODES
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once(
+    forebay: Start, origin: Origin, tmp_path: Path, mode: str, number: int
+) -> None:
+    f = await start_as(mode, forebay, tmp_path)(draining(origin, delay="20s", timeout="20s"))
+    hanging = asyncio.create_task(fetch(f.port, "/hang"))
+    await origin.until(lambda stats: stats["active"] == 1)
+    f.child.send(number)
+    async with asyncio.timeout(5):
+        while (await f.admin("/readyz")).status != 503:
+            await asyncio.sleep(0.01)
+    began = monotonic()
+    f.child.send(number)
+    await f.wait()
+    assert monotonic() - began < 2
+    with pytest.raises(CutAnswer):
+        await hanging
+
+
+async def test_a_drain_by_command(forebay: Start, origin: Origin, tmp_path: Path) -> None:
+    f = await forebay(draining(origin), env={"FOREBAY_ADMIN_TOKEN": "secret"})
+    assert (await f.admin("/drain", "POST")).status == 401
+    assert (await f.admin("/drain", "POST", headers=[("Authorization", "Bearer secret")])).status == 202
+    assert await f.wait() == 0
+
+
+async def test_a_backend_that_closes_after_every_answer_is_no_reason_to_refuse(forebay: Start, origin: Origin) -> None:
+    """Without a budget nothing forbids the drained to open what those who wait, and those still connected, need."""
+    f = await forebay(draining(origin, pool={"size": 2, "maxOverflow": 0, "maxUses": 1}))
+    clients = [await Connection.open(f.port) for _ in range(10)]
+    await accepted(f, 10)
+    tasks = [asyncio.create_task(client.ask(request_bytes("/slow/0.1"))) for client in clients]
+    await origin.until(lambda stats: stats["active"] >= 2)
+    f.terminate()
+    assert [(await task).status for task in tasks] == [200] * 10
+    for client in clients:
+        await client.close()
+    assert await f.wait() == 0

@@ -1,0 +1,355 @@
+"""The opaque relay: one client, one connection; it waits in the same queue, under the same limits."""
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+from tests.support.certs import CA
+from tests.support.criteria import settled, unharmed
+from tests.support.forebay import Forebay, http_pool
+from tests.support.origin import Origin
+from tests.support.raw import Connection, unverified
+
+Start = Callable[..., Awaitable[Forebay]]
+Origins = Callable[..., Awaitable[Origin]]
+
+
+def tcp_pool(*ports: int, **options: Any) -> dict[str, Any]:
+    document = http_pool(*ports, **options)
+    document["spec"]["protocol"] = "tcp"
+    return document
+
+
+async def echoed(connection: Connection, data: bytes) -> bytes:
+    await connection.send(data)
+    async with asyncio.timeout(10):
+        return await connection.reader.readexactly(len(data))
+
+
+async def is_reset(connection: Connection, within: float = 5.0) -> bool:
+    """Wait for the end; True where it is a reset."""
+    try:
+        async with asyncio.timeout(within):
+            assert await connection.reader.read() == b""
+    except ConnectionResetError:
+        return True
+    return False
+
+
+@asynccontextmanager
+async def server(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[int]:
+    """A backend of the test's own; yields its port."""
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        yield listener.sockets[0].getsockname()[1]
+
+
+async def test_bytes_go_both_ways(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    f = await forebay(tcp_pool(origin.port, pool={"size": 10, "maxOverflow": 0}))
+    data = os.urandom(3_000_000)
+    async with unharmed(f, origin, limit=10):
+
+        async def client() -> None:
+            async with await Connection.open(f.port) as connection:
+                sending = asyncio.create_task(connection.send(data))
+                async with asyncio.timeout(20):
+                    back = await connection.reader.readexactly(len(data))
+                await sending
+                assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()
+
+        await asyncio.gather(*(client() for _ in range(5)))
+    assert (await origin.stats())["bytes_in"] == 5 * len(data)
+    metrics = await f.metrics()
+    assert metrics.value("forebay_requests_total", outcome="ok") == 5
+    assert metrics.value("forebay_upstream_hold_seconds_count") == 5
+
+
+async def test_half_closes_are_kept_and_leak_nothing(forebay: Start, origins: Origins) -> None:
+    """The client ends its side first; or the server does; either way both ends come through, and the place is free."""
+    ends: list[str] = []
+
+    async def ends_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"bye")
+        writer.write_eof()
+        ends.append((await reader.read()).decode())
+        writer.close()
+
+    origin = await origins(mode="tcp")
+    f = await forebay(tcp_pool(origin.port, pool={"size": 2, "maxOverflow": 0}))
+    async with unharmed(f, origin, limit=2):
+        for _ in range(6):
+            async with await Connection.open(f.port) as connection:
+                await connection.send(b"x" * 100_000)
+                connection.half_close()
+                async with asyncio.timeout(5):
+                    assert len(await connection.reader.read()) == 100_000
+    async with server(ends_first) as port:
+        g = await forebay(tcp_pool(port, pool={"size": 2, "maxOverflow": 0}))
+        async with unharmed(g, limit=2):
+            for _ in range(6):
+                async with await Connection.open(g.port) as connection:
+                    async with asyncio.timeout(5):
+                        assert await connection.reader.read() == b"bye"
+                    await connection.send(b"and you")
+                    connection.half_close()
+        assert ends == ["and you"] * 6
+
+
+async def test_a_server_that_speaks_first_is_heard(forebay: Start) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 ready\r\n")
+        await reader.read()
+        writer.close()
+
+    async with server(greet) as port:
+        f = await forebay(tcp_pool(port, pool={"size": 4, "maxOverflow": 0}))
+        async with unharmed(f, limit=4):
+            for _ in range(30):
+                async with await Connection.open(f.port) as connection:
+                    async with asyncio.timeout(5):
+                        assert await connection.reader.readline() == b"220 ready\r\n"
+
+
+async def test_nothing_is_reused(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    f = await forebay(tcp_pool(origin.port, pool={"size": 3, "maxOverflow": 0}))
+    async with unharmed(f, origin, limit=3):
+        for number in range(10):
+            async with await Connection.open(f.port) as connection:
+                assert await echoed(connection, b"%d" % number) == b"%d" % number
+    assert (await origin.stats())["accepts"] == 10
+
+
+async def test_the_queue_its_timeout_and_its_limit(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    f = await forebay(tcp_pool(origin.port, pool={"size": 2, "maxOverflow": 0, "timeout": "900ms", "maxWaiting": 3}))
+    async with unharmed(f, origin, limit=2, longest_wait=1.0):
+        first, second = [await Connection.open(f.port) for _ in range(2)]
+        await echoed(first, b"a")
+        await echoed(second, b"b")
+        waiting = [await Connection.open(f.port) for _ in range(3)]
+        for connection in waiting:
+            await connection.send(b"said while waiting")
+        async with asyncio.timeout(5):
+            while (await f.metrics()).get("forebay_upstream_waiting") < 3:
+                await asyncio.sleep(0.005)
+        began = monotonic()
+        async with await Connection.open(f.port) as refused:
+            assert await is_reset(refused)
+        assert monotonic() - began < 0.25
+        await first.close()  # the first in the queue has its place now
+        async with asyncio.timeout(5):
+            assert await waiting[0].reader.readexactly(18) == b"said while waiting"
+        for connection in waiting[1:]:
+            assert await is_reset(connection)
+        assert 0.6 < monotonic() - began < 1.0
+        for connection in (second, *waiting):
+            await connection.close()
+    metrics = await f.metrics()
+    assert metrics.value("forebay_rejections_total", reason="queue_full") == 1
+    assert metrics.value("forebay_rejections_total", reason="timeout") == 2
+    assert metrics.value("forebay_requests_total", outcome="timeout") == 2
+
+
+async def test_a_client_that_leaves_the_queue_costs_nobody_a_place(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    f = await forebay(tcp_pool(origin.port, pool={"size": 1, "maxOverflow": 0, "timeout": "4900ms"}))
+    async with unharmed(f, origin, limit=1, longest_wait=5.0):
+        first = await Connection.open(f.port)
+        await echoed(first, b"a")
+        gone = [await Connection.open(f.port) for _ in range(5)]
+        async with asyncio.timeout(5):
+            while (await f.metrics()).get("forebay_upstream_waiting") < 5:
+                await asyncio.sleep(0.005)
+        for connection in gone:
+            connection.reset()
+            await connection.close()
+        last = await Connection.open(f.port)
+        await first.close()
+        assert await echoed(last, b"still here") == b"still here"
+        await last.close()
+
+
+async def test_a_backend_that_is_away_or_resets(forebay: Start, origins: Origins) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SOL_SOCKET, SO_LINGER: a close is a reset
+        writer.transport.abort()
+
+    health = {"passive": {"consecutiveErrors": 2, "baseEjectionTime": "300ms"}}
+    origin = await origins(mode="tcp")
+    f = await forebay(tcp_pool(origin.port, pool={"size": 2, "maxOverflow": 0}, healthCheck=health))
+    async with unharmed(f, limit=2):
+        await origin.kill()
+        for _ in range(4):
+            began = monotonic()
+            async with await Connection.open(f.port) as connection:
+                assert await is_reset(connection)
+            assert monotonic() - began < 0.25
+        metrics = await f.metrics()
+        assert metrics.value("forebay_upstream_endpoint_healthy") == 0
+        assert metrics.value("forebay_rejections_total", reason="connect_refused") == 2
+        assert metrics.value("forebay_rejections_total", reason="no_endpoint") == 2
+        await origin.start()
+        async with asyncio.timeout(10):
+            while True:
+                async with await Connection.open(f.port) as connection:
+                    try:
+                        assert await echoed(connection, b"back") == b"back"
+                        break
+                    except (ConnectionError, asyncio.IncompleteReadError):
+                        await asyncio.sleep(0.05)
+        assert (await f.metrics()).value("forebay_upstream_endpoint_healthy") == 1
+    async with server(cut) as port:
+        g = await forebay(tcp_pool(port, pool={"size": 2, "maxOverflow": 0}))
+        async with unharmed(g, limit=2), await Connection.open(g.port) as connection:
+            await connection.send(b"x")
+            assert await is_reset(connection)
+        assert (await g.metrics()).value("forebay_requests_total", outcome="upstream_reset") == 1
+
+
+async def test_active_checks_are_connections_within_the_limit(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    f = await forebay(
+        tcp_pool(
+            origin.port,
+            pool={"size": 1, "maxOverflow": 0},
+            healthCheck={"active": {"interval": "20ms", "timeout": "1s", "unhealthyThreshold": 2}},
+        )
+    )
+    await origin.until(lambda stats: stats["accepts"] > 5)
+    async with await Connection.open(f.port) as connection:
+        assert await echoed(connection, b"x") == b"x"
+    await origin.kill()
+    async with asyncio.timeout(5):
+        while (await f.metrics()).value("forebay_upstream_endpoint_healthy"):
+            await asyncio.sleep(0.01)
+    await origin.start()
+    async with asyncio.timeout(5):
+        while not (await f.metrics()).value("forebay_upstream_endpoint_healthy"):
+            await asyncio.sleep(0.01)
+    assert (await origin.stats())["high_water"] == 1
+
+
+@pytest.mark.slow
+async def test_a_budget_over_workers_that_are_killed(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    f = await forebay(
+        tcp_pool(
+            origin.port,
+            spec={"replicas": 3},
+            pool={"size": 10, "maxOverflow": 0, "timeout": "900ms"},
+            budget={"maxConnections": 8, "linger": "500ms"},
+        )
+    )
+    stop = False
+    answered = 0
+
+    async def client() -> None:
+        nonlocal answered
+        while not stop:
+            async with await Connection.open(f.port) as connection:
+                try:
+                    for _ in range(5):
+                        await echoed(connection, b"ping")
+                        answered += 1
+                except (ConnectionError, asyncio.IncompleteReadError):
+                    pass  # refused at the timeout, or its worker was killed
+
+    async with unharmed(f, origin, limit=8, longest_wait=1.0, workers=3):
+        tasks = [asyncio.create_task(client()) for _ in range(30)]
+        for _ in range(3):
+            async with asyncio.timeout(20):
+                seen = answered
+                while answered < seen + 200:
+                    await asyncio.sleep(0.02)
+            os.kill((await f.worker_pids())[0], signal.SIGKILL)
+            await settled_number(f, 3)
+        stop = True
+        await asyncio.gather(*tasks)
+    assert answered > 600
+
+
+async def settled_number(f: Forebay, workers: int) -> None:
+    async with asyncio.timeout(20):
+        while len([w for w in (await f.state())["workers"] if w["ready"]]) != workers:
+            await asyncio.sleep(0.02)
+
+
+async def test_tls_on_both_sides(forebay: Start, origins: Origins, ca: CA) -> None:
+    pair = ca.server()
+    origin = await origins(mode="tcp", tls=pair)
+    f = await forebay(
+        tcp_pool(
+            origin.port,
+            spec={"listen": {"port": 0, "tls": {"certFile": str(pair.cert), "keyFile": str(pair.key)}}},
+            tls={"mode": "verify-full", "caFile": str(ca.cert)},
+            pool={"size": 2, "maxOverflow": 0},
+        )
+    )
+    data = os.urandom(300_000)
+    async with unharmed(f, origin, limit=2):
+        for _ in range(4):
+            async with await Connection.open(f.port, tls=unverified()) as connection:
+                assert await echoed(connection, data) == data
+
+
+async def test_clients_beyond_the_limit_are_reset(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    f = await forebay(tcp_pool(origin.port, spec={"maxClientConnections": 2}))
+    async with unharmed(f, origin, limit=15):
+        clients = [await Connection.open(f.port) for _ in range(2)]
+        for client in clients:
+            await echoed(client, b"x")
+        async with await Connection.open(f.port) as third:
+            assert await is_reset(third)
+        for client in clients:
+            await client.close()
+    assert (await f.metrics()).value("forebay_rejections_total", reason="max_clients") == 1
+
+
+async def test_a_drain_lets_them_end_and_cuts_at_the_deadline(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    f = await forebay(tcp_pool(origin.port, spec={"drain": {"delay": "0s", "timeout": "1s"}}))
+    ends, stays = [await Connection.open(f.port) for _ in range(2)]
+    await echoed(ends, b"x")
+    await echoed(stays, b"x")
+    f.terminate()
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await (await Connection.open(f.port)).close()
+            except ConnectionError:
+                break
+            await asyncio.sleep(0.01)
+    assert await echoed(ends, b"y") == b"y"
+    await ends.close()
+    assert await is_reset(stays)
+    await stays.close()
+    assert await f.wait() == 0
+    await origin.until(lambda stats: stats["open"] == 0)
+
+
+async def test_a_reload_under_another_name_leaves_the_connected_alone(forebay: Start, origins: Origins) -> None:
+    origin = await origins(mode="tcp")
+    document = tcp_pool(origin.port)
+    f = await forebay(document)
+    await settled(f, 1)
+    async with await Connection.open(f.port) as connection:
+        await echoed(connection, b"x")
+        document["spec"]["upstreams"][0]["name"] = "renamed"
+        f.write(document)
+        f.reload()
+        await f.child.line("is in force")
+        assert await echoed(connection, b"y") == b"y"
+        async with await Connection.open(f.port) as another:
+            assert await echoed(another, b"z") == b"z"
+    await settled(f, 1)
+    await origin.until(lambda stats: stats["open"] == 0)

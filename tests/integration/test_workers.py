@@ -1,0 +1,208 @@
+"""Workers under load: replaced one after the other, killed, stopped; and the supervisor stopped, killed, run twice."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.criteria import marked, own, unharmed
+from tests.support.forebay import Forebay, http_pool
+from tests.support.load import Load, run_load
+from tests.support.origin import Origin
+from tests.support.process import children
+
+Start = Callable[..., Awaitable[Forebay]]
+
+BUDGETS = pytest.mark.parametrize("budget", [None, {"maxConnections": 12, "linger": "500ms"}], ids=["plain", "budget"])
+
+
+def pool_of_three(origin: Origin, budget: dict[str, Any] | None = None) -> dict[str, Any]:
+    return http_pool(
+        origin.port,
+        spec={"replicas": 3, "drain": {"delay": "0s", "timeout": "10s"}},
+        pool={"size": 5, "maxOverflow": 0, "timeout": "1900ms"},
+        **({"budget": budget} if budget else {}),
+    )
+
+
+async def workers_are(f: Forebay, wanted: Callable[[set[int]], bool], within: float = 20.0) -> set[int]:
+    """Wait until the ready workers' process ids are as `wanted`; returns them."""
+    ready: set[int] = set()
+    try:
+        async with asyncio.timeout(within):
+            while True:
+                state = await f.state()
+                ready = {w["pid"] for w in state["workers"] if w["ready"]}
+                if len(ready) == len(state["workers"]) and wanted(ready):
+                    return ready
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"workers {ready}\n{f.stderr}") from None
+
+
+@pytest.mark.slow
+@BUDGETS
+async def test_rolling_replacement_under_load(forebay: Start, origin: Origin, budget: dict[str, Any] | None) -> None:
+    """Also after a worker was killed, when the order of the workers is another than that of their numbers."""
+    f = await forebay(pool_of_three(origin, budget))
+    async with unharmed(f, origin, limit=12 if budget else 20, longest_wait=2.0, workers=3):
+        before = await workers_are(f, lambda pids: len(pids) == 3)
+        os.kill(min(before), signal.SIGKILL)
+        await workers_are(f, lambda pids: len(pids) == 3 and min(before) not in pids)
+        load = Load(f.port, clients=40, request=marked, check=own, timeout=10)
+        fresh = Load(
+            f.port,
+            clients=10,
+            request=lambda client, number: marked(client + 1000, number),
+            check=lambda client, number, answer: own(client + 1000, number, answer),
+            timeout=10,
+            keep_alive=False,
+        )
+        async with load, fresh:
+            await load.answered(200)
+            for _ in range(2):
+                old = set(await f.worker_pids())
+                f.child.send(signal.SIGUSR2)
+                await workers_are(f, lambda pids, old=old: len(pids) == 3 and not pids & old)  # type: ignore[misc]
+            await load.answered(load.outcome.answered + 200)
+        for outcome in (load.outcome, fresh.outcome):
+            assert outcome.statuses == {200: outcome.answered}, outcome
+            assert not outcome.errors, outcome
+            assert max(outcome.latencies) < 1.0, outcome
+
+
+@pytest.mark.slow
+@BUDGETS
+async def test_kill_of_a_worker_costs_what_was_in_flight_on_it(
+    forebay: Start, origin: Origin, budget: dict[str, Any] | None
+) -> None:
+    f = await forebay(pool_of_three(origin, budget))
+    async with unharmed(f, origin, limit=12 if budget else 15, longest_wait=2.0, workers=3):
+        await workers_are(f, lambda pids: len(pids) == 3)
+        load = Load(f.port, clients=30, request=marked, check=own, timeout=10)
+        async with load:
+            await load.answered(300)
+            victim = max((await f.state())["workers"], key=lambda worker: worker["clients"])
+            assert victim["clients"]
+            os.kill(victim["pid"], signal.SIGKILL)
+            await workers_are(f, lambda pids: len(pids) == 3 and victim["pid"] not in pids)
+            await load.answered(load.outcome.answered + 300)
+        assert load.outcome.statuses == {200: load.outcome.answered}
+        # One request in flight per client, and those that stood unaccepted in its queue or came just then.
+        assert 0 < sum(load.outcome.errors.values()) <= victim["clients"] + 3, load.outcome
+        assert max(load.outcome.latencies) < 1.0
+    metrics = await f.metrics()
+    assert metrics.value("forebay_worker_restarts_total") == 1
+    # What the dead had counted is not lost.
+    assert metrics.value("forebay_requests_total", code="200") > 0.9 * load.outcome.answered
+
+
+@pytest.mark.slow
+async def test_a_stopped_worker_leaves_new_clients_to_the_others(forebay: Start, origin: Origin) -> None:
+    f = await forebay(pool_of_three(origin, {"maxConnections": 12, "linger": "500ms"}))
+    async with unharmed(f, origin, limit=9, workers=3):
+        await workers_are(f, lambda pids: len(pids) == 3)
+        load = Load(f.port, clients=30, request=marked, check=own, timeout=20)
+        async with load:
+            await load.answered(300)
+            stopped = max((await f.state())["workers"], key=lambda worker: worker["clients"])["pid"]
+            os.kill(stopped, signal.SIGSTOP)
+            try:
+                # A third of these come to its socket, and wait there until it is found silent.
+                outcome = await run_load(f.port, clients=60, requests=3, keep_alive=False, timeout=15)
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+            assert outcome.statuses == {200: 180}, outcome
+            assert max(outcome.latencies) < 8
+            count = load.outcome.answered
+            await load.answered(count + 300)
+        # Its own clients have waited, and were answered when it woke; whoever stood in the queue has timed out.
+        assert load.outcome.statuses[200] + load.outcome.statuses[503] == load.outcome.answered, load.outcome
+        assert load.outcome.statuses[503] <= 30, load.outcome
+        assert not load.outcome.errors, load.outcome
+        assert stopped in await f.worker_pids()
+
+
+async def test_a_worker_that_dies_while_it_takes_over_is_made_up_for(forebay: Start, origin: Origin) -> None:
+    f = await forebay(pool_of_three(origin))
+    old = await workers_are(f, lambda pids: len(pids) == 3)
+    mine = set(children())
+    async with Load(f.port, clients=10, timeout=10) as load:
+        await load.answered(100)
+        f.child.send(signal.SIGUSR2)
+        new = await _first_new_worker(f, old)
+        os.kill(new, signal.SIGKILL)
+        pids = await workers_are(f, lambda pids: len(pids) == 3 and not pids & old)
+        assert new not in pids
+    assert load.outcome.statuses == {200: load.outcome.answered}
+    assert sum(load.outcome.errors.values()) <= 10, load.outcome
+    assert set(children()) == mine
+
+
+async def _first_new_worker(f: Forebay, old: set[int]) -> int:
+    """The process id of the first worker that the supervisor starts beside the old ones."""
+    task = Path(f"/proc/{f.pid}/task/{f.pid}/children")
+    async with asyncio.timeout(10):
+        while not (new := {int(pid) for pid in task.read_text().split()} - old):
+            await asyncio.sleep(0.005)
+    return new.pop()
+
+
+async def test_two_replacements_at_once_leave_as_many_workers(forebay: Start, origin: Origin) -> None:
+    f = await forebay(pool_of_three(origin))
+    old = await workers_are(f, lambda pids: len(pids) == 3)
+    for _ in range(2):
+        assert (await f.admin("/restart", "POST", headers=[("Authorization", f"Bearer {token(f)}")])).status == 202
+    await workers_are(f, lambda pids: len(pids) == 3 and not pids & old)
+    await asyncio.sleep(1.5)  # the second one goes on
+    pids = await workers_are(f, lambda pids: len(pids) == 3)
+    assert not pids & old
+
+
+def token(f: Forebay) -> str:
+    """The admin token that `run` has left for its user."""
+    from forebay_proxy.state_directory import StateDirectory
+
+    return (StateDirectory(f.path).path / "token").read_text()
+
+
+@pytest.mark.slow
+async def test_a_stopped_supervisor_is_not_missed_and_kills_nobody_on_waking(forebay: Start, origin: Origin) -> None:
+    f = await forebay(pool_of_three(origin, {"maxConnections": 12, "linger": "500ms"}))
+    pids = await workers_are(f, lambda pids: len(pids) == 3)
+    f.child.send(signal.SIGSTOP)
+    outcome = await run_load(f.port, clients=30, requests=50, request=marked, check=own)
+    assert outcome.statuses == {200: 1500}
+    await asyncio.sleep(4)  # longer than a worker may be silent
+    f.child.send(signal.SIGCONT)
+    assert await workers_are(f, lambda pids: len(pids) == 3) == pids
+    assert (await f.metrics()).value("forebay_worker_restarts_total") == 0
+
+
+async def test_workers_end_with_their_supervisor(origin: Origin, tmp_path: Path) -> None:
+    f = await Forebay(tmp_path, pool_of_three(origin)).start()
+    pids = await f.worker_pids()
+    handles = [os.pidfd_open(pid) for pid in pids]
+    f.child.send(signal.SIGKILL)
+    await f.wait()
+    loop = asyncio.get_running_loop()
+    for handle in handles:
+        ended = loop.create_future()
+        loop.add_reader(handle, lambda ended=ended: ended.done() or ended.set_result(None))
+        async with asyncio.timeout(5):
+            await ended
+        loop.remove_reader(handle)
+        os.close(handle)
+    assert not f.tracebacks(), f.stderr
+
+
+async def test_the_same_document_is_not_run_twice(forebay: Start, origin: Origin) -> None:
+    f = await forebay(pool_of_three(origin))
+    second = Forebay(f.path.parent, http_pool(origin.port))
+    f.write(pool_of_three(origin))
+    await second.spawn()
+    assert await second.wait() == 1
+    assert second.child.lines == [f"forebay: {f.path} is already being run, by process {f.pid}"]
