@@ -50,10 +50,10 @@ class Conflict(ApiError):
 
 
 class Refused(ApiError):
-    """400, 403 or 422: the API server will not have it, now or later."""
+    """400, 403 or 422: the API server will not have it; or 500, its answer to fields that it can't convert."""
 
 
-KINDS = {400: Refused, 403: Refused, 404: NotFound, 409: Conflict, 422: Refused}
+KINDS = {400: Refused, 403: Refused, 404: NotFound, 409: Conflict, 422: Refused, 500: Refused}
 
 
 class Api:

@@ -87,4 +87,5 @@ class Loops:
         todo = plan(seen)
         await apply(key, todo, seen, self._store, memory, self._api, self._session)
         self._store.forget_departed(key, [pod.uid for pod in seen.pods if pod.departed])
-        return SOON if todo.pushes else TICK if todo.busy else RESYNC
+        news = bool(todo.pushes) or memory.refused != seen.refused
+        return SOON if news else TICK if todo.busy else RESYNC

@@ -139,6 +139,7 @@ def plan(seen: Gathered) -> Plan:
         for pod in pods
         if pod.uid in seen.reports and seen.reports[pod.uid].document != document.hash and pod.document != document.hash
     )
+    waits = turn.changed or turn.book is None or states[1].holds or seen.refused or _leaving(pods)
     linger = max((u.budget.linger for u in pool.spec.upstreams if u.budget is not None), default=0.0)
     dead = {life: linger for life, owner in turn.book.owners.items() if owner.ended} if turn.book is not None else {}
     return Plan(
@@ -150,7 +151,7 @@ def plan(seen: Gathered) -> Plan:
         pushes=told,
         events=tuple(_events(old, new, turn)),
         dead=dead,
-        busy=bool(told or turn.changed or turn.book is None or dead or states[1].holds or _leaving(pods)),
+        busy=bool(waits or told or dead),
     )
 
 

@@ -93,9 +93,10 @@ def step(
         for life, wishes in wanted.items():
             key = (life, upstream)
             entry = entries.get(key, Entry(0, 0, 0))
-            # What is bound already costs nothing to grant again; the rest comes from what is free.
-            grant = min(wishes.get(upstream, 0), entry.bound + max(0, free))
-            if grant > entry.grant and life not in gone:
+            # What is bound already costs nothing to grant again; the rest comes from what is free. Where the bounds
+            # exceed the budget (it was cut, or the ledger was lost) nothing is raised, not even within a bound.
+            grant = min(wishes.get(upstream, 0), entry.bound + free)
+            if free >= 0 and grant > entry.grant and life not in gone:
                 bound = max(entry.bound, grant)
                 free -= bound - entry.bound
                 entries[key] = Entry(grant, bound, sequence)

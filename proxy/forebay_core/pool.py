@@ -74,7 +74,9 @@ PAUSE_TIMED_OUT = Refusal("paused", "the pool stayed paused too long")
 class Connection:
     """What the engine knows of one connection; the driver's protocol class derives from it."""
 
-    __slots__ = ("endpoint", "expires_at", "idle_for", "idle_since", "leased_at", "owner", "retire", "state", "uses")
+    __slots__ = (
+        "endpoint", "expires_at", "idle_for", "idle_since", "leased_at", "owner", "retire", "state", "uses", "wanted_by",
+    )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -85,6 +87,7 @@ class Connection:
         self.idle_for = inf  # seconds; what the upstream has said of how long it keeps an idle connection
         self.leased_at = 0.0
         self.uses = 0
+        self.wanted_by: Waiter | None = None  # whom it is opened for, who may be served by another before
         self.retire: str | None = None  # the reason to close it for when its lease ends
 
     def stale(self) -> bool:
@@ -95,10 +98,11 @@ class Connection:
 class Waiter:
     """Somebody who asks for a connection. Times are monotonic seconds."""
 
-    __slots__ = ("assigned_at", "deadline", "key", "ready_at")
+    __slots__ = ("assigned_at", "avoid", "deadline", "key", "ready_at")
 
     def __init__(self) -> None:
         self.key: bytes | None = None  # what consistent hashing hashes
+        self.avoid: Endpoint | None = None  # where opening has just failed for it: a retry goes elsewhere
         self.ready_at = 0.0
         self.assigned_at = 0.0  # when the right to open was assigned; 0: not yet
         self.deadline = 0.0  # 0: not set yet; a retry keeps its first one
@@ -363,6 +367,7 @@ class Pool:
             connection.expires_at = now + self.recycle * jitter
         self.opened_total += 1
         self.opening -= 1
+        connection.wanted_by = None
         if connection.owner is not None:  # a reserved place
             self._lease(connection, connection.owner, now)
         else:
@@ -373,18 +378,18 @@ class Pool:
         """Opening failed, and the waiter that it was opened for hears it. Its place is free, unless it failed after the
         upstream had been `connected` to (in TLS): then when `closed` says so."""
         self.opening -= 1
-        reserved, connection.owner = connection.owner is not None, None
+        connection.owner = None
         if connected:
             connection.state = CLOSING
             self.closing += 1
         else:
             self._forget(connection)
-        if not reserved and len(self.waiters) > self.opening:
-            waiter = next(iter(self.waiters))
-            if waiter.assigned_at:
-                del self.waiters[waiter]
-                self._observe("refused", waiter, now)
-                waiter.refuse(refusal, now)
+        waiter = connection.wanted_by
+        if waiter is not None and waiter in self.waiters:
+            del self.waiters[waiter]
+            waiter.avoid = connection.endpoint
+            self._observe("refused", waiter, now)
+            waiter.refuse(refusal, now)
         self._supply(now)
 
     def closed(self, connection: Connection, now: float) -> None:
@@ -399,6 +404,7 @@ class Pool:
             self.closed_total["upstream"] += 1
         elif connection.state == LEASED:
             self._end_lease(connection, connection.owner)
+            self.hold.observe(now - connection.leased_at)
             self.closed_total["upstream"] += 1
         else:
             raise LeaseError("a connection that is still being opened has failed, it is not closed")
@@ -549,6 +555,9 @@ class Pool:
     def _choose(self, waiter: Waiter, now: float) -> Endpoint | None:
         """By policy. An endpoint that is out is picked only when its probe is due; then this request is the probe."""
         endpoint = self._picker.pick(now, waiter.key)
+        if endpoint is not None and endpoint is waiter.avoid:
+            others = [e for e in self.endpoints if e is not endpoint and e.health.healthy]
+            endpoint = min(others, key=lambda e: e.leased, default=endpoint)
         if endpoint is not None and not endpoint.health.healthy and not endpoint.health.take_probe(now):
             return None
         return endpoint
@@ -655,7 +664,9 @@ class Pool:
         if self.opening >= len(self.waiters) or self.sealed:
             return
         if self._room(endpoint):
-            self.opens.append(self._new(endpoint))
+            connection = self._new(endpoint)
+            connection.wanted_by = waiter
+            self.opens.append(connection)
         elif waiter.key is not None and self.idle:
             # Its endpoint has no place because others keep idle connections: the oldest of those makes room.
             idle = [connection for other in self.endpoints for connection in other.idle]

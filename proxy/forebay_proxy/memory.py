@@ -16,7 +16,7 @@ from pathlib import Path
 MAGIC = b"forebay1"
 HEADER = struct.Struct("<8s16sQ?7x")  # magic, life, sequence, draining
 SLOT = struct.Struct("<64sII")  # upstream's name, grant, held
-SLOTS = 16  # as many as a document may have upstreams
+SLOTS = 64  # a document has at most 16 upstreams; the others are of those that it had, and that still hold something
 SIZE = HEADER.size + SLOTS * SLOT.size
 
 
@@ -120,6 +120,23 @@ class Memory:
     def _write_slot(self, name: str) -> None:
         index = self._slots.get(name)
         if index is None:
-            index = self._slots[name] = min(set(range(SLOTS)) - set(self._slots.values()))
-        held = self._held.get(name, 0) + self.left.get(name, 0)
-        SLOT.pack_into(self._map, HEADER.size + index * SLOT.size, name.encode(), self._grants.get(name, 0), held)
+            index = self._slots[name] = self._free_slot()
+        SLOT.pack_into(
+            self._map, HEADER.size + index * SLOT.size, name.encode(), self._grants.get(name, 0), self._counted(name)
+        )
+
+    def _counted(self, name: str) -> int:
+        return self._held.get(name, 0) + self.left.get(name, 0)
+
+    def _free_slot(self) -> int:
+        """A slot that is empty, or whose upstream holds nothing: that a grant is forgotten is never too much.
+        Raises OverflowError where there is none."""
+        free = set(range(SLOTS)) - set(self._slots.values())
+        if free:
+            return min(free)
+        for name, index in self._slots.items():
+            if not self._counted(name):
+                del self._slots[name]
+                self._grants.pop(name, None)
+                return index
+        raise OverflowError(f"connections to more than {SLOTS} upstreams are still open")

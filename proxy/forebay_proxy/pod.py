@@ -5,6 +5,7 @@ Grants come to `PUT /grant`, the document from a mounted file.
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ from forebay_proxy.worker import Worker, listening
 
 log = logging.getLogger(__name__)
 
+TERMINATION_LOG = Path("/dev/termination-log")  # the kubelet's, in a container
 LOOK = 1.0  # seconds between two looks at the document's file
 
 
@@ -104,11 +106,11 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
     raise_limit()
     try:
         worker = Worker(pool, Memory.at(memory))
+        await worker.start()
     except (TLSFileError, MemoryLocked) as error:
         raise StartError(str(error)) from None
     except OSError as error:
         raise StartError(f"{memory}: {os.strerror(error.errno or 0)}") from None
-    await worker.start()
     pod = Pod(worker, path)
     listen = pool.spec.listen
     try:
@@ -128,9 +130,18 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
     worker.tasks.spawn(pod.follow_document(), "document")
     log.info("listening on %s:%d, admin on %s:%d", listen.address, sock.getsockname()[1], host, admin_port)
     await pod.over()
+    leave_word(worker)
     await runner.cleanup()
     await worker.close()
     sock.close()
+
+
+def leave_word(worker: Worker) -> None:
+    """Tell the kubelet what this life still held when it ended: the container's termination message, which the
+    operator takes as proof. Only a drained life can say so."""
+    if worker.memory.draining and TERMINATION_LOG.exists():
+        answer = worker.answer()
+        TERMINATION_LOG.write_text(json.dumps({"life": answer["life"], "held": answer["held"]}), "utf-8")
 
 
 async def close_when_deaf(worker: Worker, sock: socket.socket) -> None:

@@ -33,6 +33,7 @@ def worker_state(worker: "Worker") -> dict[str, Any]:
         "codec": worker.codec,
         "ready": worker.ready,
         "draining": worker.draining,
+        "life_draining": worker.memory.draining,  # later than `draining`: from here on the life opens nothing
         "life": worker.memory.life,
         "sequence": worker.memory.sequence,
         "clients": len(proxy.clients),

@@ -1,6 +1,6 @@
 """Opaque TCP relay: one client, one upstream connection, bytes both ways, nothing reused (half-closes, RFC 9293, are kept).
 
-A client is not read before it has its connection, so what it sends first is never lost and never buffered.
+Either side may speak first. What one has said before it has a partner is kept, and no more is read of it until then.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import struct
 from time import monotonic
 from typing import Any
 
-from forebay_core.pool import LEASED, Connection, Refusal, Refused, Waiter
+from forebay_core.pool import CLOSING, LEASED, Connection, Refusal, Refused, Waiter
 from forebay_core.spec.model import Spec
 from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.upstream import KEEPALIVE, Upstream
@@ -19,19 +19,20 @@ from forebay_proxy.wheel import Wheel
 class TcpConnection(UpstreamConnection):
     """The upstream's side."""
 
-    __slots__ = ()
+    __slots__ = ("early",)
 
     owner: "TcpClient | None"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport.pause_reading()  # a server may speak first: not before there is somebody to hear it
+        self.early = b""
 
     def data_received(self, data: bytes) -> None:
         if self.state == LEASED and self.owner is not None:
             self.owner.upstream_received(data)
-        else:
-            super().data_received(data)
+        elif self.state != CLOSING:  # it may have been given to nobody yet: pausing in connection_made is in vain
+            self.early += data
+            self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         if self.state == LEASED and self.owner is not None:
@@ -42,7 +43,9 @@ class TcpConnection(UpstreamConnection):
 class TcpClient(Waiter, asyncio.Protocol):
     """The client's side, and the lease."""
 
-    __slots__ = ("bytes_in", "bytes_out", "connection", "ended", "peer", "proxy", "started", "transport", "upstream")
+    __slots__ = (
+        "bytes_in", "bytes_out", "connection", "early", "ended", "peer", "proxy", "started", "transport", "upstream",
+    )  # fmt: skip
 
     def __init__(self, proxy: "TcpProxy", peer: str) -> None:
         """`peer` is the client's address where a balancer has said it, else empty."""
@@ -52,6 +55,7 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.connection: Any = None
         self.peer = peer
         self.upstream = proxy.upstream  # it may be another for those who come after a reload
+        self.early = b""
         self.ended = False  # one side has sent its end
         self.started = 0.0
         self.bytes_in = self.bytes_out = 0
@@ -59,12 +63,20 @@ class TcpClient(Waiter, asyncio.Protocol):
     # ------------------------------------------------------------------ the pool
 
     def take(self, connection: Connection, now: float) -> bool:
-        if self.transport is None:
+        if self.transport is None or self.transport.is_closing():
             return False
         self.connection = connection
         connection.endpoint.health.succeeded(now)
+        if self.connection.early:
+            self.upstream_received(self.connection.early)
         self.connection.transport.resume_reading()
-        self.transport.resume_reading()
+        if self.early:
+            self.data_received(self.early)
+            self.early = b""
+        if self.ended:
+            self.connection.transport.write_eof()
+        else:
+            self.transport.resume_reading()
         return True
 
     def refuse(self, refusal: Refusal, now: float) -> None:
@@ -83,7 +95,6 @@ class TcpClient(Waiter, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self.transport.pause_reading()
         peername = self.transport.get_extra_info("peername")
         self.peer = self.peer or (peername[0] if peername else "")
         sock = self.transport.get_extra_info("socket")
@@ -107,11 +118,18 @@ class TcpClient(Waiter, asyncio.Protocol):
             upstream.act()
 
     def data_received(self, data: bytes) -> None:
+        if self.connection is None:
+            self.early += data
+            self.transport.pause_reading()
+            return
         self.bytes_in += len(data)
         self.connection.transport.write(data)
 
     def eof_received(self) -> bool:
-        if self.connection is None or not self.connection.transport.can_write_eof():
+        if self.connection is None:
+            self.ended = True
+            return True
+        if not self.connection.transport.can_write_eof():
             return False
         self.connection.transport.write_eof()
         both, self.ended = self.ended, True

@@ -133,6 +133,8 @@ class Worker:
         for name in gone:
             await self._retire(name)
         if relisten:
+            if isinstance(self.proxy, HttpProxy):
+                self.proxy.tls = self.server_tls is not None
             for sock, _ in list(self._listeners.values()):
                 await self.ignore(sock)
                 await self.listen(sock)

@@ -12,6 +12,17 @@ from tests.support.certs import CA
 
 NAME = "external-metrics"
 SERVICE = "v1beta1.external.metrics.k8s.io"
+# Until the Service's address leads to the pod, an API server may reach something else there, and stay with it.
+REACH = """
+import ssl, sys, time, urllib.request
+while True:
+    try:
+        context = ssl._create_unverified_context()
+        urllib.request.urlopen(sys.argv[1], timeout=2, context=context)
+        break
+    except OSError:
+        time.sleep(0.2)
+"""
 
 
 @contextlib.contextmanager
@@ -36,6 +47,7 @@ def external_metrics(place: Place, directory: Path, value: int) -> Iterator[None
     place.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
     place.kubectl("wait", "--for=condition=Ready", f"pod/{NAME}", "--timeout=60s")
     place.kubectl("expose", "pod", NAME, "--port=443", "--target-port=8443")
+    place.python(REACH, f"https://{NAME}/apis/external.metrics.k8s.io/v1beta1", seconds=60)
     service = {
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+from tests.chart.rendered import ROOT
 from tests.cluster.kubectl import get, kubectl
 
 HERE = Path(__file__).parent
+EXAMPLE = ROOT / "manifests" / "examples" / "http.yaml"
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 CLIENT = {
     "apiVersion": "v1",
@@ -89,7 +92,29 @@ class Place:
         assert isinstance(counted, dict)
         return counted
 
-    def pods(self, pool: str) -> dict[str, dict[str, Any]]:
-        """The pool's pods that are not on their way out, by name."""
-        listed = self.get("pods", "-l", f"forebay.dev/pool={pool}")["items"]
+    def declare(self, document: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(document))
+
+    def ready(self, replicas: int) -> None:
+        """Wait until pool `orders` has so many replicas, all of them ready."""
+        for path in ("replicas", "readyReplicas"):
+            self.kubectl("wait", f"--for=jsonpath={{.status.{path}}}={replicas}", "pp/orders", "--timeout=60s")
+        self.kubectl("wait", "--for=condition=Ready", "pp/orders", "--timeout=60s")
+
+    def pods(self) -> dict[str, dict[str, Any]]:
+        """The pods of pool `orders` that are not on their way out, by name."""
+        listed = self.get("pods", "-l", "forebay.dev/pool=orders")["items"]
         return {pod["metadata"]["name"]: pod for pod in listed if "deletionTimestamp" not in pod["metadata"]}
+
+    def restarts(self) -> dict[str, int]:
+        """How often each of them has been restarted in place."""
+        return {name: pod["status"]["containerStatuses"][0]["restartCount"] for name, pod in self.pods().items()}
+
+
+def fixed(replicas: int, connections: int, reserved: int) -> dict[str, Any]:
+    """The example with a fixed number of replicas, this budget, and a drain that ends within a test's patience."""
+    document: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    document["spec"] |= {"replicas": replicas, "drain": {"delay": "2s", "timeout": "10s"}}
+    del document["spec"]["autoscaling"]
+    document["spec"]["upstreams"][0]["budget"] = {"maxConnections": connections, "reserved": reserved}
+    return document

@@ -4,19 +4,16 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from tests.chart.rendered import ROOT
 from tests.cluster.conftest import SYSTEM, install, uninstall
 from tests.cluster.kubectl import get, kubectl, run
 from tests.cluster.metrics_api import external_metrics
-from tests.cluster.place import Place
+from tests.cluster.place import EXAMPLE, Place, fixed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-EXAMPLE = ROOT / "manifests" / "examples" / "http.yaml"
 INSTALL = ROOT / "manifests" / "install.yaml"
 COLUMNS = ["NAME", "READY", "REPLICAS", "GRANTED", "BUDGET", "WAITING", "WAITP95", "LIMITEDBY", "AGE"]
 CRD = "crd/proxypools.forebay.dev"
@@ -49,24 +46,9 @@ def shop(installed: Installed) -> Place:
 @pytest.fixture(scope="module")
 def scaled(installed: Installed) -> Place:
     """Where the pool `orders` has a fixed number of replicas, and 36 connections for all of them."""
-    document = yaml.safe_load(EXAMPLE.read_text())
-    document["spec"] |= {"replicas": 2, "drain": {"delay": "2s", "timeout": "10s"}}
-    del document["spec"]["autoscaling"]
-    document["spec"]["upstreams"][0]["budget"] = {"maxConnections": 40, "reserved": 4}
-    installed.scaled.kubectl("apply", "-f", "-", stdin=json.dumps(document))
-    ready(installed.scaled, 2)
+    installed.scaled.declare(fixed(2, 40, 4))
+    installed.scaled.ready(2)
     return installed.scaled
-
-
-def ready(place: Place, replicas: int) -> None:
-    """Wait until so many replicas are there, all ready and no other left."""
-    for path in ("replicas", "readyReplicas"):
-        place.kubectl("wait", f"--for=jsonpath={{.status.{path}}}={replicas}", "pp/orders", "--timeout=60s")
-    place.kubectl("wait", "--for=condition=Ready", "pp/orders", "--timeout=60s")
-
-
-def restarts(pods: dict[str, dict[str, Any]]) -> dict[str, int]:
-    return {name: pod["status"]["containerStatuses"][0]["restartCount"] for name, pod in pods.items()}
 
 
 def test_traffic_flows_within_a_minute(installed: Installed) -> None:
@@ -141,8 +123,8 @@ def test_the_budget_holds_under_load(scaled: Place) -> None:
 def test_scale(scaled: Place) -> None:
     for replicas in (3, 1, 2):
         scaled.kubectl("scale", "pp", "orders", f"--replicas={replicas}")
-        ready(scaled, replicas)
-        assert len(scaled.pods("orders")) == replicas
+        scaled.ready(replicas)
+        assert len(scaled.pods()) == replicas
         assert scaled.load("orders-forebay:8080", 50, 2)["failed"] == {}
     assert scaled.counts()["peak"] <= 36
 
@@ -164,19 +146,19 @@ def test_an_hpa_scales_the_pool(scaled: Place, tmp_path: Path) -> None:
         scaled.kubectl("apply", "-f", "-", stdin=json.dumps(hpa))
         scaled.kubectl("wait", "--for=condition=AbleToScale", "hpa/orders", "--timeout=60s")
         scaled.kubectl("wait", "--for=jsonpath={.spec.replicas}=3", "pp/orders", "--timeout=90s", seconds=120)
-        ready(scaled, 3)
+        scaled.ready(3)
         scaled.kubectl("wait", "--for=jsonpath={.status.currentReplicas}=3", "hpa/orders", "--timeout=60s")
         scaled.kubectl("delete", "hpa", "orders")
 
 
 def test_an_upgrade_leaves_pools_alone(shop: Place) -> None:
     definition, pool = get(CRD)["metadata"]["uid"], shop.get("pp", "orders")["metadata"]["uid"]
-    pods = shop.pods("orders")
+    restarts = shop.restarts()
     install("podAnnotations.upgraded=yes")
     shop.kubectl("wait", "--for=condition=Ready", "pp/orders", "--timeout=60s")
     assert get(CRD)["metadata"]["uid"] == definition
     assert shop.get("pp", "orders")["metadata"]["uid"] == pool
-    assert restarts(shop.pods("orders")) == restarts(pods)
+    assert shop.restarts() == restarts
     assert shop.load("orders-forebay:8080", 10, 1)["failed"] == {}
 
 
@@ -188,11 +170,11 @@ def test_the_operator_was_refused_nothing(installed: Installed) -> None:
 
 
 def test_an_uninstall_leaves_definition_and_pools_alone(shop: Place, scaled: Place) -> None:
-    pods = shop.pods("orders")
+    restarts = shop.restarts()
     uninstall()
     assert run("kubectl", "get", "deployment", "forebay", "--namespace", SYSTEM).returncode != 0
     assert get(CRD)["metadata"]["name"] == "proxypools.forebay.dev"
-    assert restarts(shop.pods("orders")) == restarts(pods)
+    assert shop.restarts() == restarts
     for place in (shop, scaled):
         assert place.get("pp", "orders")["spec"]
         assert place.load("orders-forebay:8080", 10, 1)["failed"] == {}

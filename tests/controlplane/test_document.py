@@ -1,12 +1,14 @@
 """The document that pods load."""
 
+from typing import Any
+
 import pytest
 from tests.controlplane.parts import pool
 
 from forebay_core.spec.load import DocumentError, document_hash, load, parse
 from forebay_operator.document import Document, render, secrets_of
 
-TLS = {
+TLS: dict[str, Any] = {
     "listen": {
         "port": 8443,
         "tls": {"certSecret": {"name": "web"}, "clientCASecret": {"name": "clients", "key": "ca"}},
@@ -25,7 +27,7 @@ TLS = {
 }
 
 
-def rendered(spec: dict[str, object] | None = None) -> Document:
+def rendered(spec: dict[str, Any] | None = None) -> Document:
     return render(parse(pool(spec), form="cluster"), "shop")
 
 
@@ -69,11 +71,13 @@ def test_the_hash_is_the_one_that_a_pod_will_report() -> None:
     ],
     ids=lambda spec: next(iter(spec)),
 )
-def test_what_is_the_operators_own_reaches_no_pod(spec: dict[str, object]) -> None:
+def test_what_is_the_operators_own_reaches_no_pod(spec: dict[str, Any]) -> None:
     assert rendered(spec) == rendered()
 
 
 def test_what_local_mode_would_refuse_is_refused() -> None:
-    small = {"upstreams": [{"name": "o", "dns": {"host": "o", "port": 1}, "budget": {"maxConnections": 1}}]}
+    small: dict[str, Any] = {
+        "upstreams": [{"name": "o", "dns": {"host": "o", "port": 1}, "budget": {"maxConnections": 1}}]
+    }
     with pytest.raises(DocumentError, match="maxConnections"):
         rendered(small | {"replicas": 0})

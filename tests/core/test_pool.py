@@ -390,6 +390,7 @@ def test_a_pause_ends_for_a_waiter_at_its_own_timeout():
 
 def test_draining_opens_nothing_and_keeps_one_connection_for_those_still_here():
     bench = Bench(size=3)
+    bench.pool.set_grant(3, 0.0)  # without a budget there is no reason to open nothing
     clients = [bench.ask() for _ in range(3)]
     for client in clients:
         bench.give_back(client)
@@ -448,3 +449,25 @@ def test_statistics_and_repr_are_what_an_operator_reads():
     s = bench.pool.statistics(2.0)
     assert (s.leased, s.waiting, s.wait_oldest, s.lease_oldest, s.held, s.limit) == (1, 1, 2.0, 2.0, 1, 1)
     assert repr(bench.pool).startswith("<Pool e0:80: 1 leased, 0 idle")
+
+
+def test_a_retry_does_not_go_where_opening_has_just_failed():
+    bench = Bench(endpoints=2, size=4)
+    bench.now = 1.0
+    busy = bench.ask()
+    client = bench.ask(connect=False)
+    failed = bench.opening.pop()
+    assert failed.endpoint is not busy.got.endpoint, "it has the fewest connections"
+    bench.pool.failed(failed, Refusal("connect_refused", "refused"), bench.now)
+    client.refusal = None
+    assert bench.pool.acquire(client, bench.now) is None
+    bench.act()
+    assert client.got.endpoint is busy.got.endpoint
+
+
+def test_a_failed_opening_is_told_to_nobody_else():
+    bench = Bench(endpoints=2, size=4)
+    bench.now = 1.0
+    first, second = bench.ask(connect=False), bench.ask(connect=False)
+    bench.pool.failed(bench.opening.pop(), Refusal("connect_refused", "refused"), bench.now)
+    assert (first.refusal is None, second.refusal is None) == (True, False)

@@ -4,12 +4,13 @@ import asyncio
 import os
 import secrets
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic
 
 import pytest
 from tests.support.certs import CA
-from tests.support.criteria import marked, own, unharmed
+from tests.support.criteria import marked, metric, own, serves, unharmed, until
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
@@ -28,13 +29,6 @@ async def timed(port: int, target: str = "/", method: str = "GET", within: float
         return answer, monotonic() - began
 
 
-async def until(f: Forebay, what: str, wanted: float, within: float = 10.0, **labels: str) -> None:
-    """Wait until a metric has this value."""
-    async with asyncio.timeout(within):
-        while (await f.metrics()).get(what, **labels) != wanted:
-            await asyncio.sleep(0.02)
-
-
 async def test_a_stopped_backend_costs_the_timeout_and_no_more(forebay: Start, origin: Origin) -> None:
     f = await forebay(
         http_pool(
@@ -47,9 +41,9 @@ async def test_a_stopped_backend_costs_the_timeout_and_no_more(forebay: Start, o
         await run_load(f.port, clients=20, requests=20)
         origin.stop()
         leased = [asyncio.create_task(timed(f.port)) for _ in range(10)]
-        await until(f, "forebay_upstream_connections", 10, state="leased")
+        await metric(f, "forebay_upstream_connections", lambda value: value == 10, state="leased")
         waiting = [asyncio.create_task(timed(f.port)) for _ in range(40)]
-        await until(f, "forebay_upstream_waiting", 40)
+        await metric(f, "forebay_upstream_waiting", lambda value: value == 40)
 
         answer, seconds = await timed(f.port)  # the queue is full
         assert (answer.status, answer.get("Retry-After")) == (503, "1")
@@ -102,11 +96,9 @@ async def test_a_stopped_backend_is_ejected_by_response_timeouts(forebay: Start,
         assert metrics.value("forebay_rejections_total", reason="no_endpoint") >= 1
         assert metrics.value("forebay_upstream_connections", state="closing") == 4
         origin.cont()
-        await until(f, "forebay_upstream_connections", 0, state="closing")
+        await metric(f, "forebay_upstream_connections", lambda value: value == 0, state="closing")
         # Traffic is the probe that brings it back.
-        async with asyncio.timeout(10):
-            while (await fetch(f.port)).status != 200:
-                await asyncio.sleep(0.05)
+        await serves(f)
         assert (await f.metrics()).value("forebay_upstream_endpoint_healthy") == 1
 
 
@@ -163,13 +155,13 @@ async def test_active_checks_find_an_endpoint_out_and_in_again(forebay: Start, o
     async with unharmed(f, one, two, limit=4):
         await two.until(lambda stats: stats["targets"].get("/healthz", 0) > 1)
         await two.set(health=503)
-        await until(f, "forebay_upstream_endpoint_healthy", 0, endpoint=label)
+        await metric(f, "forebay_upstream_endpoint_healthy", lambda value: value == 0, endpoint=label)
         await two.reset()
         assert (await run_load(f.port, clients=5, requests=10)).statuses == {200: 50}
         stats = await two.stats()
         assert set(stats["targets"]) <= {"/healthz"}, stats  # no traffic, but further checks
         await two.set(health=200)
-        await until(f, "forebay_upstream_endpoint_healthy", 1, endpoint=label)
+        await metric(f, "forebay_upstream_endpoint_healthy", lambda value: value == 1, endpoint=label)
         await run_load(f.port, clients=10, requests=10)
         assert (await two.stats())["targets"]["/"] > 0
 
@@ -191,10 +183,10 @@ async def test_a_check_gives_back_what_opens_too_late(forebay: Start, origins: O
     async with unharmed(f, origin, limit=3):
         origin.stop()
         # A check each, until no place is free: the first one had a connection, and holds it until the origin closes.
-        await until(f, "forebay_upstream_connections", 2, state="opening")
-        await until(f, "forebay_upstream_endpoint_healthy", 0)
+        await metric(f, "forebay_upstream_connections", lambda value: value == 2, state="opening")
+        await metric(f, "forebay_upstream_endpoint_healthy", lambda value: value == 0)
         origin.cont()
-        await until(f, "forebay_upstream_endpoint_healthy", 1)
+        await metric(f, "forebay_upstream_endpoint_healthy", lambda value: value == 1)
     assert (await run_load(f.port, clients=3, requests=10)).statuses == {200: 30}
 
 
@@ -214,9 +206,7 @@ async def test_a_restarted_backend_meets_no_herd(forebay: Start, origin: Origin)
             await load.answered(20)
             await origin.restart()
             seen = load.outcome.statuses[200]
-            async with asyncio.timeout(20):
-                while load.outcome.statuses[200] < seen + 100:
-                    await asyncio.sleep(0.02)
+            await until(lambda: load.outcome.statuses[200] >= seen + 100, within=20)
         assert not load.outcome.errors
         stats = await origin.stats()
         # Two clients, two kept ready beside them, and one that may be opened while another is given back.
@@ -272,13 +262,30 @@ async def test_a_tls_handshake_that_hangs_keeps_its_place(forebay: Start, origin
         bad = await run_load(f.port, clients=6, requests=3)
         assert set(bad.statuses) <= {503, 504}, bad
         origin.cont()
-        async with asyncio.timeout(10):
-            while (await fetch(f.port)).status != 200:
-                await asyncio.sleep(0.05)
+        await serves(f)
+
+
+# Answers every request, but those to /hang; ends with its stdin.
+FAR = """
+import asyncio, os, sys
+
+async def serve(reader, writer):
+    while head := await reader.readuntil(b"\\r\\n\\r\\n"):
+        if b"/hang" not in head:
+            writer.write(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+
+async def main():
+    server = await asyncio.start_server(serve, "{address}", 0)
+    print("at", server.sockets[0].getsockname()[1], file=sys.stderr, flush=True)
+    asyncio.get_running_loop().add_reader(0, os._exit, 0)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture
-async def island() -> AsyncIterator[tuple[str, str, str]]:
+def island() -> Iterator[tuple[str, str, str]]:
     """A network namespace with a wire to it: (its name, its address, our end's device)."""
     ip = need("ip")
     tag = secrets.token_hex(3)
@@ -310,22 +317,7 @@ async def test_a_half_open_connection_is_found_within_30_seconds(forebay: Start,
     """The wire is cut: neither side hears of it. Requests under way and idle connections both end within 30 s."""
     name, address, device = island
     ip = need("ip")
-    code = (
-        "import asyncio\n"
-        "async def serve(reader, writer):\n"
-        "    while head := await reader.readuntil(b'\\r\\n\\r\\n'):\n"
-        "        if b'/hang' not in head:\n"
-        "            writer.write(b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok')\n"
-        "async def main():\n"
-        f"    server = await asyncio.start_server(serve, '{address}', 0)\n"
-        "    print('at', server.sockets[0].getsockname()[1], file=__import__('sys').stderr, flush=True)\n"
-        "    await asyncio.get_running_loop().run_in_executor(None, __import__('sys').stdin.read)\n"
-        "    __import__('os')._exit(0)\n"
-        "asyncio.run(main())\n"
-    )
-    import sys
-
-    child = await Child.start([ip, "netns", "exec", name, sys.executable, "-c", code])
+    child = await Child.start([ip, "netns", "exec", name, sys.executable, "-c", FAR.format(address=address)])
     try:
         port = int((await child.line(r"at (\d+)"))[1])
         document = http_pool(port, pool={"size": 4, "maxOverflow": 0, "timeout": "900ms", "connectTimeout": "500ms"})
@@ -335,21 +327,19 @@ async def test_a_half_open_connection_is_found_within_30_seconds(forebay: Start,
         async with unharmed(f, limit=4, longest_wait=1.0):
             assert (await run_load(f.port, clients=4, requests=5)).statuses == {200: 20}
             hanging = [asyncio.create_task(timed(f.port, "/hang", within=40)) for _ in range(2)]
-            await until(f, "forebay_upstream_connections", 2, state="leased")
-            await until(f, "forebay_upstream_connections", 2, state="idle")
-            subprocess.run([ip, "link", "set", device, "down"], check=True)
+            await metric(f, "forebay_upstream_connections", lambda value: value == 2, state="leased")
+            await metric(f, "forebay_upstream_connections", lambda value: value == 2, state="idle")
+            await asyncio.to_thread(subprocess.run, [ip, "link", "set", device, "down"], check=True)
             cut = monotonic()
             # A request that meets an idle connection waits for its answer no longer than for the others to be found.
             lost = asyncio.create_task(timed(f.port, within=40))
             for answer, _ in await asyncio.gather(*hanging, lost):
                 assert answer.status == 502, answer
-            await until(f, "forebay_upstream_connections", 0, within=15, state="idle")
+            await metric(f, "forebay_upstream_connections", lambda value: value == 0, within=15, state="idle")
             assert monotonic() - cut < 32
             metrics = await f.metrics()
             assert metrics.value("forebay_upstream_connections_closed_total", reason="upstream") >= 4
-            subprocess.run([ip, "link", "set", device, "up"], check=True)
-            async with asyncio.timeout(10):
-                while (await fetch(f.port)).status != 200:
-                    await asyncio.sleep(0.05)
+            await asyncio.to_thread(subprocess.run, [ip, "link", "set", device, "up"], check=True)
+            await serves(f)
     finally:
         await child.end()

@@ -1,13 +1,12 @@
 """Never a connection too many: the mark is kept inside the origin, and health checks count."""
 
-import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.support.criteria import marked, own, settled, unharmed
+from tests.support.criteria import marked, own, ready_workers, settled, unharmed, until
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.nginx import Nginx
@@ -111,7 +110,7 @@ async def test_a_budget_of_12_over_3_workers_that_are_killed(forebay: Start, ori
                 victim = next(pid for pid in await f.worker_pids() if pid not in killed)
                 killed.add(victim)
                 os.kill(victim, signal.SIGKILL)
-                await _working(f, workers=3, without=killed)
+                await ready_workers(f, lambda pids: len(pids) == 3 and not pids & killed)
                 await load.answered(load.outcome.answered + 300)
         # What was in flight on the killed is cut; nothing else fails.
         assert load.outcome.statuses == {200: load.outcome.answered}
@@ -120,17 +119,6 @@ async def test_a_budget_of_12_over_3_workers_that_are_killed(forebay: Start, ori
     metrics = await f.metrics()
     assert metrics.value("forebay_worker_restarts_total") == 4
     assert metrics.value("forebay_upstream_connections_limit") == 9
-
-
-async def _working(f: Forebay, *, workers: int, without: set[int]) -> None:
-    """Wait until as many workers are ready, none of `without` among them."""
-    async with asyncio.timeout(20):
-        while True:
-            state = await f.state()
-            ready = [w["pid"] for w in state["workers"] if w["ready"]]
-            if len(ready) == workers and not without & set(ready):
-                return
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -169,17 +157,25 @@ async def test_a_hung_origin_holds_the_places_of_a_killed_worker(forebay: Start,
         origin.stop()
         victim = (await f.worker_pids())[0]
         os.kill(victim, signal.SIGKILL)
-        async with asyncio.timeout(20):
-            while True:
-                workers = (await f.state())["workers"]
-                new = [w for w in workers if w["pid"] != victim]
-                if len(new) == 3 and victim not in [w["pid"] for w in workers]:
-                    break
-                await asyncio.sleep(0.02)
-        heir = max(new, key=lambda w: w["started"])["upstreams"]["origin"]
+        pids = await ready_or_not(f, victim)
+        workers = [w for w in (await f.state())["workers"] if w["pid"] in pids]
+        heir = max(workers, key=lambda w: w["started"])["upstreams"]["origin"]
         assert heir["connections"]["closing"] == heir["limit"] == 3, heir  # what the dead left uses up its grant
         assert heir["connections"]["leased"] == heir["connections"]["opening"] == 0, heir
         origin.cont()
         await load.answered(load.outcome.answered + 200)
     stats = await origin.stats()
     assert stats["high_water"] <= 12, stats
+
+
+async def ready_or_not(f: Forebay, dead: int) -> set[int]:
+    """Wait until three workers run, without the dead one."""
+    pids: set[int] = set()
+
+    async def condition() -> bool:
+        nonlocal pids
+        pids = set(await f.worker_pids())
+        return len(pids) == 3 and dead not in pids
+
+    await until(condition, within=20)
+    return pids

@@ -4,38 +4,24 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
+from tests.support.criteria import metric, not_ready, until
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
 from tests.support.raw import Connection, CutAnswer, fetch, request_bytes
 
 Start = Callable[..., Awaitable[Forebay]]
 
+# The supervisor with its workers, or the one worker of a pod.
 MODES = pytest.mark.parametrize("mode", ["run", "worker"])
-
-
-def start_as(mode: str, forebay: Start, tmp_path: Path) -> Callable[[dict[str, Any]], Awaitable[Forebay]]:
-    """The supervisor with its workers, or the one worker of a pod."""
-    arguments: tuple[str, ...] = ("--admin", "127.0.0.1:0")
-    if mode == "worker":
-        arguments += ("--memory", str(tmp_path / "memory"))
-    return lambda document: forebay(document, command=mode, arguments=arguments)
 
 
 def draining(origin: Origin, delay: str = "0s", timeout: str = "8s", **upstream: Any) -> dict[str, Any]:
     upstream.setdefault("pool", {"size": 5, "maxOverflow": 0})
     return http_pool(origin.port, spec={"replicas": 2, "drain": {"delay": delay, "timeout": timeout}}, **upstream)
-
-
-async def accepted(f: Forebay, count: int) -> None:
-    """Wait until so many clients have been accepted."""
-    async with asyncio.timeout(10):
-        while (await f.metrics()).get("forebay_downstream_connections") < count:
-            await asyncio.sleep(0.01)
 
 
 class Stubborn:
@@ -72,19 +58,17 @@ class Stubborn:
                         break
 
     async def answered(self, count: int) -> None:
-        async with asyncio.timeout(20):
-            while self.answers.total() < count:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.answers.total() >= count, within=20)
 
 
 @MODES
-async def test_every_accepted_request_is_answered(forebay: Start, origin: Origin, tmp_path: Path, mode: str) -> None:
-    f = await start_as(mode, forebay, tmp_path)(draining(origin))
+async def test_every_accepted_request_is_answered(forebay: Start, origin: Origin, mode: str) -> None:
+    f = await forebay(draining(origin), command=mode)
     load = Stubborn(f.port, 50)
     # Accepted, but silent so far; and in the middle of a long answer.
     silent = [await Connection.open(f.port) for _ in range(20)]
     slow = [asyncio.create_task(fetch(f.port, "/slow/0.7")) for _ in range(3)]
-    await accepted(f, 73)
+    await metric(f, "forebay_downstream_connections", lambda value: value >= 73)
     await load.answered(500)
     f.terminate()
     for connection in silent:
@@ -102,14 +86,12 @@ async def test_every_accepted_request_is_answered(forebay: Start, origin: Origin
 
 
 @MODES
-async def test_who_waits_for_a_connection_gets_it(forebay: Start, origin: Origin, tmp_path: Path, mode: str) -> None:
+async def test_who_waits_for_a_connection_gets_it(forebay: Start, origin: Origin, mode: str) -> None:
     document = draining(origin, pool={"size": 2, "maxOverflow": 0, "timeout": "5s"})
     document["spec"]["replicas"] = 1
-    f = await start_as(mode, forebay, tmp_path)(document)
+    f = await forebay(document, command=mode)
     tasks = [asyncio.create_task(fetch(f.port, "/slow/0.2")) for _ in range(10)]
-    async with asyncio.timeout(5):
-        while (await f.metrics()).get("forebay_upstream_waiting") < 8:
-            await asyncio.sleep(0.005)
+    await metric(f, "forebay_upstream_waiting", lambda value: value == 8)
     f.terminate()
     assert [(await task).status for task in tasks] == [200] * 10
     assert await f.wait() == 0
@@ -117,18 +99,16 @@ async def test_who_waits_for_a_connection_gets_it(forebay: Start, origin: Origin
 
 @pytest.mark.slow
 @MODES
-async def test_the_order_of_a_drain(forebay: Start, origin: Origin, tmp_path: Path, mode: str) -> None:
+async def test_the_order_of_a_drain(forebay: Start, origin: Origin, mode: str) -> None:
     """Not ready at once, serving on for `delay`, then refusing; idle clients are closed after 5 s; nobody is cut."""
-    f = await start_as(mode, forebay, tmp_path)(draining(origin, delay="1s", timeout="20s"))
+    f = await forebay(draining(origin, delay="1s", timeout="20s"), command=mode)
     idle = await Connection.open(f.port)
     assert (await idle.ask(request_bytes())).status == 200
     hanging = asyncio.create_task(fetch(f.port, "/slow/2.5"))
     await origin.until(lambda stats: stats["active"] == 1)
     f.terminate()
     began = monotonic()
-    async with asyncio.timeout(0.9):
-        while (await f.admin("/readyz")).status != 503:
-            await asyncio.sleep(0.01)
+    await not_ready(f, within=0.9)
     answer = await fetch(f.port)  # a new client, during the delay
     assert answer.status == 200
     async with asyncio.timeout(5):
@@ -148,8 +128,8 @@ async def test_the_order_of_a_drain(forebay: Start, origin: Origin, tmp_path: Pa
 
 
 @MODES
-async def test_the_deadline_cuts_visibly(forebay: Start, origin: Origin, tmp_path: Path, mode: str) -> None:
-    f = await start_as(mode, forebay, tmp_path)(draining(origin, timeout="500ms"))
+async def test_the_deadline_cuts_visibly(forebay: Start, origin: Origin, mode: str) -> None:
+    f = await forebay(draining(origin, timeout="500ms"), command=mode)
     async with await Connection.open(f.port) as begun, await Connection.open(f.port) as unbegun:
         await begun.send(request_bytes("/stall?after=10"))
         await unbegun.send(request_bytes("/hang"))
@@ -166,16 +146,12 @@ async def test_the_deadline_cuts_visibly(forebay: Start, origin: Origin, tmp_pat
 
 @MODES
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_ends_it_at_once(
-    forebay: Start, origin: Origin, tmp_path: Path, mode: str, number: int
-) -> None:
-    f = await start_as(mode, forebay, tmp_path)(draining(origin, delay="20s", timeout="20s"))
+async def test_a_second_signal_ends_it_at_once(forebay: Start, origin: Origin, mode: str, number: int) -> None:
+    f = await forebay(draining(origin, delay="20s", timeout="20s"), command=mode)
     hanging = asyncio.create_task(fetch(f.port, "/hang"))
     await origin.until(lambda stats: stats["active"] == 1)
     f.child.send(number)
-    async with asyncio.timeout(5):
-        while (await f.admin("/readyz")).status != 503:
-            await asyncio.sleep(0.01)
+    await not_ready(f)
     began = monotonic()
     f.child.send(number)
     await f.wait()
@@ -184,7 +160,7 @@ async def test_a_second_signal_ends_it_at_once(
         await hanging
 
 
-async def test_a_drain_by_command(forebay: Start, origin: Origin, tmp_path: Path) -> None:
+async def test_a_drain_by_command(forebay: Start, origin: Origin) -> None:
     f = await forebay(draining(origin), env={"FOREBAY_ADMIN_TOKEN": "secret"})
     assert (await f.admin("/drain", "POST")).status == 401
     assert (await f.admin("/drain", "POST", headers=[("Authorization", "Bearer secret")])).status == 202
@@ -195,7 +171,7 @@ async def test_a_backend_that_closes_after_every_answer_is_no_reason_to_refuse(f
     """Without a budget nothing forbids the drained to open what those who wait, and those still connected, need."""
     f = await forebay(draining(origin, pool={"size": 2, "maxOverflow": 0, "maxUses": 1}))
     clients = [await Connection.open(f.port) for _ in range(10)]
-    await accepted(f, 10)
+    await metric(f, "forebay_downstream_connections", lambda value: value >= 10)
     tasks = [asyncio.create_task(client.ask(request_bytes("/slow/0.1"))) for client in clients]
     await origin.until(lambda stats: stats["active"] >= 2)
     f.terminate()

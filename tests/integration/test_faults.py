@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.criteria import marked, own, unharmed
+from tests.support.criteria import marked, own, serves, unharmed
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
@@ -105,7 +105,7 @@ def with_prefix(f: Forebay, *prefix: str) -> Forebay:
 
 
 async def test_out_of_descriptors_is_a_503(origin: Origin, tmp_path: Path) -> None:
-    """With few descriptors fewer clients are let in, so that there are some for refusing the others, and for the pool."""
+    """With few descriptors fewer clients are let in: some are left for refusing the others, and for the pool."""
     document = http_pool(origin.port, pool={"size": 5, "maxOverflow": 0, "timeout": "900ms"})
     f = with_prefix(Forebay(tmp_path, document), "sh", "-c", 'ulimit -n 128; exec "$@"', "sh")
     async with f, unharmed(f, origin, limit=5, longest_wait=1.0):
@@ -174,9 +174,7 @@ async def test_a_name_moves_to_another_address(origins: Origins, names: tuple[Pa
         assert answer.get("Retry-After") == "1"
         await f.child.line("can't resolve backend.example", within=5)
         hosts.write_text("127.0.0.1 localhost\n127.0.0.1 backend.example\n")
-        async with asyncio.timeout(10):
-            while (await fetch(f.port)).status != 200:
-                await asyncio.sleep(0.1)
+        await serves(f)
         async with unharmed(f, one, two, limit=5, longest_wait=1.0):
             async with Load(f.port, clients=10, request=marked, check=own) as load:
                 await load.answered(100)

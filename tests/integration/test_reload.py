@@ -3,12 +3,12 @@
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.support.certs import CA
-from tests.support.criteria import marked, own, settled, unharmed
+from tests.support.criteria import marked, metric, own, ready_workers, settled, unharmed
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
@@ -85,9 +85,7 @@ async def test_a_refused_document_changes_nothing(forebay: Start, origin: Origin
         f.write(text)
         f.reload()
         await f.child.line("is not taken, the last good document stays in force", after=seen)
-        async with asyncio.timeout(5):
-            while (await f.metrics()).value("forebay_config_last_reload_success"):
-                await asyncio.sleep(0.01)
+        await metric(f, "forebay_config_last_reload_success", lambda value: value == 0)
         said = "\n".join(f.child.lines[seen:])
         for complaint in complaints:
             assert complaint in said
@@ -135,9 +133,7 @@ async def test_the_number_of_workers_follows_the_document(forebay: Start, origin
                 grown = copy.deepcopy(document)
                 grown["spec"]["replicas"] = replicas
                 await take(f, grown)
-                async with asyncio.timeout(15):
-                    while len([w for w in (await f.state())["workers"] if w["ready"]]) != replicas:
-                        await asyncio.sleep(0.02)
+                await ready_workers(f, lambda pids, number=replicas: len(pids) == number)  # type: ignore[misc]
                 await load.answered(load.outcome.answered + 50)
         assert load.outcome.statuses == {200: load.outcome.answered}, load.outcome
         assert not load.outcome.errors
@@ -219,12 +215,8 @@ async def test_a_certificate_is_rotated_under_load(forebay: Start, origin: Origi
         fresh = Load(f.port, clients=3, tls=unverified(), keep_alive=False)
         async with kept, fresh:
             await fresh.answered(10)
-            from datetime import timedelta
-
             ca.server(ends=timedelta(days=20))
-            async with asyncio.timeout(15):
-                while (await f.metrics()).value("forebay_tls_certificate_expiry_seconds") == before:
-                    await asyncio.sleep(0.05)
+            await metric(f, "forebay_tls_certificate_expiry_seconds", lambda value: value != before, within=15)
             count = fresh.outcome.answered
             await fresh.answered(count + 30)
             # A broken rotation: the last good one stays.
@@ -239,11 +231,9 @@ async def test_a_certificate_is_rotated_under_load(forebay: Start, origin: Origi
             assert not outcome.errors
 
 
-async def test_a_pod_follows_its_file(forebay: Start, origin: Origin, tmp_path: Path) -> None:
+async def test_a_pod_follows_its_file(forebay: Start, origin: Origin) -> None:
     document = http_pool(origin.port, pool={"size": 3, "maxOverflow": 0})
-    f = await forebay(
-        document, command="worker", arguments=("--admin", "127.0.0.1:0", "--memory", str(tmp_path / "memory"))
-    )
+    f = await forebay(document, command="worker")
     await take(f, changed(document, size=4))
     assert (await f.metrics()).value("forebay_upstream_connections_limit") == 4
     seen = len(f.child.lines)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.support.certs import CA
-from tests.support.criteria import settled, unharmed
+from tests.support.criteria import metric, ready_workers, settled, unharmed, until
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
 from tests.support.raw import Connection, unverified
@@ -136,9 +136,7 @@ async def test_the_queue_its_timeout_and_its_limit(forebay: Start, origins: Orig
         waiting = [await Connection.open(f.port) for _ in range(3)]
         for connection in waiting:
             await connection.send(b"said while waiting")
-        async with asyncio.timeout(5):
-            while (await f.metrics()).get("forebay_upstream_waiting") < 3:
-                await asyncio.sleep(0.005)
+        await metric(f, "forebay_upstream_waiting", lambda value: value == 3)
         began = monotonic()
         async with await Connection.open(f.port) as refused:
             assert await is_reset(refused)
@@ -164,9 +162,7 @@ async def test_a_client_that_leaves_the_queue_costs_nobody_a_place(forebay: Star
         first = await Connection.open(f.port)
         await echoed(first, b"a")
         gone = [await Connection.open(f.port) for _ in range(5)]
-        async with asyncio.timeout(5):
-            while (await f.metrics()).get("forebay_upstream_waiting") < 5:
-                await asyncio.sleep(0.005)
+        await metric(f, "forebay_upstream_waiting", lambda value: value == 5)
         for connection in gone:
             connection.reset()
             await connection.close()
@@ -228,13 +224,9 @@ async def test_active_checks_are_connections_within_the_limit(forebay: Start, or
     async with await Connection.open(f.port) as connection:
         assert await echoed(connection, b"x") == b"x"
     await origin.kill()
-    async with asyncio.timeout(5):
-        while (await f.metrics()).value("forebay_upstream_endpoint_healthy"):
-            await asyncio.sleep(0.01)
+    await metric(f, "forebay_upstream_endpoint_healthy", lambda value: value == 0)
     await origin.start()
-    async with asyncio.timeout(5):
-        while not (await f.metrics()).value("forebay_upstream_endpoint_healthy"):
-            await asyncio.sleep(0.01)
+    await metric(f, "forebay_upstream_endpoint_healthy", lambda value: value == 1)
     assert (await origin.stats())["high_water"] == 1
 
 
@@ -266,21 +258,14 @@ async def test_a_budget_over_workers_that_are_killed(forebay: Start, origins: Or
     async with unharmed(f, origin, limit=8, longest_wait=1.0, workers=3):
         tasks = [asyncio.create_task(client()) for _ in range(30)]
         for _ in range(3):
-            async with asyncio.timeout(20):
-                seen = answered
-                while answered < seen + 200:
-                    await asyncio.sleep(0.02)
-            os.kill((await f.worker_pids())[0], signal.SIGKILL)
-            await settled_number(f, 3)
+            enough = answered + 200
+            await until(lambda: answered >= enough, within=20)  # noqa: B023 - it is awaited here
+            victim = (await f.worker_pids())[0]
+            os.kill(victim, signal.SIGKILL)
+            await ready_workers(f, lambda pids: len(pids) == 3 and victim not in pids)  # noqa: B023
         stop = True
         await asyncio.gather(*tasks)
     assert answered > 600
-
-
-async def settled_number(f: Forebay, workers: int) -> None:
-    async with asyncio.timeout(20):
-        while len([w for w in (await f.state())["workers"] if w["ready"]]) != workers:
-            await asyncio.sleep(0.02)
 
 
 async def test_tls_on_both_sides(forebay: Start, origins: Origins, ca: CA) -> None:

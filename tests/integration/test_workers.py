@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.criteria import marked, own, unharmed
+from tests.support.criteria import marked, own, ready_workers, unharmed, until
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
@@ -28,30 +28,15 @@ def pool_of_three(origin: Origin, budget: dict[str, Any] | None = None) -> dict[
     )
 
 
-async def workers_are(f: Forebay, wanted: Callable[[set[int]], bool], within: float = 20.0) -> set[int]:
-    """Wait until the ready workers' process ids are as `wanted`; returns them."""
-    ready: set[int] = set()
-    try:
-        async with asyncio.timeout(within):
-            while True:
-                state = await f.state()
-                ready = {w["pid"] for w in state["workers"] if w["ready"]}
-                if len(ready) == len(state["workers"]) and wanted(ready):
-                    return ready
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"workers {ready}\n{f.stderr}") from None
-
-
 @pytest.mark.slow
 @BUDGETS
 async def test_rolling_replacement_under_load(forebay: Start, origin: Origin, budget: dict[str, Any] | None) -> None:
     """Also after a worker was killed, when the order of the workers is another than that of their numbers."""
     f = await forebay(pool_of_three(origin, budget))
     async with unharmed(f, origin, limit=12 if budget else 20, longest_wait=2.0, workers=3):
-        before = await workers_are(f, lambda pids: len(pids) == 3)
+        before = await ready_workers(f, lambda pids: len(pids) == 3)
         os.kill(min(before), signal.SIGKILL)
-        await workers_are(f, lambda pids: len(pids) == 3 and min(before) not in pids)
+        await ready_workers(f, lambda pids: len(pids) == 3 and min(before) not in pids)
         load = Load(f.port, clients=40, request=marked, check=own, timeout=10)
         fresh = Load(
             f.port,
@@ -66,7 +51,7 @@ async def test_rolling_replacement_under_load(forebay: Start, origin: Origin, bu
             for _ in range(2):
                 old = set(await f.worker_pids())
                 f.child.send(signal.SIGUSR2)
-                await workers_are(f, lambda pids, old=old: len(pids) == 3 and not pids & old)  # type: ignore[misc]
+                await ready_workers(f, lambda pids, old=old: len(pids) == 3 and not pids & old)  # type: ignore[misc]
             await load.answered(load.outcome.answered + 200)
         for outcome in (load.outcome, fresh.outcome):
             assert outcome.statuses == {200: outcome.answered}, outcome
@@ -81,14 +66,14 @@ async def test_kill_of_a_worker_costs_what_was_in_flight_on_it(
 ) -> None:
     f = await forebay(pool_of_three(origin, budget))
     async with unharmed(f, origin, limit=12 if budget else 15, longest_wait=2.0, workers=3):
-        await workers_are(f, lambda pids: len(pids) == 3)
+        await ready_workers(f, lambda pids: len(pids) == 3)
         load = Load(f.port, clients=30, request=marked, check=own, timeout=10)
         async with load:
             await load.answered(300)
             victim = max((await f.state())["workers"], key=lambda worker: worker["clients"])
             assert victim["clients"]
             os.kill(victim["pid"], signal.SIGKILL)
-            await workers_are(f, lambda pids: len(pids) == 3 and victim["pid"] not in pids)
+            await ready_workers(f, lambda pids: len(pids) == 3 and victim["pid"] not in pids)
             await load.answered(load.outcome.answered + 300)
         assert load.outcome.statuses == {200: load.outcome.answered}
         # One request in flight per client, and those that stood unaccepted in its queue or came just then.
@@ -104,7 +89,7 @@ async def test_kill_of_a_worker_costs_what_was_in_flight_on_it(
 async def test_a_stopped_worker_leaves_new_clients_to_the_others(forebay: Start, origin: Origin) -> None:
     f = await forebay(pool_of_three(origin, {"maxConnections": 12, "linger": "500ms"}))
     async with unharmed(f, origin, limit=9, workers=3):
-        await workers_are(f, lambda pids: len(pids) == 3)
+        await ready_workers(f, lambda pids: len(pids) == 3)
         load = Load(f.port, clients=30, request=marked, check=own, timeout=20)
         async with load:
             await load.answered(300)
@@ -128,14 +113,14 @@ async def test_a_stopped_worker_leaves_new_clients_to_the_others(forebay: Start,
 
 async def test_a_worker_that_dies_while_it_takes_over_is_made_up_for(forebay: Start, origin: Origin) -> None:
     f = await forebay(pool_of_three(origin))
-    old = await workers_are(f, lambda pids: len(pids) == 3)
+    old = await ready_workers(f, lambda pids: len(pids) == 3)
     mine = set(children())
     async with Load(f.port, clients=10, timeout=10) as load:
         await load.answered(100)
         f.child.send(signal.SIGUSR2)
         new = await _first_new_worker(f, old)
         os.kill(new, signal.SIGKILL)
-        pids = await workers_are(f, lambda pids: len(pids) == 3 and not pids & old)
+        pids = await ready_workers(f, lambda pids: len(pids) == 3 and not pids & old)
         assert new not in pids
     assert load.outcome.statuses == {200: load.outcome.answered}
     assert sum(load.outcome.errors.values()) <= 10, load.outcome
@@ -145,20 +130,24 @@ async def test_a_worker_that_dies_while_it_takes_over_is_made_up_for(forebay: St
 async def _first_new_worker(f: Forebay, old: set[int]) -> int:
     """The process id of the first worker that the supervisor starts beside the old ones."""
     task = Path(f"/proc/{f.pid}/task/{f.pid}/children")
-    async with asyncio.timeout(10):
-        while not (new := {int(pid) for pid in task.read_text().split()} - old):
-            await asyncio.sleep(0.005)
+    new: set[int] = set()
+
+    def condition() -> bool:
+        new.update({int(pid) for pid in task.read_text().split()} - old)
+        return bool(new)
+
+    await until(condition)
     return new.pop()
 
 
 async def test_two_replacements_at_once_leave_as_many_workers(forebay: Start, origin: Origin) -> None:
     f = await forebay(pool_of_three(origin))
-    old = await workers_are(f, lambda pids: len(pids) == 3)
+    old = await ready_workers(f, lambda pids: len(pids) == 3)
     for _ in range(2):
         assert (await f.admin("/restart", "POST", headers=[("Authorization", f"Bearer {token(f)}")])).status == 202
-    await workers_are(f, lambda pids: len(pids) == 3 and not pids & old)
+    await ready_workers(f, lambda pids: len(pids) == 3 and not pids & old)
     await asyncio.sleep(1.5)  # the second one goes on
-    pids = await workers_are(f, lambda pids: len(pids) == 3)
+    pids = await ready_workers(f, lambda pids: len(pids) == 3)
     assert not pids & old
 
 
@@ -172,13 +161,13 @@ def token(f: Forebay) -> str:
 @pytest.mark.slow
 async def test_a_stopped_supervisor_is_not_missed_and_kills_nobody_on_waking(forebay: Start, origin: Origin) -> None:
     f = await forebay(pool_of_three(origin, {"maxConnections": 12, "linger": "500ms"}))
-    pids = await workers_are(f, lambda pids: len(pids) == 3)
+    pids = await ready_workers(f, lambda pids: len(pids) == 3)
     f.child.send(signal.SIGSTOP)
     outcome = await run_load(f.port, clients=30, requests=50, request=marked, check=own)
     assert outcome.statuses == {200: 1500}
     await asyncio.sleep(4)  # longer than a worker may be silent
     f.child.send(signal.SIGCONT)
-    assert await workers_are(f, lambda pids: len(pids) == 3) == pids
+    assert await ready_workers(f, lambda pids: len(pids) == 3) == pids
     assert (await f.metrics()).value("forebay_worker_restarts_total") == 0
 
 

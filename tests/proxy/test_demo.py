@@ -8,7 +8,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -106,9 +106,10 @@ async def test_an_answer_other_than_200_is_a_failure() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n")
-        await reader.read()  # until the client has gone: it has counted by then
-        writer.close()
+        with suppress(ConnectionResetError):
+            await reader.read()  # until the client has gone: it has counted by then
         served.set()
+        writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     tally = demo.Tally()
@@ -158,7 +159,7 @@ async def test_it_ends_by_itself_with_what_it_has_measured(tmp_path: Path) -> No
     assert 0 < peak <= demo.LIMIT
     assert (failed, refused) == (0, 0)
     assert " req/s" in out
-    assert list(tmp_path.iterdir()) == []
+    assert not any(tmp_path.iterdir())  # noqa: ASYNC240
 
 
 async def test_an_interrupt_ends_it_with_a_summary(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ async def test_an_interrupt_ends_it_with_a_summary(tmp_path: Path) -> None:
         assert (process.returncode, err) == (0, "")
     assert first.startswith(b"60 clients straight at the backend: ")
     assert [name for name, *_ in WAY.findall(out)] == ["straight"]
-    assert list(tmp_path.iterdir()) == []
+    assert not any(tmp_path.iterdir())  # noqa: ASYNC240
 
 
 async def test_a_pool_that_does_not_start_is_one_line(tmp_path: Path) -> None:

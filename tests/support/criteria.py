@@ -8,14 +8,14 @@ fixture's (tests.conftest).
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.support.forebay import Forebay, Metrics
 from tests.support.origin import Origin
-from tests.support.raw import Answer, request_bytes
+from tests.support.raw import Answer, fetch, request_bytes
 
 SETTLED = 30.0  # seconds in which everything has to be as before the fault
 
@@ -65,19 +65,76 @@ def at_rest(worker: dict[str, Any]) -> bool:
     )
 
 
+async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
+    """Wait for what happens in other processes, of which there is no event to wait for. Raises TimeoutError."""
+    async with asyncio.timeout(within):
+        while True:
+            found = condition()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def metric(
+    forebay: Forebay, name: str, wanted: Callable[[float], bool], within: float = 10.0, **labels: str
+) -> None:
+    """Wait until the metric's value (0 without one) is as wanted."""
+
+    async def condition() -> bool:
+        return wanted((await forebay.metrics()).get(name, **labels))
+
+    await until(condition, within)
+
+
+async def serves(forebay: Forebay, within: float = 10.0) -> None:
+    """Wait until a request is answered with 200."""
+
+    async def condition() -> bool:
+        return (await fetch(forebay.port)).status == 200
+
+    await until(condition, within)
+
+
+async def not_ready(forebay: Forebay, within: float = 5.0) -> None:
+    """Wait until /readyz says no."""
+
+    async def condition() -> bool:
+        return (await forebay.admin("/readyz")).status == 503
+
+    await until(condition, within)
+
+
+async def ready_workers(forebay: Forebay, wanted: Callable[[set[int]], bool], within: float = 20.0) -> set[int]:
+    """Wait until all workers are ready and their process ids are as wanted; returns them."""
+    ready: set[int] = set()
+
+    async def condition() -> bool:
+        nonlocal ready
+        workers = (await forebay.state())["workers"]
+        ready = {worker["pid"] for worker in workers if worker["ready"]}
+        return len(ready) == len(workers) and wanted(ready)
+
+    try:
+        await until(condition, within)
+    except TimeoutError:
+        raise AssertionError(f"ready workers: {ready}\n{forebay.stderr}") from None
+    return ready
+
+
 async def settled(forebay: Forebay, workers: int, within: float = SETTLED) -> list[dict[str, Any]]:
     """Wait until as many workers are ready and at rest; returns their states."""
-    state: dict[str, Any] = {}
+    states: list[dict[str, Any]] = []
+
+    async def condition() -> bool:
+        nonlocal states
+        states = (await forebay.state())["workers"]
+        return len(states) == workers and all(worker["ready"] and at_rest(worker) for worker in states)
+
     try:
-        async with asyncio.timeout(within):
-            while True:
-                state = await forebay.state()
-                ready = [w for w in state["workers"] if w["ready"] and at_rest(w)]
-                if len(ready) == workers == len(state["workers"]):
-                    return ready
-                await asyncio.sleep(0.02)  # it happens in other processes: there is no event to wait for
+        await until(condition, within)
     except TimeoutError:
-        raise AssertionError(f"not settled in {within} s: {json.dumps(state)}\n{forebay.stderr}") from None
+        raise AssertionError(f"not settled in {within} s: {json.dumps(states)}\n{forebay.stderr}") from None
+    return states
 
 
 @asynccontextmanager

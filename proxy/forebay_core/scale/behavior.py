@@ -41,7 +41,8 @@ def follow(behavior: Behavior, pace: Pace, current: int, wanted: int, now: float
     """How many replicas there may be now, and the pace to remember."""
     up, down = behavior.scale_up, behavior.scale_down
     longest = max(up.stabilization_window_seconds, down.stabilization_window_seconds)
-    wishes = (*[w for w in pace.wishes if w.at > now - longest], Wish(now, wanted))
+    before = pace.wishes or (Wish(now, current),)  # nothing is known of before: what is there was wanted
+    wishes = (*[w for w in before if w.at > now - longest], Wish(now, wanted))
     stable = stabilized(behavior, wishes, current, now)
     if stable > current:
         replicas = min(stable, most(up, pace.changes, current, now))

@@ -4,7 +4,7 @@ The cure of one cause worsens another, so the first that holds is the answer:
 
 1. Connect, Replica: seen by themselves, whether anyone waits or not. They come first because both disturb what the
    others are told by: a loop that is late makes leases longer, an endpoint that is out makes limits unreachable.
-2. None, unless 95 of 100 requests waited less than `targetWait`.
+2. None, unless more than 5 of 100 requests wait longer than `targetWait`; or where the pool is paused.
 3. Backend: leases last longer than the baseline, or none end at all; or, without a baseline, more connections were
    tried and completions did not rise.
 4. What holds the waiting replicas back: their grant (Pool, or Budget where the demand of all exceeds it), or their own
@@ -41,7 +41,7 @@ class Facts(NamedTuple):
 
     target_wait: float
     target_cpu: float
-    waiting: int = 0
+    paused: bool = False
     wait_p95: float = 0.0
     cpu: float = 0.0  # share of what the replicas may use, mean
     loop_lag: float = 0.0  # mean
@@ -87,6 +87,8 @@ def _replica(f: Facts) -> tuple[Cause, str] | None:
 
 
 def _none(f: Facts) -> tuple[Cause, str] | None:
+    if f.paused:
+        return Cause.NONE, "paused"
     if f.wait_p95 <= f.target_wait:
         return Cause.NONE, f"95 of 100 requests wait less than {seconds(f.target_wait)}"
     return None

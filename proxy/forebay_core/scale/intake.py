@@ -20,7 +20,8 @@ class Taken(NamedTuple):
     """The replicas after a tick's readings."""
 
     lives: Mapping[str, Life]  # those that serve; also the missing, as they were
-    fresh: int  # how many have said something usable, or have just started
+    fresh: int  # how many have said something usable ...
+    known: int  # ... and how many of them twice, so that it is known what they do
     deltas: Mapping[str, Sequence[Delta]]  # by upstream
     dropped: Mapping[str, str]  # by life: nonsense, late or restarted
 
@@ -46,14 +47,15 @@ def take(lives: Mapping[str, Life], readings: Sequence[Reading], replicas: int, 
                 kept[reading.life], counted = found
                 for name, each in counted.items():
                     deltas.setdefault(name, []).append(each)
-    fresh, draining = len(kept), {reading.life for reading in readings if reading.draining}
+    fresh, known = len(kept), sum([life.cpu[0] != life.cpu[-1] for life in kept.values()])
+    draining = {reading.life for reading in readings if reading.draining}
     gone = sorted(
         [life for life in lives.values() if life.reading.life not in kept and life.reading.life not in draining],
         key=lambda life: (-life.reading.at, life.reading.life),
     )
     for life in gone[: max(0, replicas - fresh)]:
         kept[life.reading.life] = life
-    return Taken(kept, fresh, deltas, dropped)
+    return Taken(kept, fresh, known, deltas, dropped)
 
 
 def _first(reading: Reading) -> Life:

@@ -60,10 +60,11 @@ class Trial(NamedTuple):
     """Where there is no baseline: a step of connections, kept only if completions rise with it."""
 
     before: int  # connections in use before the step
-    rate: float
+    rate: float  # completions per second before the step
     limit: int
     begun_at: float
     failed: bool = False
+    hold: float = 0.0  # seconds of a lease, mean, when it failed
 
 
 def trial_from(in_use: int, rate: float, now: float) -> Trial:
@@ -71,13 +72,17 @@ def trial_from(in_use: int, rate: float, now: float) -> Trial:
     return Trial(max(1, in_use), rate, in_use + max(1, in_use // 2), now)
 
 
-def judged(trial: Trial, in_use: int, rate: float, now: float) -> Trial:
-    """The trial after another tick: the same, the next one, failed, or, long after it failed, a new one."""
+def judged(trial: Trial, in_use: int, waiting: int, rate: float, hold: float, now: float) -> Trial:
+    """The trial after another tick: the same, the next one, or failed.
+
+    A failed one holds until leases have become much shorter: it is another backend then. `hold`: 0 if it is not known.
+    """
     if trial.failed:
-        return trial if now - trial.begun_at < REST else trial_from(in_use, rate, now)
+        return trial_from(in_use, rate, now) if 0 < hold * TOLERANCE < trial.hold else trial
     if now - trial.begun_at < SETTLE:
         return trial
-    taken = in_use >= (trial.before + trial.limit) / 2  # a step that was not carried out shows nothing
-    if taken and not gains(trial.before, in_use, trial.rate, rate):
-        return trial._replace(limit=trial.before, failed=True, begun_at=now)
+    # A step that was not carried out shows nothing, nor does one after which nobody is left to ask for more.
+    telling = waiting and in_use >= (trial.before + trial.limit) / 2
+    if telling and not gains(trial.before, in_use, trial.rate, rate):
+        return trial._replace(limit=trial.before, failed=True, begun_at=now, hold=hold)
     return trial_from(in_use, rate, now)

@@ -1,4 +1,7 @@
-"""One upstream's part of a decision: condense, diagnose, and say how many connections each life should have."""
+"""One upstream's part of a decision: look at the fleet, name the cause, say how many connections each life should have.
+
+Pure. `judge` is the way through; the numbers come from the modules that it calls, each with its source.
+"""
 
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -7,8 +10,8 @@ from typing import NamedTuple
 from forebay_core.scale import demand, relief
 from forebay_core.scale.baseline import BATCH, Baseline, Learning, learn, slowdown
 from forebay_core.scale.diagnosis import Cause, Facts, diagnose
-from forebay_core.scale.intake import Life, Taken
-from forebay_core.scale.readings import UpstreamReading
+from forebay_core.scale.intake import Life
+from forebay_core.scale.readings import Delta, UpstreamReading
 from forebay_core.scale.relief import Relief, Trial
 from forebay_core.scale.targets import Targets, UpstreamTargets
 from forebay_core.scale.windows import PANIC, STABLE, Holds, Tick, histogram, holds, recent, tick, usage
@@ -46,15 +49,39 @@ class UpstreamVerdict(NamedTuple):
     baseline: Baseline | None
 
 
+class Fleet(NamedTuple):
+    """The replicas as a whole: what does not depend on the upstream."""
+
+    lives: Mapping[str, Life]
+    replicas: int  # that there should be
+    cpu: float  # mean share of what they may use
+    lag: float  # seconds, mean
+
+
 class Part(NamedTuple):
     """One life's part of an upstream."""
 
     reading: UpstreamReading
     limit: int
     peak: int  # in use at most, over the panic window
-    need: int  # connections wanted, not yet within any limit
+    need: int  # connections wanted, within its ceiling
     average: float
     steady: float  # average over the stable window only
+
+
+class View(NamedTuple):
+    """One upstream over all replicas."""
+
+    parts: Mapping[str, Part]
+    ticks: Sequence[Tick]
+    endpoints: int  # that limits and budget are multiplied by
+    budget: int | None  # over all replicas and endpoints
+    waiting: int
+    wait_p95: float
+    pressed: bool  # requests wait longer than they should
+    in_use: int  # at most, over the panic window
+    rate: float  # completions per second, over the panic window
+    need: int
 
 
 def judge(
@@ -62,142 +89,188 @@ def judge(
     name: str,
     target: UpstreamTargets,
     targets: Targets,
-    taken: Taken,
-    cpu: float,
-    lag: float,
-    replicas: int,
+    fleet: Fleet,
+    deltas: Sequence[Delta],
     now: float,
 ) -> tuple[UpstreamVerdict, UpstreamState]:
-    """The verdict for one upstream, and what to remember of it."""
-    latest = tick(now, taken.deltas.get(name, ()))
-    ticks = (*[t for t in state.ticks if t.at > now - STABLE], latest) if latest is not None else state.ticks
-    panic = recent(ticks, PANIC, now)
-    steady, quick = holds(ticks, STABLE, now, 1), holds(panic, PANIC, now, 1)
-    lives = {life: each for life, each in taken.lives.items() if name in each.points}
-    readings = [each.reading.upstreams[name] for each in lives.values()]
-    waiting = sum([r.waiting for r in readings])
-    wait_p95 = _wait(panic, readings, waiting)
-    pressed = wait_p95 > targets.target_wait
-    parts = {life: _part(each, name, target, steady, quick, pressed) for life, each in lives.items()}
-    endpoints = max([r.endpoints for r in readings], default=1) if target.per_endpoint else 1
-    budget = target.budget * endpoints if target.budget is not None else None
-
-    rate = sum([sum(t.holds) for t in panic]) / max(sum([t.seconds for t in panic]), 1e-6)
-    in_use = sum([part.peak for part in parts.values()])
+    """The verdict for one upstream at `now`, and what to remember of it."""
+    latest = tick(now, deltas)
+    ticks = state.ticks if latest is None else (*[t for t in state.ticks if t.at > now - STABLE], latest)
+    view = _view(ticks, name, target, targets, fleet, now)
     learnt = state.learning.baseline is not None
-    slow = slowdown(state.learning.baseline, holds(ticks, LATEST, now, ENOUGH))
-    trial = state.trial
-    if trial is not None:
-        trial = relief.judged(trial, in_use, rate, now) if pressed and not learnt else None
-
-    full = [p for p in parts.values() if p.reading.waiting or p.peak >= p.limit] or list(parts.values())
-    recently = recent(ticks, CONNECTING, now)
-    connects = sum([t.connects for t in recently])
-    oldest = max([r.lease_oldest for r in readings], default=0.0)
-    facts = Facts(
-        target_wait=targets.target_wait,
-        target_cpu=targets.target_cpu,
-        waiting=waiting,
-        wait_p95=wait_p95,
-        cpu=cpu,
-        loop_lag=lag,
-        connects=connects,
-        connect_seconds=sum([t.connect_sum for t in recently]) / max(1, connects),
-        connect_errors=sum([t.connect_errors for t in recently]),
-        unreachable=bool(readings) and not any(r.healthy for r in readings),
-        slowdown=slow,
-        relieved=state.relief is not None,
-        stuck=oldest if quick is None else 0.0,
-        patience=_patience(state.learning.baseline),
-        trial_failed=trial is not None and trial.failed,
-        starved=any(p.limit < target.ceiling for p in full),
-        everywhere=bool(parts) and all(p.peak >= target.ceiling for p in parts.values()),
-        need=sum([min(p.need, target.ceiling) for p in parts.values()]),
-        budget=budget,
-        replicas=replicas,
-        max_replicas=targets.max_replicas,
-    )
+    trial = None
+    if state.trial is not None and view.pressed and not learnt:
+        hold = holds(ticks, LATEST, now, ENOUGH)
+        trial = relief.judged(
+            state.trial, view.in_use, view.waiting, view.rate, hold.mean if hold is not None else 0.0, now
+        )
+    # To be called recovered takes longer than to be called slow: else the two alternate near the threshold.
+    lately = LATEST if state.relief is None else relief.SETTLE
+    slow = slowdown(state.learning.baseline, holds(ticks, lately, now, ENOUGH))
+    facts = _facts(state, view, slow, trial, target, targets, fleet, now)
     cause, message = diagnose(facts)
-    if any(r.paused for r in readings):
-        cause, message = Cause.NONE, "paused"
 
     limit = state.relief
     if cause is Cause.BACKEND:
-        limit = relief.begin(in_use, rate, now) if limit is None else relief.step(limit, slow or 1.0, rate, now)
+        if limit is None:
+            in_use = trial.before if trial is not None and trial.failed else view.in_use
+            limit = relief.begin(in_use, view.rate, now)
+        else:
+            limit = relief.step(limit, slow or 1.0, view.rate, now)
         trial = trial if facts.trial_failed else None
     elif limit is not None and cause not in (Cause.REPLICA, Cause.CONNECT):
         limit = relief.grown(limit)
-        limit = None if limit.limit >= facts.need else limit
+        limit = None if limit.limit >= view.need else limit
     if cause in (Cause.POOL, Cause.CEILING) and not learnt and trial is None:
-        trial = relief.trial_from(in_use, rate, now)
+        trial = relief.trial_from(view.in_use, view.rate, now)
 
-    wanted = {life: min(part.need, target.ceiling) for life, part in parts.items()}
-    cap = limit.limit if limit is not None else trial.limit if trial is not None else None
-    if cause is Cause.CONNECT:
-        wanted |= {life: state.wanted[life] for life in wanted if life in state.wanted}
-    elif cap is not None and sum(wanted.values()) > cap:
-        wanted = demand.shared(cap, wanted)
-    if target.per_endpoint:
-        wanted = {life: ceil(count / endpoints) for life, count in wanted.items()}
-
-    most = ceil(budget / target.ceiling) if budget is not None else targets.max_replicas
-    if trial is not None and cause is Cause.CEILING:
-        most = min(most, max(replicas, ceil(trial.limit / target.ceiling)))
-    asked = min(most, demand.replicas(sum([p.average for p in parts.values()]), target.ceiling))
-    keep = min(most, demand.replicas(sum([p.steady for p in parts.values()]), target.ceiling, demand.BETA_KEPT))
-    if cause in (Cause.BACKEND, Cause.CONNECT) or pressed:
-        keep = max(keep, min(replicas, most) if cause is Cause.BUDGET else replicas)
-
-    quiet = not waiting and cpu <= targets.target_cpu and in_use < QUIET_SHARE * sum([p.limit for p in parts.values()])
+    wanted = _wanted(state, view, cause, limit, trial)
+    asked, keep = _replicas(view, cause, trial, target, targets, fleet)
+    quiet = not view.waiting and fleet.cpu <= targets.target_cpu
+    quiet = quiet and view.in_use < QUIET_SHARE * sum([p.limit for p in view.parts.values()])
     learning = _learnt(state.learning, latest) if quiet and latest is not None else state.learning
-    return (
-        UpstreamVerdict(
-            cause, message, wanted, limit is not None, asked, keep, facts.everywhere, waiting, wait_p95,
-            learning.baseline,
-        ),
-        UpstreamState(ticks, learning, limit, trial, wanted),
+    verdict = UpstreamVerdict(
+        cause, message, wanted, limit is not None, asked, keep, facts.everywhere, view.waiting, view.wait_p95,
+        learning.baseline,
     )  # fmt: skip
+    return verdict, UpstreamState(ticks, learning, limit, trial, wanted)
+
+
+def _view(
+    ticks: Sequence[Tick], name: str, target: UpstreamTargets, targets: Targets, fleet: Fleet, now: float
+) -> View:
+    lives = {life: each for life, each in fleet.lives.items() if name in each.points}
+    readings = [each.reading.upstreams[name] for each in lives.values()]
+    waiting = sum([r.waiting for r in readings])
+    panic = recent(ticks, PANIC, now)
+    wait_p95 = _wait(panic, readings, waiting)
+    pressed = wait_p95 > targets.target_wait
+    steady, quick = holds(ticks, STABLE, now, 1), holds(panic, PANIC, now, 1)
+    parts = {life: _part(each, name, target, steady, quick, pressed) for life, each in lives.items()}
+    endpoints = max([r.endpoints for r in readings], default=1) if target.per_endpoint else 1
+    return View(
+        parts,
+        ticks,
+        endpoints,
+        target.budget * endpoints if target.budget is not None else None,
+        waiting,
+        wait_p95,
+        pressed,
+        sum([p.peak for p in parts.values()]),
+        sum([sum(t.holds) for t in panic]) / max(sum([t.seconds for t in panic]), 1e-6),
+        sum([p.need for p in parts.values()]),
+    )
 
 
 def _part(
     life: Life, name: str, target: UpstreamTargets, steady: Holds | None, quick: Holds | None, pressed: bool
 ) -> Part:
-    """What one life has, and what it needs: over the stable window, and where requests wait over the panic window too,
-    which can only raise it."""
+    """What one life has, and what it needs: over the stable window, and where its requests wait over the panic window
+    too, which can only raise it."""
     reading, points = life.reading.upstreams[name], life.points[name]
     limit = reading.limit
     if target.per_endpoint and reading.grant is not None:
         limit = min(reading.ceiling, reading.grant * reading.endpoints)
     long, short = usage(points, STABLE), usage(points, PANIC)
-    in_use = reading.leased + reading.opening
     if long is None or short is None:
+        in_use = reading.leased + reading.opening
         return Part(reading, limit, in_use, max(1, in_use), in_use, in_use)
     average = lasting = demand.average(long, steady.mean if steady is not None else None, 0)
     peak = long.peak
     if pressed:
         hold = quick or steady
-        last = usage(points, 0.0) or short  # since the last reading: a step is all in it
-        burst = short._replace(arrivals=max(short.arrivals, last.arrivals)) if reading.waiting else short
-        now = demand.average(burst, hold.mean if hold is not None else None, reading.waiting)
+        if reading.waiting:
+            last = usage(points, 0.0) or short  # since the last reading: a step is all in it
+            short = short._replace(arrivals=max(short.arrivals, last.arrivals))
+        now = demand.average(short, hold.mean if hold is not None else None, reading.waiting)
         # Who does not wait leaves to the others what it needed a minute ago.
         average, peak = (max(average, now), peak) if reading.waiting else (now, short.peak)
     need = max(1, demand.connections(average), peak)
     if pressed and reading.waiting and short.peak >= limit:
         need = max(need, limit + max(1, limit // 4))  # the model is wrong where there are still waiters
-    return Part(reading, limit, short.peak, need, average, lasting)
+    return Part(reading, limit, short.peak, min(need, target.ceiling), average, lasting)
+
+
+def _facts(
+    state: UpstreamState,
+    view: View,
+    slow: float | None,
+    trial: Trial | None,
+    target: UpstreamTargets,
+    targets: Targets,
+    fleet: Fleet,
+    now: float,
+) -> Facts:
+    parts = view.parts.values()
+    full = [p for p in parts if p.reading.waiting or p.peak >= p.limit] or parts
+    recently = recent(view.ticks, CONNECTING, now)
+    connects = sum([t.connects for t in recently])
+    ended = any(any(t.holds) for t in recent(view.ticks, PANIC, now))
+    baseline = state.learning.baseline
+    return Facts(
+        target_wait=targets.target_wait,
+        target_cpu=targets.target_cpu,
+        paused=any(p.reading.paused for p in parts),
+        wait_p95=view.wait_p95,
+        cpu=fleet.cpu,
+        loop_lag=fleet.lag,
+        connects=connects,
+        connect_seconds=sum([t.connect_sum for t in recently]) / max(1, connects),
+        connect_errors=sum([t.connect_errors for t in recently]),
+        unreachable=bool(parts) and not any(p.reading.healthy for p in parts),
+        slowdown=slow,
+        relieved=state.relief is not None,
+        stuck=0.0 if ended else max([p.reading.lease_oldest for p in parts], default=0.0),
+        patience=UNKNOWN_STUCK if baseline is None else max(PANIC, STUCK * baseline.mean),
+        trial_failed=trial is not None and trial.failed,
+        starved=any(p.limit < target.ceiling for p in full),
+        everywhere=bool(parts) and all(p.peak >= target.ceiling for p in parts),
+        need=view.need,
+        budget=view.budget,
+        replicas=fleet.replicas,
+        max_replicas=targets.max_replicas,
+    )
+
+
+def _wanted(
+    state: UpstreamState, view: View, cause: Cause, limit: Relief | None, trial: Trial | None
+) -> dict[str, int]:
+    """Connections per life."""
+    wanted = {life: part.need for life, part in view.parts.items()}
+    cap = limit.limit if limit is not None else trial.limit if trial is not None else None
+    if cause is Cause.CONNECT:  # nothing that is seen now says what is needed
+        wanted |= {life: state.wanted[life] * view.endpoints for life in wanted if life in state.wanted}
+    elif cap is not None and sum(wanted.values()) > cap:
+        wanted = demand.shared(cap, wanted)
+    return {life: ceil(count / view.endpoints) for life, count in wanted.items()}
+
+
+def _replicas(
+    view: View, cause: Cause, trial: Trial | None, target: UpstreamTargets, targets: Targets, fleet: Fleet
+) -> tuple[int, int]:
+    """Replicas that the demand needs, and those that may not be taken away. More than the budget has connections for
+    are of no use to it."""
+    most = targets.max_replicas if view.budget is None else ceil(view.budget / target.ceiling)
+    average = sum([p.average for p in view.parts.values()])
+    steady = sum([p.steady for p in view.parts.values()])
+    asked = min(most, demand.replicas(average, target.ceiling))
+    if trial is not None:
+        asked = min(asked, max(fleet.replicas, ceil(trial.limit / target.ceiling)))
+    keep = min(most, demand.replicas(steady, target.ceiling, demand.BETA_KEPT))
+    if cause is Cause.BUDGET:
+        keep = max(keep, min(fleet.replicas, most))
+    elif cause is not Cause.NONE:
+        keep = max(keep, fleet.replicas)
+    return asked, keep
 
 
 def _wait(panic: Sequence[Tick], readings: Sequence[UpstreamReading], waiting: int) -> float:
     """The 95th percentile of waits, seconds. Those who still wait are in it where they alone are over 5 in 100."""
-    waits = histogram(t.waits for t in panic)
+    waits = histogram([t.waits for t in panic])
     p95 = waits.quantile(0.95) or 0.0
     if waiting > 0.05 * (waits.count + waiting):
         p95 = max(p95, max([r.wait_oldest for r in readings]))
     return p95
-
-
-def _patience(baseline: Baseline | None) -> float:
-    return max(PANIC, STUCK * baseline.mean) if baseline is not None else UNKNOWN_STUCK
 
 
 def _learnt(learning: Learning, latest: Tick) -> Learning:

@@ -16,12 +16,11 @@ from forebay_core.scale.diagnosis import Cause
 from forebay_core.scale.intake import Life, lag_of, load_of, take
 from forebay_core.scale.readings import Reading
 from forebay_core.scale.targets import Targets
-from forebay_core.scale.upstream import UpstreamState, UpstreamVerdict, judge
+from forebay_core.scale.upstream import Fleet, UpstreamState, UpstreamVerdict, judge
 from forebay_core.scale.windows import PANIC, STABLE
 
 PATIENCE = 15.0  # seconds from a change of replicas until its effect shows in waits
 SLACK = 0.9  # of targetCPU that replicas may use after one is removed
-SPEED = PANIC  # seconds that CPU use is averaged over, to add replicas
 
 
 class ScalerState(NamedTuple):
@@ -48,8 +47,8 @@ def decide(
 ) -> tuple[Verdict, ScalerState]:
     """The verdict at `now` (seconds, the clock of `Reading.at`), and the state for the next one.
 
-    A replica without a reading is as it was: its demand counts on for scaling up, and for scaling down it counts as
-    needed, whatever it last said.
+    A replica without a reading is as it was: its demand counts on, and as long as there is one, or one
+    of which it is not yet known what it does, nothing is scaled down.
     """
     taken = take(state.lives, readings, state.replicas, now)
     missing = max(0, state.replicas - taken.fresh)
@@ -57,17 +56,17 @@ def decide(
     for reason in (*taken.dropped.values(), *["missing"] * missing):
         dropped[reason] = dropped.get(reason, 0) + 1
 
-    cpu, lag = load_of(taken.lives, SPEED), lag_of(taken.lives)
-    settled = not missing and (not state.pace.changes or now - state.pace.changes[-1].at >= PATIENCE)
+    fleet = Fleet(taken.lives, state.replicas, load_of(taken.lives, PANIC), lag_of(taken.lives))
     upstreams, states = {}, {}
     for name, target in targets.upstreams.items():
         upstreams[name], states[name] = judge(
-            state.upstreams.get(name, UpstreamState()), name, target, targets, taken, cpu, lag, state.replicas, now
+            state.upstreams.get(name, UpstreamState()), name, target, targets, fleet, taken.deltas.get(name, ()), now
         )
 
-    wish = state.replicas
-    if taken.fresh:
-        wish = _wish(state.replicas, upstreams, taken.lives, targets, missing, settled, cpu, lag)
+    settled = not missing and (not state.pace.changes or now - state.pace.changes[-1].at >= PATIENCE)
+    wish = _wish(fleet, upstreams, targets, settled)
+    if taken.known < state.replicas:
+        wish = max(wish, state.replicas)
     replicas, pace = follow(targets.behavior, state.pace, state.replicas, targets.clamped(wish), now)
     replicas = targets.clamped(replicas)
     worst = max(upstreams.values(), key=lambda v: (v.cause is not Cause.NONE, v.wait_p95, v.waiting))
@@ -77,31 +76,26 @@ def decide(
     )
 
 
-def _wish(
-    current: int,
-    upstreams: Mapping[str, UpstreamVerdict],
-    lives: Mapping[str, Life],
-    targets: Targets,
-    missing: int,
-    settled: bool,
-    cpu: float,
-    lag: float,
-) -> int:
+def _wish(fleet: Fleet, upstreams: Mapping[str, UpstreamVerdict], targets: Targets, settled: bool) -> int:
     """Replicas, before any limit of speed: the largest that an upstream asks for and more replicas can cure; fewer
-    only where none needs what there is."""
-    up = current
+    only where none needs what there is. `settled`: the last change shows in the readings."""
+    up, one_more = fleet.replicas, fleet.replicas + 1
     for verdict in upstreams.values():
         if verdict.cause is Cause.CEILING:
-            up = max(up, verdict.replicas, current + 1 if settled and verdict.everywhere else 0)
+            up = max(up, verdict.replicas, one_more if settled and verdict.everywhere else 0)
         elif verdict.cause is Cause.REPLICA:
             # A loop that is late has more to do than its CPU use can show: what it is late by is to be caught up with.
-            busy = ceil((cpu + lag / demand.CATCH_UP) * len(lives) / targets.target_cpu - 1e-9)
-            up = max(up, busy, verdict.replicas, current + 1 if settled else 0)
-    if up > current:
+            busy = _busy(fleet, fleet.cpu + fleet.lag / demand.CATCH_UP, targets.target_cpu)
+            up = max(up, verdict.replicas, busy, one_more if settled else 0)
+    if up > fleet.replicas:
         return up
-    busy = ceil(load_of(lives, STABLE) * len(lives) / (targets.target_cpu * SLACK) - 1e-9)
-    down = missing + max(1, busy, *(verdict.keep for verdict in upstreams.values()))
-    return min(current, down)
+    busy = _busy(fleet, load_of(fleet.lives, STABLE), targets.target_cpu * SLACK)
+    return min(fleet.replicas, max(busy, *(verdict.keep for verdict in upstreams.values())))
+
+
+def _busy(fleet: Fleet, load: float, target: float) -> int:
+    """Replicas among which a mean `load` of those that there are is no more than `target` each."""
+    return max(1, ceil(load * len(fleet.lives) / target - 1e-9))
 
 
 def saved(state: ScalerState) -> dict[str, object]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # RFC 9110 section 9.2.2; what is not here may have been done once already, and is never sent twice.
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
+HEARING = 0.001  # seconds in which the loop reads what has come
+
 TAIL_KEEP = b"\r\n"
 TAIL_CLOSE = b"Connection: close\r\n\r\n"
 TAIL_KEEP_1_0 = b"Connection: keep-alive\r\n\r\n"
@@ -38,10 +40,10 @@ class Exchange(Waiter):
     """See the module's docstring. Times are monotonic seconds."""
 
     __slots__ = (
-        "_body", "_body_left", "_decoder", "_rechunk", "_replayable", "_request", "_stalled_since", "_streaming",
-        "attempts", "bytes_in", "bytes_out", "client", "close_client", "connection", "endpoint_name", "error", "head",
-        "max_head", "minor", "request_done", "reused", "started", "status", "taken_at", "to_head_request", "trace",
-        "tunnel", "upstream",
+        "_body", "_body_left", "_decoder", "_held", "_rechunk", "_replayable", "_request", "_stalled_since",
+        "_streaming", "attempts", "bytes_in", "bytes_out", "client", "close_client", "connection", "endpoint_name",
+        "error", "head", "max_head", "minor", "request_done", "reused", "started", "status", "taken_at",
+        "to_head_request", "trace", "tunnel", "upstream",
     )  # fmt: skip
 
     upstream: "Upstream"
@@ -54,6 +56,7 @@ class Exchange(Waiter):
         self.to_head_request = head.method == b"HEAD"
         self.max_head = client.proxy.http.max_header_bytes
         self.key = None
+        self.avoid = None
         self.deadline = 0.0  # the pool sets it
         self.ready_at = self.assigned_at = self.taken_at = 0.0
         self.connection: HttpConnection | None = None
@@ -121,6 +124,7 @@ class Exchange(Waiter):
             self._decoder = ChunkDecoder(self.max_head)
         else:
             self._body_left = head.content_length
+        self._held = b""
         if head.expect_continue and not rest:
             client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.body_received(rest)
@@ -159,7 +163,7 @@ class Exchange(Waiter):
             # Before the write, which may find the upstream full.
             client.expect(now, client.BODY if not done else client.STREAM if self.status else client.ANSWER)
             if piece:
-                self.connection.transport.write(piece)
+                self._send(piece)
             return
         if piece:
             self._body.append(piece)
@@ -172,6 +176,26 @@ class Exchange(Waiter):
             self._ask(now)
         else:
             client.expect(now, client.BODY)
+
+    def _send(self, piece: bytes) -> None:
+        """More of the body to the upstream. If that has begun to answer it is heard first: it may have closed already,
+        and then its answer would be lost with the connection on which the write fails."""
+        connection, client = self.connection, self.client
+        assert connection is not None
+        if self._held:
+            self._held += piece
+        elif not self.status and connection.speaks():
+            self._held = piece
+            client.stop_reading()
+            client.proxy.loop.call_later(HEARING, self._send_held)
+        else:
+            connection.transport.write(piece)
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, b""
+        if self.connection is not None:
+            self.client.read_on()
+            self.connection.transport.write(held)
 
     def body_stalled(self, now: float) -> None:
         """Nothing of the body has come for `bodyTimeout`. While nobody waits for the connection that it holds, it may
@@ -308,7 +332,9 @@ class Exchange(Waiter):
             connection.endpoint.health.succeeded(now)
         pool = upstream.pool
         # An upstream that answers before it has read all of the body may never read it.
-        if reusable and self.request_done and not (self.bytes_in and connection.transport.get_write_buffer_size()):
+        if self.bytes_in and (self._held or connection.transport.get_write_buffer_size()):
+            reusable = False
+        if reusable and self.request_done:
             pool.release(connection, self, now)
         else:
             pool.discard(connection, self, now, "upstream" if self.request_done else "error")

@@ -18,6 +18,7 @@ from forebay_proxy.wheel import Wheel
 if TYPE_CHECKING:
     from forebay_proxy.http.exchange import Exchange
 
+CLIENT_GONE = 499  # as nginx counts requests whose client left before the answer
 BUFFERS = 64 << 20  # bytes of request bodies that one worker buffers ahead of a lease, over all clients
 
 
@@ -101,6 +102,25 @@ class HttpProxy:
     def refused(self, client: ClientConnection, failure: answers.Failure) -> None:
         """A request that could not be read has been answered."""
         self.codes[failure.status] = self.codes.get(failure.status, 0) + 1
+        if self.log is not None and self._log_all:
+            self.log.write(
+                client=client.peer,
+                method=b"",
+                target=b"",
+                host=b"",
+                status=failure.status,
+                upstream=None,
+                endpoint=None,
+                bytes_in=0,
+                bytes_out=0,
+                wait=None,
+                connect=None,
+                upstream_time=None,
+                total=0.0,
+                attempts=0,
+                reused=False,
+                error=failure.reason,
+            )
 
     def finished(self, exchange: "Exchange", upstream: Upstream | None, now: float) -> None:
         """A request is over; `upstream` is None where it had no route."""
@@ -110,7 +130,8 @@ class HttpProxy:
         else:
             codes = upstream.codes
             upstream.request_seconds.observe(seconds)
-        codes[exchange.status] = codes.get(exchange.status, 0) + 1
+        status = exchange.status or CLIENT_GONE
+        codes[status] = codes.get(status, 0) + 1
         if self._watched or seconds >= self._slow:
             self._observe(exchange, upstream, now, seconds)
 

@@ -4,6 +4,7 @@ A connection can be reused only when its last message is provably complete: anyt
 (RFC 9112 section 9.3).
 """
 
+import socket
 from typing import Final
 
 from forebay_core.http1 import (
@@ -46,6 +47,14 @@ class HttpConnection(UpstreamConnection):
     def until_close(self) -> bool:
         """Whether the end of the connection is the end of the answer."""
         return self._phase == UNTIL_CLOSE
+
+    def speaks(self) -> bool:
+        """Whether bytes have come that the loop has not read yet."""
+        assert self.sock is not None
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
     def data_received(self, data: bytes) -> None:
         exchange = self.owner

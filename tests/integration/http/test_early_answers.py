@@ -98,6 +98,22 @@ async def test_an_upstream_that_has_not_read_the_body_is_not_used_again(tmp_path
         release.set()
 
 
+async def test_the_answer_of_an_upstream_that_hangs_up_on_an_upload_is_passed_on(tmp_path: Path) -> None:
+    """It answers and closes, with most of the body unread: that is a reset, which must not overtake the answer."""
+
+    async def hang_up(peer: Connection) -> None:
+        await read_head(peer)
+        peer.stop_reading()
+        await peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+
+    async with Backend(hang_up) as backend, running(tmp_path, document(backend.port)) as forebay:
+        for _ in range(30):
+            async with await Connection.open(forebay.port) as client:
+                head = request_bytes("/", "POST", [("Content-Length", str(8 << 20))])
+                answer = await upload_then_read(client, head, 8 << 20)
+                assert (answer.status, answer.body) == (413, b"no")
+
+
 async def test_a_body_over_the_limit_is_refused_as_soon_as_that_is_known(tmp_path: Path) -> None:
     async with (
         Origin() as origin,

@@ -34,6 +34,7 @@ async def curl(*arguments: str) -> bytes:
     return out
 
 
+@pytest.mark.slow
 async def test_curl(tmp_path: Path, ca: CA) -> None:
     server = ca.server()
     (tmp_path / "body").write_bytes(BODY)

@@ -100,6 +100,7 @@ async def test_a_tunnel_over_tls(tmp_path: Path, ca: CA) -> None:
                     await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_a_client_that_stops_reading_over_tls(tmp_path: Path, ca: CA) -> None:
     async with Origin() as origin, running(tmp_path, document(origin.port, spec=listening(ca.server()))) as forebay:
         tls = trusting(ca)

@@ -106,6 +106,11 @@ MUTANTS = (
                 "            return\n"
                 "        if self.version == world.version:\n",
             ),
+            world(
+                "        self.ledger, self.version, self.budget = world.ledger, world.version, world.budget\n",
+                "        if self.version != world.version:\n"
+                "            self.ledger, self.version, self.budget = world.ledger, world.version, world.budget\n",
+            ),
         ),
     ),
     Mutant("no compare-and-swap", 0, (world("if self.version == world.version:", "if True:"),)),
@@ -160,9 +165,12 @@ MUTANTS = (
         (core("ledger", "bound = max(entry.grant, answer.held.get(upstream, 0))", "bound = answer.held.get(upstream, 0)"),),
     ),
     Mutant(
-        "a grant rises within its bound though the bounds do not fit",
+        "a grant rises within a bound of which nothing is known",
         0,
-        (core("ledger", "        return {}  # a cut,", "        free = 0  # a cut,"),),
+        (
+            core("ledger", "        return {}  # a cut,", "        free = 0  # a cut,"),
+            core("shares", "if any(entry.bound == UNKNOWN for entry in mine.values()):", "if False:"),
+        ),
     ),
     # ---- the replica
     Mutant(
@@ -177,12 +185,12 @@ MUTANTS = (
     Mutant(
         "the sequence is not durable",
         0,
-        (world("        pod.memory = taken\n", "        pod.memory = replace(taken, sequence=0)\n"),),
+        (world("            pod.memory = taken\n", "            pod.memory = replace(taken, sequence=0)\n"),),
     ),
     Mutant(
         "answered before it is written down",
         0,
-        (world("        pod.memory = taken\n", "        pod.memory = taken if self.dice() < 0.5 else pod.memory\n"),),
+        (world("            pod.memory = taken\n", "            pod.memory = taken if self.dice() < 0.5 else pod.memory\n"),),
     ),
     Mutant(
         "connected before the count is written down",

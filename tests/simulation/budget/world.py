@@ -20,7 +20,6 @@ from forebay_core.budget.proofs import STRANGERS, Cluster, Node, Pod
 from forebay_core.budget.replica import Memory
 
 U = "u"  # the one upstream of this world
-CEILING = 8  # size + maxOverflow
 REPLICAS = 2  # the maximum that floors are computed from
 
 
@@ -79,7 +78,6 @@ class Operator:
         self.budget = 0
         self.answers: dict[str, Answer] = {}
         self.cluster: Cluster | None = None
-        self.reported: dict[tuple[str, str], int] = {}
         self.addresses: dict[str, int] = {}
         self.missing: dict[str, float] = {}
         self.highest = 0
@@ -112,19 +110,21 @@ class Operator:
         homes = {} if self.ledger is None else {home.pod for home in self.ledger.lives().values()}
         self.missing = {uid: self.missing.get(uid, world.now) for uid in homes if uid not in pods}
         self.cluster = Cluster(pods, nodes, self.missing, frozenset(world.confirmed))
-        self.reported = world.leavings(self.ledger)
 
     def push(self) -> list[tuple[int, Push]]:
-        """What to send, and where: what is written, to lives; nothing but the question, to pods without one."""
-        sent = []
+        """What to send, and where: what is written, to lives; to pods without one nothing but the question."""
+        ledger = self.ledger
+        if ledger is None:
+            return self.ask()
+        return [(ip, ledger.push(push.life)) for ip, push in self.ask()]
+
+    def ask(self) -> list[tuple[int, Push]]:
+        """The question alone, which every push is too: what a reading of a replica's state answers."""
         lives: dict[str, list[str]] = {}
         if self.ledger is not None:
             for life, home in self.ledger.lives().items():
                 lives.setdefault(home.pod, []).append(life)
-        for uid, ip in self.addresses.items():
-            for life in lives.get(uid, [""]):
-                sent.append((ip, self.ledger.push(life) if self.ledger is not None else Push("", 0, {})))
-        return sent
+        return [(ip, Push(life, 0, {})) for uid, ip in self.addresses.items() for life in lives.get(uid, [""])]
 
     def hear(self, asked: int, answer: Answer) -> None:
         """An answer counts only if it was asked for after the ledger was read."""
@@ -142,12 +142,12 @@ class Operator:
         decision = decide(
             Seen(
                 ledger=self.ledger,
-                terms={U: Terms(self.budget, floor, 1, CEILING)},
+                terms={U: Terms(self.budget, floor, 1, world.ceiling)},
                 cluster=self.cluster,
                 answers=self.answers,
                 now=world.now,
                 demand={(life, U): int(world.dice() * 7) for life in lives if world.dice() < 0.9},
-                reported=self.reported,
+                reported=world.leavings(self.ledger),
                 highest=self.highest,
                 heard=frozenset(self.heard),
             )
@@ -187,6 +187,7 @@ class World:
         self.network: list[tuple[int, int, int, Push | Answer]] = []
         self.operators = [Operator(self, 0), Operator(self, 1)]
         self.weights = swarm(self.random)
+        self.ceiling = self.random.choice((2, 4, 8))  # size + maxOverflow
         self.trace: list[str] | None = None
 
     # ------------------------------------------------------------------ the checker
@@ -267,8 +268,8 @@ class World:
 
     # ------------------------------------------------------------------ the network
 
-    def send(self, operator: Operator) -> None:
-        for ip, push in operator.push():
+    def send(self, operator: Operator, pushes: list[tuple[int, Push]]) -> None:
+        for ip, push in pushes:
             self.network.append((ip, operator.number, operator.reads, push))
 
     def deliver(self, index: int, keep: bool = False) -> None:
@@ -291,21 +292,26 @@ class World:
 
     def receive(self, pod: PodState, process: Process, push: Push) -> Answer:
         taken = replica.take(process.memory, push)
-        pod.memory = taken
-        process.memory = taken
+        if taken is not process.memory:
+            pod.memory = taken
+            process.memory = taken
         return replica.answer(taken, pod.uid)
 
     def round(self, operator: Operator) -> None:
         """All that an operator does in a tick, with nothing lost on the way."""
-        operator.read()
-        operator.look()
-        for ip, push in operator.push():
-            answer = self.ask(ip, push)
-            if answer is not None:
-                operator.hear(operator.reads, answer)
+        self.gather(operator)
         operator.decide()
         for ip, push in operator.push():
             self.ask(ip, push)
+
+    def gather(self, operator: Operator, heard: float = 1.0) -> None:
+        """The first half of a tick: read, look, ask; each answer is heard with this probability."""
+        operator.read()
+        operator.look()
+        for ip, push in operator.ask():
+            answer = self.ask(ip, push)
+            if answer is not None and (heard == 1.0 or self.dice() < heard):
+                operator.hear(operator.reads, answer)
 
     # ------------------------------------------------------------------ processes
 
@@ -379,7 +385,7 @@ class World:
         pods = {home.pod for home in ledger.lives().values()}
         for pod in self.pods:
             of_pod = f"pod/{pod.uid}"
-            if pod.uid not in pods and pod.process is not None and STRANGERS in reported:
+            if pod.uid not in pods and pod.process is not None and not pod.object and STRANGERS in reported:
                 reported[STRANGERS] += max(pod.process.open, pod.process.limit)
             for life in pod.lives:
                 count = self.left.get(life, 0)
@@ -568,8 +574,20 @@ def do_decide(world: World, operator: Operator) -> None:
     operator.decide()
 
 
+def do_ask(world: World, operator: Operator) -> None:
+    world.send(operator, operator.ask())
+
+
 def do_send(world: World, operator: Operator) -> None:
-    world.send(operator)
+    world.send(operator, operator.push())
+
+
+def do_race(world: World, operator: Operator) -> None:
+    """Something happens while an operator makes up its mind."""
+    world.gather(operator)
+    for _ in range(1 + int(world.dice() * 4)):
+        world.step()
+    operator.decide()
 
 
 def do_round(world: World, operator: Operator) -> None:
@@ -625,6 +643,8 @@ def do_start(world: World, pod: PodState) -> None:
 def do_crash_loop(world: World, pod: PodState) -> None:
     """kill -9, and the kubelet starts it again at once."""
     do_crash(world, pod)
+    if world.dice() < 0.5:
+        do_kubelet(world, pod)
     world.start(pod)
 
 
@@ -658,7 +678,10 @@ def do_kubelet(world: World, pod: PodState) -> None:
 
 
 def do_pod_gc(world: World, pod: PodState) -> None:
+    """A node is lost, or stays so for long."""
     if not world.restoring:
+        if world.dice() < 0.5:
+            world.partition(pod.node)
         world.pod_gc(pod)
 
 
@@ -704,11 +727,16 @@ def do_edit(world: World) -> None:
 
 def do_lose(world: World) -> None:
     world.lose()
+    for operator in world.operators:
+        if world.dice() < 0.5:
+            do_replace(world, operator)
 
 
 def do_restore(world: World) -> None:
     if world.copies and world.ledger is not None:
         world.restore(world.random.choice(world.copies[-6:]))
+        world.gather(world.operators[0], heard=0.6)
+        world.operators[0].decide()
 
 
 def do_recreate(world: World) -> None:
@@ -718,7 +746,9 @@ def do_recreate(world: World) -> None:
 TABLE: list[tuple[float, Callable[[World], None]]] = [
     (10, on_operator(do_read)),
     (10, on_operator(do_look)),
-    (16, on_operator(do_send)),
+    (8, on_operator(do_ask)),
+    (10, on_operator(do_send)),
+    (5, on_operator(do_race)),
     (12, on_operator(do_decide)),
     (14, on_operator(do_round)),
     (1, on_operator(do_replace)),
@@ -761,7 +791,7 @@ def swarm(dice: random.Random) -> list[float]:
     """
     total, cumulative = 0.0, []
     for weight, _ in TABLE:
-        total += weight if weight >= COMMON else weight * dice.choice((0, 0, 1, 4))
+        total += weight if weight >= COMMON else weight * dice.choice((0, 0, 1, 6))
         cumulative.append(total)
     return cumulative
 

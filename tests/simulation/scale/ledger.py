@@ -1,4 +1,4 @@
-"""A perfect ledger: grants move at once, and never more than the budget is held. (The real one has its own model test.)"""
+"""A perfect ledger: grants move at once, and never more than the budget is held. The real one has a model test."""
 
 from collections.abc import Mapping
 

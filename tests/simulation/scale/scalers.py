@@ -82,8 +82,8 @@ class HPA:
 class KPA:
     """Knative Serving's pod autoscaler (pkg/autoscaler/scaling, "How the autoscaler works"), its default settings.
 
-    Concurrency is what is leased and what waits; its target is 70 % of what a replica bears. Averaged over 60 s and 6 s;
-    where the latter asks for twice the replicas that are ready it panics: for 60 s it goes up only.
+    Concurrency is what is leased and what waits; its target is 70 % of what a replica bears. Averaged over 60 s
+    and 6 s; where the latter asks for twice the replicas that are ready it panics: for 60 s it goes up only.
     """
 
     targets: Targets

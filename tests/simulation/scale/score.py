@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from time import process_time
 
 from tests.simulation.scale.scalers import HPA, KPA, Ours, Scaler
@@ -43,7 +44,7 @@ class Score:
     replica_seconds: float
     connection_seconds: float
     turns: int  # changes of direction
-    added: int  # replicas added while the cause was one that they don't cure
+    added: tuple[int, int]  # replicas, and connections granted, added where they cure nothing
     samples: list[Sample]
 
     @property
@@ -72,7 +73,7 @@ def score(trace: Trace, scaler: str, seed: int, world: World) -> Score:
                 causes[upstream.expected, upstream.given] += 1
     waits = sorted(wait for _, wait in world.books.waits)
     wanted = [sample.wanted for sample in world.samples]
-    moves = [b - a for a, b in zip(wanted, wanted[1:], strict=False) if a != b]
+    moves = [b - a for a, b in pairwise(wanted) if a != b]
     return Score(
         trace.name,
         scaler,
@@ -85,7 +86,7 @@ def score(trace: Trace, scaler: str, seed: int, world: World) -> Score:
         recovery(trace, world),
         world.replica_seconds,
         world.connection_seconds,
-        sum(1 for a, b in zip(moves, moves[1:], strict=False) if a * b < 0),
+        sum(1 for a, b in pairwise(moves) if a * b < 0),
         added(world),
         world.samples,
     )
@@ -106,14 +107,33 @@ def recovery(trace: Trace, world: World) -> float | None:
     return float("inf")
 
 
-def added(world: World) -> int:
-    """Replicas added at ticks at which every upstream that waits does so for a cause that replicas don't cure."""
-    count = 0
-    for before, after in zip(world.samples, world.samples[1:], strict=False):
+def added(world: World) -> tuple[int, int]:
+    """Replicas added, and connections granted more, where neither cures anything: at ticks at which, for six seconds
+    already, all that waits does so for such a cause. A backend counts from when it is really saturated, and connections
+    are counted from what was granted then."""
+    replicas = connections = 0
+    granted: dict[str, int] = {}
+    for n in range(4, len(world.samples)):
+        before, after = world.samples[n - 1 : n + 1]
+        past = world.samples[n - 4 : n]
         planted = {u.expected for u in after.upstreams.values()} - {Cause.NONE}
-        if planted and planted <= set(NOTHING_ADDED) and not after.settling:
-            count += max(0, after.wanted - before.wanted)
-    return count
+        if planted and planted <= set(NOTHING_ADDED) and all(_useless(s) for s in past):
+            replicas += max(0, after.wanted - before.wanted)
+        for name, upstream in after.upstreams.items():
+            if upstream.expected is Cause.BACKEND and all(s.upstreams[name].saturated for s in (*past, after)):
+                most = granted.setdefault(name, upstream.granted)
+                connections += max(0, upstream.granted - most)
+                granted[name] = max(most, upstream.granted)
+            elif upstream.expected is not Cause.BACKEND:
+                granted.pop(name, None)
+    return replicas, connections
+
+
+def _useless(sample: Sample) -> bool:
+    waits = [u for u in sample.upstreams.values() if u.expected is not Cause.NONE]
+    return bool(waits) and all(
+        u.expected in NOTHING_ADDED and (u.saturated or u.expected is not Cause.BACKEND) for u in waits
+    )
 
 
 def timed(make: Callable[[], Trace], scaler: str, seed: int) -> tuple[Score, float]:

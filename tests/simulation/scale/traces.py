@@ -130,9 +130,10 @@ def spike_train() -> Trace:
 
 
 def slow_queries() -> Trace:
-    """A third of the queries takes eight times as long: other work, not a slower backend. More connections help."""
+    """A third of the queries takes eight times as long: other work, not a slower backend. More connections help, and
+    maxReplicas keeps them away."""
     return Trace(
-        "slow queries", 700, [Flow("db", steps((0, 40)))], db(knee=200), targets(), 1,
+        "slow queries", 700, [Flow("db", steps((0, 60)))], db(knee=200), targets(highest=3), 2,
         events=[(150, change(slow_share=0.33, slow_factor=8)), (450, change(slow_share=0.0))],
         plans=[Plan(150, 450, Cause.CEILING)],
     )  # fmt: skip
@@ -141,16 +142,16 @@ def slow_queries() -> Trace:
 def knee() -> Trace:
     """More clients than the backend can serve at all: its knee is at 40 at a time."""
     return Trace(
-        "past the knee", 900, [Flow("db", steps((0, 60), (150, 330), (570, 60)))], db(knee=40), targets(), 2,
+        "past the knee", 900, [Flow("db", steps((0, 60), (150, 330), (570, 60)))], db(knee=40), targets(110), 2,
         plans=[Plan(150, 570, Cause.BACKEND)],
     )  # fmt: skip
 
 
 def cpu() -> Trace:
-    """Requests that cost the replica ten milliseconds of CPU each."""
+    """Requests that cost the replica ten milliseconds of CPU each; in the end more than maxReplicas can take."""
     return Trace(
-        "CPU-heavy", 700, [Flow("db", steps((0, 20), (120, 200), (420, 20)), cost=0.01)], db(service=0.05), targets(),
-        1, plans=[Plan(120, 420, Cause.REPLICA)],
+        "CPU-heavy", 700, [Flow("db", steps((0, 20), (120, 200), (300, 640), (440, 20)), cost=0.01)],
+        db(service=0.05), targets(), 1, plans=[Plan(120, 440, Cause.REPLICA)],
     )  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def hot_pod() -> Trace:
     """Four replicas, and clients that keep to one of them: to another one every 40 seconds."""
     return Trace(
         "one hot pod", 500, [Flow("db", steps((0, 80)))], db(), targets(40, lowest=4), 4,
-        events=[(100 + 40 * n, weight(n, 4.0)) for n in range(8)] + [(420, weight(0, 1.0))],
+        events=[(100 + 40 * n, weight(n, 3.0)) for n in range(8)] + [(420, weight(0, 1.0))],
         plans=[Plan(100, 420, Cause.POOL)],
     )  # fmt: skip
 
@@ -204,9 +205,19 @@ def mixture_knee_then_step() -> Trace:
     """The backend saturates, and while it does the clients double; later it recovers, and they are too many for the
     replicas only."""
     return Trace(
-        "saturated, then a step", 900, [Flow("db", steps((0, 70), (240, 140), (700, 30)))], db(knee=80), targets(), 2,
+        "saturated, then a step",
+        900,
+        [Flow("db", steps((0, 50), (240, 140), (700, 30)))], db(knee=80), targets(110), 2,
         events=[(120, change(knee=10)), (420, change(knee=80))],
         plans=[Plan(120, 420, Cause.BACKEND), Plan(420, 700, Cause.CEILING)],
+    )  # fmt: skip
+
+
+def mixture_no_baseline() -> Trace:
+    """The first that is ever seen of the backend is that it is saturated: what is normal is not known."""
+    return Trace(
+        "no baseline", 500, [Flow("db", steps((0, 70), (360, 20)))], db(knee=8), targets(60), 2,
+        plans=[Plan(0, 360, Cause.BACKEND)],
     )  # fmt: skip
 
 
@@ -233,5 +244,5 @@ def mixture_faults() -> Trace:
 
 TRACES = (
     step, ramp_up, daily, spike_train, slow_queries, knee, cpu, hot_pod, stuck_grants, budget, connect, incident,
-    mixture_knee_then_step, mixture_two_upstreams, mixture_faults,
+    mixture_knee_then_step, mixture_no_baseline, mixture_two_upstreams, mixture_faults,
 )  # fmt: skip

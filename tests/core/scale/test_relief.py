@@ -1,0 +1,70 @@
+"""Giving back by a gradient, and trying where nothing is known."""
+
+from forebay_core.scale import relief
+from forebay_core.scale.relief import REST, SETTLE, Relief, Trial
+
+
+def test_it_begins_at_what_is_in_use() -> None:
+    assert relief.begin(40, 100.0, 0.0).limit == 40
+
+
+def test_a_step_waits_until_the_last_one_shows() -> None:
+    start = relief.begin(40, 100.0, 0.0)
+    assert relief.step(start, 4.0, 100.0, SETTLE - 1) == start
+    assert relief.step(start, 4.0, 100.0, SETTLE).limit == 24
+
+
+def test_it_settles_where_the_backend_is_fast_enough_and_still_busy() -> None:
+    knee, found, now = 20.0, relief.begin(60, 100.0, 0.0), 0.0
+    for _ in range(50):
+        now += SETTLE
+        found = relief.step(found, max(1.0, found.limit / knee), 100.0, now)  # flat above the knee
+    assert knee < found.limit < 1.8 * knee
+
+
+def test_a_step_that_costs_completions_is_taken_back() -> None:
+    """Slow, but not saturated: half the connections, half the completions."""
+    start = relief.begin(40, 100.0, 0.0)
+    lower = relief.step(start, 4.0, 100.0, SETTLE)
+    back = relief.step(lower, 4.0, 60.0, 2 * SETTLE)
+    assert back.limit == 40
+    assert relief.step(back, 4.0, 100.0, REST) == back, "and not tried again for a while"
+
+
+def test_it_never_goes_above_where_it_began() -> None:
+    found = Relief(40, 40, 100.0, 0.0)
+    for n in range(1, 20):
+        found = relief.step(found, 1.3, 100.0, n * SETTLE)
+        assert found.limit <= 40
+
+
+def judged(trial: Trial, in_use: int, rate: float, now: float, *, waiting: int = 9, hold: float = 0.3) -> Trial:
+    return relief.judged(trial, in_use, waiting, rate, hold, now)
+
+
+def test_a_trial_that_gains_leads_to_the_next() -> None:
+    first = relief.trial_from(10, 50.0, 0.0)
+    assert first.limit == 15
+    second = judged(first, 15, 75.0, SETTLE)
+    assert (second.failed, second.limit) == (False, 22)
+
+
+def test_a_trial_without_gain_fails() -> None:
+    failed = judged(relief.trial_from(10, 50.0, 0.0), 15, 51.0, SETTLE)
+    assert (failed.failed, failed.limit) == (True, 10)
+    assert judged(failed, 10, 50.0, SETTLE + 3600) == failed
+    assert judged(failed, 10, 0.0, SETTLE + 3600, hold=0.0) == failed
+
+
+def test_a_failed_trial_is_forgotten_when_leases_are_much_shorter() -> None:
+    failed = judged(relief.trial_from(10, 50.0, 0.0), 15, 51.0, SETTLE, hold=0.6)
+    assert judged(failed, 10, 50.0, SETTLE + 2, hold=0.5) == failed
+    assert not judged(failed, 10, 50.0, SETTLE + 2, hold=0.2).failed
+
+
+def test_a_step_that_was_not_carried_out_shows_nothing() -> None:
+    assert not judged(relief.trial_from(10, 50.0, 0.0), 11, 50.0, SETTLE).failed
+
+
+def test_a_step_after_which_nobody_waits_has_not_failed() -> None:
+    assert not judged(relief.trial_from(10, 50.0, 0.0), 15, 50.0, SETTLE, waiting=0).failed

@@ -1,0 +1,133 @@
+"""What a replica must not forget, through restarts, kill -9 and torn or foreign files."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forebay_proxy.memory import SIZE, SLOTS, Memory, MemoryLocked
+
+
+def test_a_fresh_memory_is_a_new_life_with_nothing(tmp_path: Path) -> None:
+    memory = Memory.at(tmp_path / "memory")
+    other = Memory.at(tmp_path / "other")
+    assert memory.fresh
+    assert len(memory.life) == 32
+    assert memory.life != other.life
+    assert (memory.sequence, memory.draining, memory.grants, memory.left) == (0, False, {}, {})
+    assert (tmp_path / "memory").stat().st_mode & 0o777 == 0o600
+    memory.close()
+    other.close()
+
+
+def test_a_successor_goes_on_with_life_and_grant_and_counts_what_was_held(tmp_path: Path) -> None:
+    path = tmp_path / "memory"
+    first = Memory.at(path)
+    first.take(7, {"orders": 5, "users": 2})
+    first.set_held("orders", 4)
+    first.set_held("orders", 3)
+    first.close()
+    second = Memory.at(path)
+    assert not second.fresh
+    assert (second.life, second.sequence) == (first.life, 7)
+    assert second.grants == {"orders": 5, "users": 2}
+    assert second.left == {"orders": 3, "users": 0}
+    # It opens two of its own and dies as well: what both have left counts.
+    second.set_held("orders", 2)
+    second.close()
+    third = Memory.at(path)
+    assert third.left["orders"] == 5
+    third.set_left("orders", 1)
+    third.close()
+    assert Memory.at(path).left["orders"] == 1
+
+
+def test_the_memory_of_a_draining_life_begins_a_new_one_but_counts_what_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "memory"
+    first = Memory.at(path)
+    first.take(3, {"orders": 5})
+    first.set_held("orders", 2)
+    first.drain()
+    assert first.draining
+    first.close()
+    second = Memory.at(path)
+    assert second.fresh
+    assert second.life != first.life
+    assert (second.sequence, second.draining, second.grants) == (0, False, {})
+    assert second.left == {"orders": 2}
+    second.close()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    memory = Memory.at(tmp_path / "memory")
+    with pytest.raises(MemoryLocked, match="another process"):
+        Memory.at(tmp_path / "memory")
+    memory.close()
+    Memory.at(tmp_path / "memory").close()
+
+
+def test_it_survives_kill_9(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from forebay_proxy.memory import Memory\n"
+        "m = Memory.at(Path(sys.argv[1])); m.take(9, {'orders': 4}); m.set_held('orders', 3)\n"
+        "print(m.life, flush=True); sys.stdin.read()"
+    )
+    path = tmp_path / "memory"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "proxy")},
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        life = process.stdout.readline().strip()
+        with pytest.raises(MemoryLocked):
+            Memory.at(path)
+        process.send_signal(signal.SIGKILL)
+    memory = Memory.at(path)
+    assert (memory.life, memory.sequence, memory.grants, memory.left) == (life, 9, {"orders": 4}, {"orders": 3})
+    memory.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 10, b"not a memory", b"x" * 5000, b"forebay0" + b"\1" * SIZE])
+def test_a_foreign_or_torn_file_is_a_new_life(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "memory"
+    path.write_bytes(content)
+    memory = Memory.at(path)
+    assert memory.fresh
+    assert (memory.grants, memory.left) == ({}, {})
+    assert path.stat().st_size == SIZE
+    memory.close()
+
+
+def test_upstreams_that_come_and_go_do_not_fill_it(tmp_path: Path) -> None:
+    """Names of documents long past make room, but none that still holds something."""
+    path = tmp_path / "memory"
+    memory = Memory.at(path)
+    memory.set_held("kept", 2)
+    for number in range(3 * SLOTS):
+        memory.take(number + 1, {f"upstream-{number}": 3})
+        memory.set_held(f"upstream-{number}", 1)
+        memory.set_held(f"upstream-{number}", 0)
+    memory.set_held("last", 1)
+    memory.close()
+    memory = Memory.at(path)
+    held = {name: count for name, count in memory.left.items() if count}
+    assert held == {"kept": 2, "last": 1}
+    assert memory.sequence == 3 * SLOTS
+    for number in range(SLOTS - 2):
+        memory.set_held(f"busy-{number}", 1)
+    with pytest.raises(OverflowError, match="more than 64 upstreams"):
+        memory.set_held("one-too-many", 1)
+    memory.close()
+
+
+def test_the_longest_name_fits(tmp_path: Path) -> None:
+    path = tmp_path / "memory"
+    memory = Memory.at(path)
+    memory.take(1, {"u" * 63: 1})
+    memory.close()
+    assert Memory.at(path).grants == {"u" * 63: 1}
