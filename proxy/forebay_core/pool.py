@@ -75,7 +75,8 @@ class Connection:
     """What the engine knows of one connection; the driver's protocol class derives from it."""
 
     __slots__ = (
-        "endpoint", "expires_at", "idle_for", "idle_since", "leased_at", "owner", "retire", "state", "uses", "wanted_by",
+        "endpoint", "expires_at", "idle_for", "idle_since", "leased_at", "owner", "retire", "state", "uses",
+        "wanted_by",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -463,8 +464,8 @@ class Pool:
             self.retire(connection, "recycle")
 
     def drain(self, now: float, *, keep: int) -> None:
-        """Open nothing more of a share of a budget (final), and without a budget only what waiters need. Idle connections
-        above `keep` are closed: what is kept serves those clients that are still connected. `keep=0` ends it."""
+        """Open nothing more of a share of a budget (final), and without a budget only what waiters need. Idle
+        connections above `keep` are closed: what is kept serves those clients that are still connected. `keep=0` ends it."""
         self.draining = True
         self.drain_keep = keep
         self._set_limit()

@@ -67,11 +67,9 @@ def build(target: Target, token: str) -> web.Application:
         except LookupError as error:
             raise web.HTTPNotFound(text=f"{error.args[0]}\n") from None
 
-    @routes.post("/{command}")
+    @routes.post(f"/{{command:{'|'.join(COMMANDS)}}}")
     async def post_command(request: web.Request) -> web.Response:
         name = request.match_info["command"]
-        if name not in COMMANDS:
-            raise web.HTTPNotFound(text=f"no such command; there are {', '.join(COMMANDS)}\n")
         authorized(request)
         try:
             await target.command(name)
@@ -86,9 +84,9 @@ def build(target: Target, token: str) -> web.Application:
 
 async def serve(target: Target, token: str, host: str, port: int) -> tuple[web.AppRunner, int]:
     """Serve it; returns what to clean up, and the port. Raises OSError."""
-    runner = web.AppRunner(build(target, token), access_log=None, handle_signals=False)
+    runner = web.AppRunner(build(target, token), access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+    site = web.TCPSite(runner, host, port)
     try:
         await site.start()
     except OSError:

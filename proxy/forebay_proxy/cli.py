@@ -94,20 +94,16 @@ def run(path: Path, admin: tuple[str, int]) -> None:
     async def main() -> None:
         supervisor = Supervisor(path, text, pool)
         try:
-            token = supervisor.token()
-        except StartError as error:
-            raise Failed(str(error)) from None
-        try:
-            runner, admin_port = await serve(Local(supervisor), token, *admin)
+            runner, admin_port = await serve(Local(supervisor), supervisor.token, *admin)
         except OSError as error:
             raise Failed(f"can't listen on {admin[0]}:{admin[1]}: {os.strerror(error.errno or 0)}") from None
         try:
-            host, port = await supervisor.start()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, supervisor.interrupt, number)
             loop.add_signal_handler(signal.SIGHUP, supervisor.reload)
             loop.add_signal_handler(signal.SIGUSR2, supervisor.replace_all)
+            host, port = await supervisor.start()
             logging.info("listening on %s:%d, admin on %s:%d", host, port, admin[0], admin_port)
             await supervisor.over()
         except StartError as error:
@@ -165,7 +161,7 @@ def validate(path: Path, output: str) -> None:
 @cli.command()
 @click.argument("url", default="http://127.0.0.1:9901")
 @click.option("--once", is_flag=True, help="One look instead of a live table.")
-@click.option("--interval", default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option("--interval", default=1.0, type=click.FloatRange(min=0.1), show_default=True, help="Seconds between.")
 @click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="How to show it.")
 def top(url: str, once: bool, interval: float, output: str) -> None:
     """Watch a running pool: connections, waits and their cause."""
@@ -190,7 +186,7 @@ def crd() -> None:
 
 
 @cli.command()
-@click.option("--seconds", default=60.0, show_default=True, help="How long it runs.")
+@click.option("--seconds", default=60.0, type=click.FloatRange(min=5), show_default=True, help="How long it runs.")
 def demo(seconds: float) -> None:
     """A small backend, a pool in front of it and load, watched live."""
     import asyncio

@@ -259,7 +259,7 @@ class Demo:
         """Take what the backend has counted; before the pool's turn begins, the direct clients have to be gone."""
         counts = await self.backend.counts()
         if not phase.pooled:
-            while (await self.backend.counts())["open"] and not self.stop.is_set():  # noqa: ASYNC110
+            while (await self.backend.counts())["open"] and not self.stop.is_set():
                 await asyncio.sleep(0.01)  # another process's count can only be asked for
             await self.backend.counts(reset=True)
         self.by_phase[phase.pooled] = counts

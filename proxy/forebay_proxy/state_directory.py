@@ -24,39 +24,30 @@ class StartError(Exception):
 
 
 class StateDirectory:
-    """One pool's directory. Use `acquire` before anything but `token`."""
+    """One pool's directory. Use `acquire` before anything else; `token` opens the admin port."""
 
     def __init__(self, document: Path) -> None:
         self._document = document
         base = os.environ.get("XDG_RUNTIME_DIR") or f"{tempfile.gettempdir()}/forebay-{os.getuid()}"
         self.path = Path(base) / "forebay" / sha256(str(document.resolve()).encode()).hexdigest()[:16]
+        self.token = os.environ.get("FOREBAY_ADMIN_TOKEN") or secrets.token_hex(16)
         self.lock = -1
         self._kept: list[Path] = []
 
-    def make(self) -> None:
-        """Raises StartError."""
+    async def acquire(self) -> None:
+        """Take the lock, and leave the token where only this user can read it. Raises StartError."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            await self._lock()
+            token = self.path / "token"
+            token.touch(mode=0o600)
+            token.write_text(self.token, "utf-8")
         except OSError as error:
-            raise StartError(f"{self.path}: {os.strerror(error.errno or 0)}") from None
+            raise StartError(f"{error.filename or self.path}: {os.strerror(error.errno or 0)}") from None
 
-    def token(self) -> str:
-        """The admin port's token: from the environment, else a new one, left where only this user can read it.
-        Raises StartError."""
-        token = os.environ.get("FOREBAY_ADMIN_TOKEN") or secrets.token_hex(16)
-        self.make()
-        path = self.path / "token"
-        try:
-            path.touch(mode=0o600)
-            path.write_text(token, "ascii")
-        except OSError as error:
-            raise StartError(f"{path}: {os.strerror(error.errno or 0)}") from None
-        return token
-
-    async def acquire(self) -> None:
-        """Take the lock; workers of a dead supervisor are waited for. Raises StartError."""
-        self.make()
-        self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    async def _lock(self) -> None:
+        """Workers of a dead supervisor are waited for."""
         os.set_inheritable(self.lock, True)
         for _ in range(round(PATIENCE / RETRY)):
             try:

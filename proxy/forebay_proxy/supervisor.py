@@ -418,7 +418,7 @@ class Supervisor:
                 try:
                     new = self._enlist()
                     await self._launch(new)
-                    while not await self._ready(new.number):  # noqa: ASYNC110 - it happens in another process
+                    while not await self._ready(new.number):
                         await asyncio.sleep(0.05)
                 finally:
                     self._surge = 0
@@ -511,6 +511,7 @@ class Supervisor:
         """Replace the workers one after the other."""
         self._tasks.spawn(self.replace_workers(), "replace workers")
 
+    @property
     def token(self) -> str:
-        """The admin port's token. Raises StartError."""
-        return self._directory.token()
+        """What opens the admin port."""
+        return self._directory.token

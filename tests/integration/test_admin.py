@@ -67,7 +67,7 @@ async def test_promtool_is_content(start: Start, origin: Origin) -> None:
     f = await start(http_pool(origin.port, spec={"replicas": 2}, pool={"size": 2, "maxOverflow": 1, "maxWaiting": 1}))
     await settled(f, 2)
     await run_load(f.port, clients=20, requests=5, request=request_bytes("/slow/0.005"))
-    await fetch(f.port, "/reset")
+    await fetch(f.port, "/reset?after=-1")
     text = (await f.metrics()).text
     checked = await asyncio.to_thread(
         subprocess.run, [tool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
@@ -90,9 +90,7 @@ async def test_commands_need_the_token(start: Start, origin: Origin, mode: str) 
             answer = await f.admin(f"/{name}", "POST", headers=headers)
             assert (answer.status, answer.get("WWW-Authenticate")) == (401, "Bearer")
         assert (await f.admin("/grant", "PUT", headers=headers, body=b"{}")).status == 401
-    answer = await f.admin("/explode", "POST", headers=TOKEN)
-    assert answer.status == 404
-    assert all(name in answer.body.decode() for name in COMMANDS)
+    assert (await f.admin("/explode", "POST", headers=TOKEN)).status == 404
     await serves(f)
 
 

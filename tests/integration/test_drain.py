@@ -73,9 +73,11 @@ async def test_every_accepted_request_is_answered(forebay: Start, origin: Origin
     f.terminate()
     for connection in silent:
         async with connection:
-            answer = await connection.ask(request_bytes())
-            assert answer.status == 200
-            assert answer.closes
+            closes = False
+            while not closes:  # it is told with an answer, once the drain has begun
+                answer = await connection.ask(request_bytes())
+                assert answer.status == 200
+                closes = answer.closes
     for task in slow:
         assert (await task).status == 200
     assert await f.wait() == 0

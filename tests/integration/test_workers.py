@@ -14,6 +14,8 @@ from tests.support.load import Load, run_load
 from tests.support.origin import Origin
 from tests.support.process import children
 
+from forebay_proxy.state_directory import StateDirectory
+
 Start = Callable[..., Awaitable[Forebay]]
 
 BUDGETS = pytest.mark.parametrize("budget", [None, {"maxConnections": 12, "linger": "500ms"}], ids=["plain", "budget"])
@@ -129,11 +131,10 @@ async def test_a_worker_that_dies_while_it_takes_over_is_made_up_for(forebay: St
 
 async def _first_new_worker(f: Forebay, old: set[int]) -> int:
     """The process id of the first worker that the supervisor starts beside the old ones."""
-    task = Path(f"/proc/{f.pid}/task/{f.pid}/children")
     new: set[int] = set()
 
     def condition() -> bool:
-        new.update({int(pid) for pid in task.read_text().split()} - old)
+        new.update(children_of(f.pid) - old)
         return bool(new)
 
     await until(condition)
@@ -153,8 +154,6 @@ async def test_two_replacements_at_once_leave_as_many_workers(forebay: Start, or
 
 def token(f: Forebay) -> str:
     """The admin token that `run` has left for its user."""
-    from forebay_proxy.state_directory import StateDirectory
-
     return (StateDirectory(f.path).path / "token").read_text()
 
 
@@ -190,8 +189,23 @@ async def test_workers_end_with_their_supervisor(origin: Origin, tmp_path: Path)
 
 async def test_the_same_document_is_not_run_twice(forebay: Start, origin: Origin) -> None:
     f = await forebay(pool_of_three(origin))
+    before = token(f)
     second = Forebay(f.path.parent, http_pool(origin.port))
     f.write(pool_of_three(origin))
     await second.spawn()
     assert await second.wait() == 1
     assert second.child.lines == [f"forebay: {f.path} is already being run, by process {f.pid}"]
+    assert token(f) == before
+
+
+async def test_an_end_while_it_starts(origin: Origin, tmp_path: Path) -> None:
+    """Told to end before its workers are there: it ends, with all of them."""
+    f = await Forebay(tmp_path, pool_of_three(origin)).spawn()
+    await until(lambda: len(children_of(f.pid)) == 3)
+    f.terminate()
+    assert await f.wait() == 0
+    assert not f.tracebacks(), f.stderr
+
+
+def children_of(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))

@@ -159,7 +159,7 @@ class Origin:
         """Wait until the counters satisfy `condition`, and return them."""
         async with asyncio.timeout(within):
             # It happens in another process: there is no event to wait for.
-            while not condition(stats := await self.stats()):  # noqa: ASYNC110
+            while not condition(stats := await self.stats()):
                 await asyncio.sleep(0.005)
             return stats
 

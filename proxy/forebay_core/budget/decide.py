@@ -15,7 +15,7 @@ from typing import NamedTuple
 from forebay_core.budget import proofs, rebuild, shares
 from forebay_core.budget.ledger import Answer, Change, Home, Key, Ledger, Terms, applied, changes
 
-SILENT = 60.0  # seconds without a word from its kubelet after which a pod's node counts as cut off
+PATIENCE = 60.0  # seconds for which a writer that has just started waits for replicas that do not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Seen:
 
     `answers` by life. `demand`: recent peak of leases and waiters; missing where there is no reading. `reported`: what
     kernel or upstream say the dead have left. `dead_since`: when this writer first found each life dead. `highest`:
-    the last sequence that it has read or written. `heard`: UIDs of pods that have answered it since it started.
+    the last sequence that it has read or written. `began`: when it started; `heard`: UIDs of pods that have answered
+    it since.
     """
 
     ledger: Ledger | None
@@ -36,6 +37,7 @@ class Seen:
     reported: Mapping[Key, int] = field(default_factory=dict)
     dead_since: Mapping[str, float] = field(default_factory=dict)
     highest: int = 0
+    began: float = 0.0
     heard: frozenset[str] = frozenset()
 
 
@@ -59,6 +61,8 @@ def decide(seen: Seen) -> Decision:
     if fresh:
         sequence, made = rebuild.entered(ledger, fresh, homes, seen.answers, seen.highest)
         return Decision(applied(ledger, made, seen.terms, sequence), made)
+    if not all_heard(seen):
+        return Decision(None, [])
     made = rebuild.named(ledger, seen.answers)
     if made:
         return Decision(applied(ledger, made, seen.terms, ledger.sequence + 1), made)
@@ -71,8 +75,6 @@ def decide(seen: Seen) -> Decision:
     for upstream, term in seen.terms.items():
         wanted |= shares.wishes(ledger, upstream, term, lives, seen.demand)
     pressing = shares.pressing(ledger, seen.terms, wanted)
-    if not all_heard(seen):
-        wanted = {key: min(wish, grant_of(ledger, key)) for key, wish in wanted.items() if key in ledger.entries}
     joining = {a.life: homes[a.pod] for a in seen.answers.values() if a.pod in homes}
     made = list(changes(ledger, seen.terms, wanted, joining, seen.answers, left))
     after = applied(ledger, made, seen.terms, ledger.sequence + 1)
@@ -104,20 +106,12 @@ def served(ledger: Ledger, seen: Seen, dead: Mapping[str, str]) -> list[str]:
 
 
 def all_heard(seen: Seen) -> bool:
-    """Whether everybody who could know a later ledger has spoken to this writer; until then it raises no grant.
+    """Whether everybody who could know a later ledger has spoken to this writer; until then it writes nothing.
 
-    A writer that has just started cannot tell a ledger restored from a copy, but replicas can. Those whose node is cut
-    off are not waited for.
+    A writer that has just started can't tell a ledger that was restored from a copy; replicas can, by what they have
+    seen, but only until something else is written under the sequences that they have seen.
     """
-    for uid, pod in seen.cluster.pods.items():
-        node = seen.cluster.nodes.get(pod.node)
-        over = not pod.started or (pod.terminal and pod.ended is not None)
-        cut_off = node is not None and seen.now - node.heard > SILENT
-        if uid not in seen.heard and not over and not cut_off:
-            return False
-    return True
-
-
-def grant_of(ledger: Ledger, key: Key) -> int:
-    """The grant of an entry that exists."""
-    return ledger.entries[key].grant
+    if seen.now - seen.began > PATIENCE:
+        return True
+    pods = seen.cluster.pods.items()
+    return all(uid in seen.heard or not pod.started or proofs.finished(pod) for uid, pod in pods)

@@ -45,9 +45,9 @@ class Facts(NamedTuple):
     wait_p95: float = 0.0
     cpu: float = 0.0  # share of what the replicas may use, mean
     loop_lag: float = 0.0  # mean
-    connects: int = 0  # of the last half minute, as the next two
-    connect_seconds: float = 0.0  # mean
-    connect_errors: int = 0
+    connects: int = 0  # of the last half minute
+    connect_errors: int = 0  # of the same
+    connect_seconds: float = 0.0  # mean, of the last ten seconds; where there were fewer than three, of three
     unreachable: bool = False  # no replica has a healthy endpoint
     slowdown: float | None = None  # of leases, against the baseline
     relieved: bool = False  # the backend was saturated at the last tick
@@ -73,7 +73,7 @@ def _connect(f: Facts) -> tuple[Cause, str] | None:
     attempts = f.connects + f.connect_errors
     if f.connect_errors >= ERRORS and f.connect_errors >= ERROR_SHARE * attempts:
         return Cause.CONNECT, f"{f.connect_errors} of {attempts} attempts to connect failed in the last half minute"
-    if f.connects >= ERRORS and f.connect_seconds > OPENING_SLOW:
+    if f.connect_seconds > OPENING_SLOW:
         return Cause.CONNECT, f"opening a connection takes {seconds(f.connect_seconds)} on average"
     return None
 

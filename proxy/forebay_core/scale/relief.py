@@ -9,6 +9,8 @@ has cost completions in proportion, the backend was slow but not saturated, and 
 
 from typing import NamedTuple
 
+from forebay_core.scale.windows import PANIC
+
 TOLERANCE = 1.5  # slowdown that is not yet called saturation
 ROOM = 0.1  # of the limit, added at each step: keeps a queue at the backend, so that what it can serve stays visible
 SETTLE = 10.0  # seconds after a step until its effect can be judged
@@ -64,7 +66,11 @@ class Trial(NamedTuple):
     limit: int
     begun_at: float
     failed: bool = False
-    hold: float = 0.0  # seconds of a lease, mean, when it failed
+
+
+def held_off(in_use: int, rate: float, now: float) -> Trial:
+    """Before the first step: how many complete without it has to be known, over a whole window of waiting."""
+    return Trial(max(1, in_use), rate, max(1, in_use), now)
 
 
 def trial_from(in_use: int, rate: float, now: float) -> Trial:
@@ -72,17 +78,17 @@ def trial_from(in_use: int, rate: float, now: float) -> Trial:
     return Trial(max(1, in_use), rate, in_use + max(1, in_use // 2), now)
 
 
-def judged(trial: Trial, in_use: int, waiting: int, rate: float, hold: float, now: float) -> Trial:
+def judged(trial: Trial, in_use: int, waiting: int, rate: float, now: float) -> Trial:
     """The trial after another tick: the same, the next one, or failed.
 
-    A failed one holds until leases have become much shorter: it is another backend then. `hold`: 0 if it is not known.
+    A failed one holds until the same connections complete many more: the backend has recovered.
     """
     if trial.failed:
-        return trial_from(in_use, rate, now) if 0 < hold * TOLERANCE < trial.hold else trial
-    if now - trial.begun_at < SETTLE:
+        return trial_from(in_use, rate, now) if rate > trial.rate * TOLERANCE else trial
+    if now - trial.begun_at < (SETTLE if trial.limit > trial.before else PANIC):
         return trial
     # A step that was not carried out shows nothing, nor does one after which nobody is left to ask for more.
-    telling = waiting and in_use >= (trial.before + trial.limit) / 2
+    telling = waiting and trial.limit > trial.before and in_use >= (trial.before + trial.limit) / 2
     if telling and not gains(trial.before, in_use, trial.rate, rate):
-        return trial._replace(limit=trial.before, failed=True, begun_at=now, hold=hold)
+        return trial._replace(limit=trial.before, failed=True, begun_at=now)
     return trial_from(in_use, rate, now)

@@ -18,7 +18,8 @@ from forebay_core.scale.windows import PANIC, STABLE, Holds, Tick, histogram, ho
 
 LATEST = 3.0  # seconds of leases that a slowdown is seen in ...
 ENOUGH = 20  # ... where so many ended in them
-CONNECTING = 30.0  # seconds that failures to connect are counted over
+CONNECTING = 30.0  # seconds that failures to connect are counted over ...
+OPENING = 10.0  # ... and that the time to open is averaged over
 STUCK = 5.0  # times the baseline after which a lease is no long one but stuck
 UNKNOWN_STUCK = 30.0  # seconds, where there is no baseline
 QUIET_SHARE = 0.5  # of the limit, leased, up to which a tick is quiet
@@ -100,10 +101,7 @@ def judge(
     learnt = state.learning.baseline is not None
     trial = None
     if state.trial is not None and view.pressed and not learnt:
-        hold = holds(ticks, LATEST, now, ENOUGH)
-        trial = relief.judged(
-            state.trial, view.in_use, view.waiting, view.rate, hold.mean if hold is not None else 0.0, now
-        )
+        trial = relief.judged(state.trial, view.in_use, view.waiting, view.rate, now)
     # To be called recovered takes longer than to be called slow: else the two alternate near the threshold.
     lately = LATEST if state.relief is None else relief.SETTLE
     slow = slowdown(state.learning.baseline, holds(ticks, lately, now, ENOUGH))
@@ -122,7 +120,7 @@ def judge(
         limit = relief.grown(limit)
         limit = None if limit.limit >= view.need else limit
     if cause in (Cause.POOL, Cause.CEILING) and not learnt and trial is None:
-        trial = relief.trial_from(view.in_use, view.rate, now)
+        trial = relief.held_off(view.in_use, view.rate, now)
 
     wanted = _wanted(state, view, cause, limit, trial)
     asked, keep = _replicas(view, cause, trial, target, targets, fleet)
@@ -204,7 +202,7 @@ def _facts(
     parts = view.parts.values()
     full = [p for p in parts if p.reading.waiting or p.peak >= p.limit] or parts
     recently = recent(view.ticks, CONNECTING, now)
-    connects = sum([t.connects for t in recently])
+    opened = recent(recently, OPENING, now)
     ended = any(any(t.holds) for t in recent(view.ticks, PANIC, now))
     baseline = state.learning.baseline
     return Facts(
@@ -214,8 +212,8 @@ def _facts(
         wait_p95=view.wait_p95,
         cpu=fleet.cpu,
         loop_lag=fleet.lag,
-        connects=connects,
-        connect_seconds=sum([t.connect_sum for t in recently]) / max(1, connects),
+        connects=sum([t.connects for t in recently]),
+        connect_seconds=sum([t.connect_sum for t in opened]) / max(3, sum([t.connects for t in opened])),
         connect_errors=sum([t.connect_errors for t in recently]),
         unreachable=bool(parts) and not any(p.reading.healthy for p in parts),
         slowdown=slow,

@@ -91,12 +91,12 @@ class ClientConnection(asyncio.Protocol):
                 self.proxy.wheel.arm(self, now + LINGER)
         elif exchange.tunnel:
             exchange.tunnel_received(data)
-        elif exchange.request_done:
+        elif exchange.request_done or exchange.body is None:
             self.buffer += data
             if len(self.buffer) > self.proxy.http.max_header_bytes:
                 self.stop_reading()
         else:
-            exchange.body_received(data)
+            exchange.body.received(data)
 
     def eof_received(self) -> bool:
         """The client sends no more; True keeps our side open. TLS has no half-close here: its transport closes."""
@@ -232,8 +232,8 @@ class ClientConnection(asyncio.Protocol):
         elif phase == self.STREAM:
             self.cut()
             exchange.abandon("stream_idle")
-        elif phase == self.BODY:
-            exchange.body_stalled(now)
+        elif phase == self.BODY and exchange.body is not None:
+            exchange.body.stalled(now)
 
     # ------------------------------------------------------------------ flow control
 

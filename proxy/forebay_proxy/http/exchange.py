@@ -1,7 +1,7 @@
 """One request and its answer: from a client's head to the last byte of the upstream's message.
 
 The life of an exchange: `begin` routes it and takes its body, up to `requestBuffer`; then it asks the pool for a
-connection (`_ask`) and gets one at once or later (`take`), or none (`refuse`). What the upstream sends goes to the
+connection (`ask`) and gets one at once or later (`take`), or none (`refuse`). What the upstream sends goes to the
 client as it comes (`answer`, `payload`), and the lease ends when the upstream's message is complete, not when the
 client has read it (`complete`). Whatever fails ends in `fail`: an answer of our own where none has begun, else a
 visible cut.
@@ -10,9 +10,10 @@ visible cut.
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from forebay_core.http1 import LENGTH, ChunkDecoder, ProtocolError, RequestHead, ResponseHead
+from forebay_core.http1 import LENGTH, ProtocolError, RequestHead, ResponseHead
 from forebay_core.pool import Connection, Refusal, Refused, Waiter
 from forebay_proxy.http import answers
+from forebay_proxy.http.body import RequestBody, chunk
 from forebay_proxy.http.routes import stripped
 
 if TYPE_CHECKING:
@@ -24,26 +25,19 @@ if TYPE_CHECKING:
 # RFC 9110 section 9.2.2; what is not here may have been done once already, and is never sent twice.
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 
-HEARING = 0.001  # seconds in which the loop reads what has come
 
 TAIL_KEEP = b"\r\n"
 TAIL_CLOSE = b"Connection: close\r\n\r\n"
 TAIL_KEEP_1_0 = b"Connection: keep-alive\r\n\r\n"
 
 
-def chunk(payload: bytes) -> bytes:
-    """One chunk (RFC 9112 section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload)
-
-
 class Exchange(Waiter):
     """See the module's docstring. Times are monotonic seconds."""
 
     __slots__ = (
-        "_body", "_body_left", "_decoder", "_held", "_rechunk", "_replayable", "_request", "_stalled_since",
-        "_streaming", "attempts", "bytes_in", "bytes_out", "client", "close_client", "connection", "endpoint_name",
-        "error", "head", "max_head", "minor", "request_done", "reused", "started", "status", "taken_at",
-        "to_head_request", "trace", "tunnel", "upstream",
+        "_rechunk", "_request", "attempts", "body", "bytes_in", "bytes_out", "client", "close_client", "connection",
+        "endpoint_name", "error", "head", "max_head", "minor", "request_done", "reused", "started", "status",
+        "taken_at", "to_head_request", "trace", "tunnel", "upstream",
     )  # fmt: skip
 
     upstream: "Upstream"
@@ -70,14 +64,8 @@ class Exchange(Waiter):
         self.request_done = head.content_length <= 0 and not head.chunked
         self.tunnel = False
         self.close_client = not head.keep_alive
-        self._streaming = False
-        self._replayable = True
         self._rechunk = False
-        self._body: list[bytes] = []
-        self._body_left = 0
-        self._stalled_since = 0.0  # 0: the body has not stalled
-        self._decoder: ChunkDecoder | None = None
-        self._request = b""
+        self.body: RequestBody | None = None
 
     def __repr__(self) -> str:
         return f"<Exchange {self.head.method!r} {self.head.target!r} status={self.status} attempts={self.attempts}>"
@@ -114,103 +102,21 @@ class Exchange(Waiter):
         else:
             self._request = line + client.make_suffix(head)
         if self.request_done:
-            self._ask(self.started)
+            self.ask(self.started)
             return
         limit = proxy.http.max_body_bytes
         if limit and head.content_length > limit:
             self.fail(answers.BODY_TOO_LARGE)
             return
-        if head.chunked:
-            self._decoder = ChunkDecoder(self.max_head)
-        else:
-            self._body_left = head.content_length
-        self._held = b""
+        self.body = RequestBody(self)
         if head.expect_continue and not rest:
             client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.body_received(rest)
-
-    def body_received(self, data: bytes) -> None:
-        """More of the body, and perhaps the next request behind it, which goes back to the client's buffer."""
-        client = self.client
-        decoder = self._decoder
-        if decoder is None:
-            piece = data[: self._body_left]
-            self._body_left -= len(piece)
-            done = not self._body_left
-            rest = data[len(piece) :]
-        else:
-            try:
-                piece, end = decoder.feed(data, 0)
-            except ProtocolError as error:
-                self.fail(answers.Failure(error.status, "bad_request", error.detail))
-                return
-            done = decoder.done
-            rest = data[end:]
-        self.bytes_in += len(piece)
-        http = client.proxy.http
-        if http.max_body_bytes and self.bytes_in > http.max_body_bytes:
-            self.fail(answers.BODY_TOO_LARGE)
-            return
-        self._stalled_since = 0.0
-        if done:
-            self.request_done = True
-            client.buffer = rest
-        if decoder is not None:
-            piece = (chunk(piece) if piece else b"") + (b"0\r\n" + decoder.trailer + b"\r\n" if done else b"")
-        now = monotonic()
-        if self.connection is not None:
-            self._replayable = False
-            # Before the write, which may find the upstream full.
-            client.expect(now, client.BODY if not done else client.STREAM if self.status else client.ANSWER)
-            if piece:
-                self._send(piece)
-            return
-        if piece:
-            self._body.append(piece)
-        if self._streaming:
-            return
-        if done or self.bytes_in >= client.proxy.request_buffer():
-            self._streaming = not done
-            if self._streaming:
-                client.stop_reading()
-            self._ask(now)
-        else:
-            client.expect(now, client.BODY)
-
-    def _send(self, piece: bytes) -> None:
-        """More of the body to the upstream. If that has begun to answer it is heard first: it may have closed already,
-        and then its answer would be lost with the connection on which the write fails."""
-        connection, client = self.connection, self.client
-        assert connection is not None
-        if self._held:
-            self._held += piece
-        elif not self.status and connection.speaks():
-            self._held = piece
-            client.stop_reading()
-            client.proxy.loop.call_later(HEARING, self._send_held)
-        else:
-            connection.transport.write(piece)
-
-    def _send_held(self) -> None:
-        held, self._held = self._held, b""
-        if self.connection is not None:
-            self.client.read_on()
-            self.connection.transport.write(held)
-
-    def body_stalled(self, now: float) -> None:
-        """Nothing of the body has come for `bodyTimeout`. While nobody waits for the connection that it holds, it may
-        take longer."""
-        http = self.client.proxy.http
-        if self.connection is not None and not self.upstream.pool.waiters:
-            self._stalled_since = self._stalled_since or now - http.body_timeout
-            if now - self._stalled_since < http.stream_idle_timeout:
-                self.client.proxy.wheel.arm(self.client, now + http.body_timeout)
-                return
-        self.timed_out(answers.BODY_TIMEOUT, now)
+        self.body.received(rest)
 
     # ------------------------------------------------------------------ the pool
 
-    def _ask(self, now: float) -> None:
+    def ask(self, now: float) -> None:
+        """Ask the pool for a connection: it comes at once or later (`take`), or none does (`refuse`)."""
         upstream = self.upstream
         try:
             connection = upstream.pool.acquire(self, now)
@@ -234,11 +140,11 @@ class Exchange(Waiter):
         self.reused = connection.uses > 1
         self.attempts += 1
         connection.begin()  # type: ignore[attr-defined]
-        client.expect(now, client.ANSWER if self.request_done else client.BODY)
-        if self._streaming:
-            client.read_on()
-        body = self._body  # written last: the upstream may be full at once
-        connection.transport.write(b"".join((self._request, *body)) if body else self._request)  # type: ignore[attr-defined]
+        if self.body is None:
+            client.expect(now, client.ANSWER)
+            connection.transport.write(self._request)  # type: ignore[attr-defined]
+        else:
+            self.body.begin(connection, self._request, now)  # type: ignore[arg-type]
         return True
 
     def refuse(self, refusal: Refusal, now: float) -> None:
@@ -252,7 +158,7 @@ class Exchange(Waiter):
             and self.upstream.may_retry("connect_failure")
         ):
             self.attempts += 1
-            self._ask(now)
+            self.ask(now)
             return
         self.fail(answers.of_refusal(refusal))
 
@@ -273,14 +179,14 @@ class Exchange(Waiter):
         if (
             connection.untouched
             and connection.uses > 1
-            and self._replayable
+            and (self.body is None or self.body.replayable)
             and self.head.method in IDEMPOTENT
             and "reusedConnectionReset" in retries.retry_on
             and self.attempts <= retries.attempts
             and now < self.deadline
             and self.upstream.may_retry("reused_connection_reset")
         ):
-            self._ask(now)
+            self.ask(now)
             return
         self.fail(answers.UPSTREAM_RESET)
 
@@ -332,7 +238,7 @@ class Exchange(Waiter):
             connection.endpoint.health.succeeded(now)
         pool = upstream.pool
         # An upstream that answers before it has read all of the body may never read it.
-        if self.bytes_in and (self._held or connection.transport.get_write_buffer_size()):
+        if self.body is not None and (self.body.held or connection.transport.get_write_buffer_size()):
             reusable = False
         if reusable and self.request_done:
             pool.release(connection, self, now)

@@ -38,8 +38,8 @@ def test_it_never_goes_above_where_it_began() -> None:
         assert found.limit <= 40
 
 
-def judged(trial: Trial, in_use: int, rate: float, now: float, *, waiting: int = 9, hold: float = 0.3) -> Trial:
-    return relief.judged(trial, in_use, waiting, rate, hold, now)
+def judged(trial: Trial, in_use: int, rate: float, now: float, *, waiting: int = 9) -> Trial:
+    return relief.judged(trial, in_use, waiting, rate, now)
 
 
 def test_a_trial_that_gains_leads_to_the_next() -> None:
@@ -53,13 +53,12 @@ def test_a_trial_without_gain_fails() -> None:
     failed = judged(relief.trial_from(10, 50.0, 0.0), 15, 51.0, SETTLE)
     assert (failed.failed, failed.limit) == (True, 10)
     assert judged(failed, 10, 50.0, SETTLE + 3600) == failed
-    assert judged(failed, 10, 0.0, SETTLE + 3600, hold=0.0) == failed
 
 
-def test_a_failed_trial_is_forgotten_when_leases_are_much_shorter() -> None:
-    failed = judged(relief.trial_from(10, 50.0, 0.0), 15, 51.0, SETTLE, hold=0.6)
-    assert judged(failed, 10, 50.0, SETTLE + 2, hold=0.5) == failed
-    assert not judged(failed, 10, 50.0, SETTLE + 2, hold=0.2).failed
+def test_a_failed_trial_is_forgotten_when_the_same_connections_complete_more() -> None:
+    failed = judged(relief.trial_from(10, 50.0, 0.0), 15, 51.0, SETTLE)
+    assert judged(failed, 10, 70.0, SETTLE + 2) == failed
+    assert not judged(failed, 10, 80.0, SETTLE + 2).failed
 
 
 def test_a_step_that_was_not_carried_out_shows_nothing() -> None:

@@ -81,13 +81,21 @@ def test_a_hung_backend() -> None:
 
 def test_without_a_baseline_a_step_is_tried_and_kept_only_if_completions_rise() -> None:
     start = Fleet(2, targets(60), grant=8)
-    assert start.tick(**AT_GRANT).cause is Cause.POOL
+    first = start.tick(**AT_GRANT)
+    assert (first.cause, sum(first.upstreams["db"].wanted.values())) == (Cause.POOL, 16), "nothing before it is known"
     assert sum(start.ticks(4, **AT_GRANT).upstreams["db"].wanted.values()) == 24  # half as many again
     for replica in start.replicas:
         replica.db = replica.db._replace(limit=12, grant=12)
     verdict = start.ticks(6, **AT_GRANT | {"leased": 12})
     assert verdict.cause is Cause.BACKEND
     assert sum(verdict.upstreams["db"].wanted.values()) == 16
+
+
+def test_a_few_slow_openings_are_no_cause() -> None:
+    fleet = Fleet(2, targets())
+    fleet.calm()
+    assert fleet.tick({"connects": 1, "connect_sum": 0.9}, requests=20, leased=1).cause is Cause.NONE
+    assert fleet.tick({"connects": 3, "connect_sum": 2.9}, requests=20, leased=1).cause is Cause.CONNECT
 
 
 def test_connect_scales_nothing() -> None:

@@ -31,7 +31,7 @@ async def lines(log: Path, count: int) -> list[dict[str, Any]]:
     """Wait for so many lines of the log, and return all."""
     async with asyncio.timeout(5):
         # It happens in another process: there is no event to wait for.
-        while len(found := parsed(log)) < count:  # noqa: ASYNC110
+        while len(found := parsed(log)) < count:
             await asyncio.sleep(0.02)
     return found
 

@@ -125,7 +125,7 @@ async def test_websockets(tmp_path: Path, ca: CA, over_tls: bool) -> None:
                     group.create_task(talk(url, context, number))
             async with asyncio.timeout(5):
                 # It happens in another process: there is no event to wait for.
-                while (await upstream_state(forebay))["held"]:  # noqa: ASYNC110
+                while (await upstream_state(forebay))["held"]:
                     await asyncio.sleep(0.01)
 
 
@@ -154,7 +154,7 @@ async def test_a_websocket_server_that_closes(tmp_path: Path) -> None:
                     assert socket.close_code == 1001
             async with asyncio.timeout(5):
                 # It happens in another process: there is no event to wait for.
-                while (await upstream_state(forebay))["held"]:  # noqa: ASYNC110
+                while (await upstream_state(forebay))["held"]:
                     await asyncio.sleep(0.01)
 
 

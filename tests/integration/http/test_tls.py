@@ -96,7 +96,7 @@ async def test_a_tunnel_over_tls(tmp_path: Path, ca: CA) -> None:
             await origin.until(lambda stats: stats["open"] == 0)
             async with asyncio.timeout(5):
                 # It happens in another process: there is no event to wait for.
-                while (await upstream_state(forebay))["held"]:  # noqa: ASYNC110
+                while (await upstream_state(forebay))["held"]:
                     await asyncio.sleep(0.01)
 
 

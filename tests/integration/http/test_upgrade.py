@@ -20,7 +20,7 @@ async def leased(forebay: object, count: int) -> None:
     """Wait until so many connections are leased."""
     async with asyncio.timeout(5):
         # It happens in another process: there is no event to wait for.
-        while (await upstream_state(forebay))["connections"]["leased"] != count:  # type: ignore[arg-type]  # noqa: ASYNC110
+        while (await upstream_state(forebay))["connections"]["leased"] != count:  # type: ignore[arg-type]
             await asyncio.sleep(0.01)
 
 

@@ -306,7 +306,7 @@ MUTANTS = (
         (core("rebuild", "return max(highest, seen) > ledger.sequence or (unknown and not named)", "return False"),),
     ),
     Mutant(
-        "a writer that has just started raises grants before it has heard every replica",
+        "a writer that has just started writes before it has heard every replica",
         0,
         (core("decide", "if not all_heard(seen):", "if False:"),),
     ),

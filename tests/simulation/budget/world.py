@@ -149,6 +149,7 @@ class Operator:
                 demand={(life, U): int(world.dice() * 7) for life in lives if world.dice() < 0.9},
                 reported=world.leavings(self.ledger),
                 highest=self.highest,
+                began=world.now - (0 if world.restoring or world.dice() < 0.5 else 1000),
                 heard=frozenset(self.heard),
             )
         )
@@ -178,7 +179,7 @@ class World:
         self.version = 0
         self.ledger: Ledger | None = None
         self.copies: list[Ledger] = []
-        self.top = 0  # the highest sequence ever written
+        self.restoring = False  # a copy is in place of what was written last, and nobody has found out
         self.confirmed: set[str] = set()
         self.nodes = [NodeState("n0"), NodeState("n1")]
         self.pods: list[PodState] = []
@@ -225,7 +226,8 @@ class World:
         assert decision.ledger is not None
         self.version += 1
         self.ledger = decision.ledger
-        self.top = max(self.top, self.ledger.sequence)
+        if decision.changes and decision.changes[0].kind == "enter":
+            self.restoring = False
         self.copies.append(self.ledger)
         self.account()
         operator.wrote(self.ledger, self.version)
@@ -240,10 +242,12 @@ class World:
         """The status is lost."""
         self.version += 1
         self.ledger = None
+        self.restoring = False
 
     def restore(self, copy: Ledger) -> None:
-        """The API server's store is restored from an older copy, which takes longer than `linger`."""
+        """The API server's store is restored from an older copy, which takes longer than `linger` or a push."""
         self.version += 1
+        self.network.clear()
         self.ledger = copy
         self.left.clear()
         for pod in self.pods:
@@ -253,12 +257,9 @@ class World:
         for node in self.nodes:
             node.connected = True
         self.operators = [Operator(self, operator.number) for operator in self.operators]
+        memories = [pod.memory for pod in self.pods if pod.memory is not None]
+        self.restoring = any(memory.sequence > copy.sequence for memory in memories)
         self.account()
-
-    @property
-    def restoring(self) -> bool:
-        """A copy is in place of what was written last, and nobody has found out."""
-        return self.ledger is not None and self.ledger.sequence < self.top
 
     def recreate(self) -> None:
         """The pool is deleted and created again; its pods are its namesake's now, and on their way out."""

@@ -1,0 +1,128 @@
+"""A request's body on its way up: decoded, counted, buffered until there is a connection, then passed on as it comes.
+
+Up to `requestBuffer` is taken before a connection is asked for; what is longer streams from then on, and is read from
+the client no faster than the upstream takes it.
+"""
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from forebay_core.http1 import ChunkDecoder, ProtocolError
+from forebay_proxy.http import answers
+
+if TYPE_CHECKING:
+    from forebay_proxy.http.exchange import Exchange
+    from forebay_proxy.http.upstream import HttpConnection
+
+HEARING = 0.001  # seconds that an upstream which has begun to answer is heard before more is sent to it
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+class RequestBody:
+    """The body of one exchange's request. Made only where there is one."""
+
+    __slots__ = ("_decoder", "_exchange", "_left", "_pieces", "_stalled_since", "_streaming", "held", "replayable")
+
+    def __init__(self, exchange: "Exchange") -> None:
+        head = exchange.head
+        self._exchange = exchange
+        self._decoder = ChunkDecoder(exchange.max_head) if head.chunked else None
+        self._left = head.content_length
+        self._pieces: list[bytes] = []  # as they go upstream, kept for a retry
+        self._streaming = False  # longer than the buffer
+        self._stalled_since = 0.0  # 0: it has not stalled
+        self.held = b""  # kept back while the upstream is heard
+        self.replayable = True  # nothing has been sent that is not in `_pieces`
+
+    def received(self, data: bytes) -> None:
+        """More of the body, and perhaps the next request behind it, which goes back to the client's buffer."""
+        exchange = self._exchange
+        client = exchange.client
+        decoder = self._decoder
+        if decoder is None:
+            piece = data[: self._left]
+            self._left -= len(piece)
+            done = not self._left
+            rest = data[len(piece) :]
+        else:
+            try:
+                piece, end = decoder.feed(data, 0)
+            except ProtocolError as error:
+                exchange.fail(answers.Failure(error.status, "bad_request", error.detail))
+                return
+            done = decoder.done
+            rest = data[end:]
+        exchange.bytes_in += len(piece)
+        limit = client.proxy.http.max_body_bytes
+        if limit and exchange.bytes_in > limit:
+            exchange.fail(answers.BODY_TOO_LARGE)
+            return
+        self._stalled_since = 0.0
+        if done:
+            exchange.request_done = True
+            client.buffer = rest
+        if decoder is not None:
+            piece = (chunk(piece) if piece else b"") + (b"0\r\n" + decoder.trailer + b"\r\n" if done else b"")
+        now = monotonic()
+        if exchange.connection is not None:
+            self.replayable = False
+            # Before the write, which may find the upstream full.
+            client.expect(now, client.BODY if not done else client.STREAM if exchange.status else client.ANSWER)
+            if piece:
+                self._send(exchange.connection, piece)
+            return
+        if piece:
+            self._pieces.append(piece)
+        if self._streaming:
+            return
+        if done or exchange.bytes_in >= client.proxy.request_buffer():
+            self._streaming = not done
+            if self._streaming:
+                client.stop_reading()
+            exchange.ask(now)
+        else:
+            client.expect(now, client.BODY)
+
+    def begin(self, connection: "HttpConnection", request: bytes, now: float) -> None:
+        """There is a connection: send the head and what has come of the body."""
+        client = self._exchange.client
+        client.expect(now, client.ANSWER if self._exchange.request_done else client.BODY)
+        if self._streaming:
+            client.read_on()
+        connection.transport.write(b"".join((request, *self._pieces)))  # last: the upstream may be full at once
+
+    def _send(self, connection: "HttpConnection", piece: bytes) -> None:
+        """More of the body to the upstream. If that has begun to answer it is heard first: it may have closed already,
+        and then its answer would be lost with the connection on which the write fails."""
+        exchange = self._exchange
+        if self.held:
+            self.held += piece
+        elif not exchange.status and connection.speaks():
+            self.held = piece
+            exchange.client.stop_reading()
+            exchange.client.proxy.loop.call_later(HEARING, self._send_held)
+        else:
+            connection.transport.write(piece)
+
+    def _send_held(self) -> None:
+        held, self.held = self.held, b""
+        exchange = self._exchange
+        if exchange.connection is not None:
+            exchange.client.read_on()
+            exchange.connection.transport.write(held)
+
+    def stalled(self, now: float) -> None:
+        """Nothing of the body has come for `bodyTimeout`. While nobody waits for the connection that it holds, it may
+        take longer."""
+        exchange = self._exchange
+        http = exchange.client.proxy.http
+        if exchange.connection is not None and not exchange.upstream.pool.waiters:
+            self._stalled_since = self._stalled_since or now - http.body_timeout
+            if now - self._stalled_since < http.stream_idle_timeout:
+                exchange.client.proxy.wheel.arm(exchange.client, now + http.body_timeout)
+                return
+        exchange.timed_out(answers.BODY_TIMEOUT, now)

@@ -1,0 +1,125 @@
+"""The simulator by itself, and the autoscaler's promises on short runs; all traces are run by `make sim`."""
+
+from collections.abc import Callable
+
+import pytest
+from tests.simulation.scale import traces
+from tests.simulation.scale.backends import Backend
+from tests.simulation.scale.ledger import grants
+from tests.simulation.scale.score import SCALERS, Score, run
+from tests.simulation.scale.world import Trace, World
+
+from forebay_core.scale.diagnosis import Cause
+
+QUICK = (
+    traces.slow_queries, traces.hot_pod, traces.stuck_grants, traces.budget, traces.connect, traces.spike_train,
+    traces.mixture_knee_then_step, traces.mixture_no_baseline, traces.mixture_two_upstreams, traces.mixture_faults,
+)  # fmt: skip
+LONG = tuple(set(traces.TRACES) - set(QUICK))
+
+
+def check(score: Score) -> None:
+    where = f"trace {score.trace!r}, seed {score.seed}"
+    assert score.right >= 0.95, f"{where}: {score.right:.1%} of ticks right: {dict(score.causes)}"
+    assert score.added[0] == 0, f"{where}: {score.added[0]} replicas were added where they cure nothing"
+
+
+@pytest.mark.parametrize("trace", QUICK, ids=lambda t: t.__name__)
+def test_the_cause_is_right_and_nothing_is_added_in_vain(trace: Callable[[], Trace]) -> None:
+    check(run(trace, "forebay", 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trace", LONG, ids=lambda t: t.__name__)
+def test_the_same_on_the_long_traces(trace: Callable[[], Trace]) -> None:
+    check(run(trace, "forebay", 1))
+
+
+@pytest.mark.slow
+def test_recovery_from_the_step_is_as_fast_as_knative_s_at_its_pace() -> None:
+    seeds = (1, 2)
+    ours, theirs = (sum(run(traces.step, name, s).recovery or 0.0 for s in seeds) for name in ("forebay quick", "KPA"))
+    assert ours <= theirs
+
+
+@pytest.mark.parametrize(
+    ("trace", "cause"),
+    [
+        (traces.mixture_knee_then_step, Cause.BACKEND),
+        (traces.budget, Cause.BUDGET),
+        (traces.stuck_grants, Cause.POOL),
+        (traces.connect, Cause.CONNECT),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_the_planted_cause_shows_for_long_enough_to_judge(trace: Callable[[], Trace], cause: Cause) -> None:
+    assert sum(n for (planted, _), n in run(trace, "forebay", 2).causes.items() if planted is cause) > 30
+
+
+def test_a_saturated_backend_is_given_no_more_connections() -> None:
+    for trace in (traces.mixture_knee_then_step, traces.mixture_two_upstreams):
+        score = run(trace, "forebay", 2)
+        assert score.added[1] == 0, f"trace {score.trace!r}, seed 2: {score.added[1]} connections more"
+
+
+def test_surplus_moves_within_ten_seconds() -> None:
+    """Every 40 s other clients crowd another pod: after ten seconds it has what it needs."""
+    score = run(traces.hot_pod, "forebay", 3)
+    late = [s.at for s in score.samples if 110 <= s.at < 420 and (s.at - 100) % 40 >= 16 and waits(s) > 0.05]
+    assert len(late) <= 3, f"seed 3: waits above 50 ms sixteen seconds after a move at {late}"  # six of them the window
+
+
+def waits(sample: object) -> float:
+    return max(u.p95 for u in sample.upstreams.values())  # type: ignore[attr-defined]
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    first, second = (run(traces.spike_train, "forebay", 4) for _ in range(2))
+    assert first == second
+    assert run(traces.spike_train, "forebay", 5) != first
+
+
+def test_what_goes_wrong_names_trace_and_seed() -> None:
+    def broken() -> Trace:
+        def fail(world: World) -> None:
+            raise RuntimeError("planted")
+
+        trace = traces.spike_train()
+        trace.events = [(12.0, fail)]
+        return trace
+
+    with pytest.raises(RuntimeError) as error:
+        run(broken, "forebay", 7)
+    assert error.value.__notes__ == ["trace 'spike train', forebay, seed 7, second 12.0"]
+
+
+def test_engines_and_backends_agree_in_the_end() -> None:
+    """What the backends count as open is what the pools hold, after crashes, drains and scaling."""
+    trace = traces.mixture_faults()
+    world = World(trace, SCALERS["forebay"](trace), 3)
+    world.run()
+    for name, backend in world.backends.items():
+        for pod in world.pods:
+            pod.links[name].pool.check()
+        held = sum(pod.links[name].pool.total - pod.links[name].pool.opening for pod in world.pods)
+        assert backend.open == held
+        target = trace.targets.upstreams[name]
+        assert target.budget is not None
+        assert backend.peak_open <= target.budget
+
+
+def test_a_backend_is_fast_until_its_knee_then_slower_then_refuses() -> None:
+    from random import Random
+
+    backend = Backend(knee=4, max_open=2, thrash=0.0)
+    assert [backend.begin(1.0) for _ in range(8)] == [1.0, 1.0, 1.0, 1.0, 1.25, 1.5, 1.75, 2.0]
+    assert [backend.connected(Random(1)) for _ in range(3)] == [True, True, False]
+
+
+def test_the_perfect_ledger_never_grants_what_is_still_held() -> None:
+    common = {"ceiling": 15, "max_replicas": 4, "capped": False}
+    made = grants({"a": 12, "b": 3}, {"a": 5, "b": 15}, {"a": 5, "b": 15}, 20, **common)  # type: ignore[arg-type]
+    assert made == {"a": 5, "b": 5}, "b has to let go first"
+    made = grants({"a": 12, "b": 3}, {"a": 5, "b": 5}, {"a": 5, "b": 5}, 20, **common)  # type: ignore[arg-type]
+    assert made["a"] >= 12
+    assert sum(made.values()) <= 20
