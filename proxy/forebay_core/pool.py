@@ -218,6 +218,9 @@ class Pool:
         self.idle_timeout = settings.idle_timeout
         self.max_uses = settings.max_uses or inf
         self._fresh = 0.0 if settings.pre_ping == "always" else FRESH
+        if self.pause_timeout is None:
+            for waiter in self.waiters:  # a shorter timeout holds for those who wait already
+                waiter.deadline = min(waiter.deadline, waiter.ready_at + self.timeout)
         self._set_limit()
 
     def set_grant(self, grant: int | None, now: float, *, per_endpoint: bool = False) -> None:
@@ -465,7 +468,7 @@ class Pool:
 
     def drain(self, now: float, *, keep: int) -> None:
         """Open nothing more of a share of a budget (final), and without a budget only what waiters need. Idle
-        connections above `keep` are closed: what is kept serves those clients that are still connected. `keep=0` ends it."""
+        connections above `keep` are closed: it serves those clients that are still connected. `keep=0` ends it."""
         self.draining = True
         self.drain_keep = keep
         self._set_limit()

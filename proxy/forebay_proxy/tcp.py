@@ -1,4 +1,4 @@
-"""Opaque TCP relay: one client, one upstream connection, bytes both ways, nothing reused. Half-closes (RFC 9293) are kept.
+"""Opaque TCP relay: one client, one upstream connection, bytes both ways, nothing reused, half-closes kept.
 
 Either side may speak first. What one has said before it has a partner is kept, and no more is read of it until then.
 """

@@ -80,6 +80,7 @@ class Upstream:
         self._memory = memory
         self._loop = asyncio.get_running_loop()
         self._expiry: asyncio.TimerHandle | None = None
+        self._expires_at = 0.0
         self._seed = int(random() * 2**32)
 
         self.connect_seconds = Histogram()
@@ -148,8 +149,11 @@ class Upstream:
             connection = pool.closes.pop()
             assert isinstance(connection, UpstreamConnection)
             connection.shut(self.linger)
-        if pool.waiters and self._expiry is None:
-            self._expiry = self._loop.call_later(max(0.0, pool.next_deadline() - monotonic()), self._expire)
+        if pool.waiters and (self._expiry is None or pool.next_deadline() < self._expires_at):
+            if self._expiry is not None:
+                self._expiry.cancel()
+            self._expires_at = pool.next_deadline()
+            self._expiry = self._loop.call_later(max(0.0, self._expires_at - monotonic()), self._expire)
 
     def _expire(self) -> None:
         self._expiry = None

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -180,6 +181,21 @@ async def test_pause_and_resume(start: Start, origin: Origin, mode: str) -> None
     assert (await f.admin("/readyz")).status == 200
     await command(f, "resume")
     assert {(await task).status for task in tasks} == {200}
+
+
+async def test_after_a_pause_the_timeout_begins_anew_and_is_kept(start: Start, origin: Origin) -> None:
+    f = await start(http_pool(origin.port, pool={"size": 1, "maxOverflow": 0, "timeout": "300ms"}))
+    await settled(f, 1)
+    busy = asyncio.create_task(fetch(f.port, "/slow/3"))
+    await origin.until(lambda stats: stats["active"] == 1)
+    await command(f, "pause")
+    tasks = [asyncio.create_task(fetch(f.port)) for _ in range(3)]
+    await metric(f, "forebay_upstream_wait_oldest_seconds", lambda value: value > 0.6)
+    began = monotonic()
+    await command(f, "resume")
+    assert {(await task).status for task in tasks} == {503}
+    assert 0.25 < monotonic() - began < 0.45
+    await busy
 
 
 async def test_a_paused_pool_refuses_at_last(start: Start, origin: Origin) -> None:

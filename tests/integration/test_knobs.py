@@ -69,6 +69,21 @@ async def test_timeout(forebay: Start, origin: Origin) -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_a_timeout_that_is_shortened_holds_for_those_who_wait(forebay: Start, origin: Origin) -> None:
+    document = http_pool(origin.port, pool={"size": 1, "maxOverflow": 0, "timeout": "20s"})
+    f = await forebay(document)
+    tasks = await busy(f, origin, 1, 1.5)
+    waiting = [asyncio.create_task(fetch(f.port)) for _ in range(3)]
+    await metric(f, "forebay_upstream_waiting", lambda value: value == 3)
+    document["spec"]["upstreams"][0]["pool"]["timeout"] = "300ms"
+    f.write(document)
+    f.reload()
+    began = monotonic()
+    assert {answer.status for answer in await asyncio.gather(*waiting)} == {503}
+    assert monotonic() - began < 1.0
+    await asyncio.gather(*tasks)
+
+
 async def test_max_waiting(forebay: Start, origin: Origin) -> None:
     f = await forebay(http_pool(origin.port, pool={"size": 1, "maxOverflow": 0, "maxWaiting": 2}))
     tasks = await busy(f, origin, 1)

@@ -141,6 +141,27 @@ async def _first_new_worker(f: Forebay, old: set[int]) -> int:
     return new.pop()
 
 
+async def test_a_reload_in_the_middle_of_a_replacement(forebay: Start, origin: Origin) -> None:
+    """Fewer workers, and another size: in the end there are as many as the document says, and all have it."""
+    document = pool_of_three(origin, {"maxConnections": 12, "linger": "500ms"})
+    f = await forebay(document)
+    old = await ready_workers(f, lambda pids: len(pids) == 3)
+    async with Load(f.port, clients=10, timeout=10) as load:
+        await load.answered(100)
+        f.child.send(signal.SIGUSR2)
+        await _first_new_worker(f, old)
+        document["spec"]["replicas"] = 2
+        document["spec"]["upstreams"][0]["pool"]["size"] = 4
+        f.write(document)
+        f.reload()
+        await f.child.line("is in force")
+        pids = await ready_workers(f, lambda pids: len(pids) == 2 and not pids & old)
+    assert load.outcome.statuses == {200: load.outcome.answered}, load.outcome
+    assert not load.outcome.errors, load.outcome
+    assert {w["document"] for w in (await f.state())["workers"]} == {(await f.state())["workers"][0]["document"]}
+    assert pids
+
+
 async def test_two_replacements_at_once_leave_as_many_workers(forebay: Start, origin: Origin) -> None:
     f = await forebay(pool_of_three(origin))
     old = await ready_workers(f, lambda pids: len(pids) == 3)

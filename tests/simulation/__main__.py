@@ -18,7 +18,7 @@ from tests.simulation.scale.score import SCALERS, Score, run
 from tests.simulation.scale.traces import TRACES
 
 SEEDS = (1, 2, 3, 4)
-UNSEEN = (5, 6)
+UNSEEN = (7, 8)
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
 

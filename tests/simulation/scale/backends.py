@@ -21,7 +21,6 @@ class Backend:
     slow_factor: float = 1.0  # ... and how many times longer
     connect: float = 0.002  # seconds to open a connection
     refuse_share: float = 0.0  # of the attempts to connect that are refused
-    hung: bool = False  # answers nothing
 
     active: int = 0
     open: int = 0

@@ -98,9 +98,6 @@ class Link:
         """The request has its connection and goes to the backend."""
         request.connection = connection
         self.books.served(now, now - request.arrived)
-        if self.backend.hung:
-            self.backend.active += 1
-            return
         self.pod.at(now + self.backend.begin(request.size), self.answered, request)
 
     def answered(self, now: float, request: Request) -> None:
@@ -108,8 +105,8 @@ class Link:
         if self.pod.dead:
             return
         assert request.connection is not None
-        late = self.pod.busy_until
-        if late > now + 0.001 and not self.pod.hung:
+        late = max(self.pod.busy_until, self.pod.stopped_until)
+        if late > now + 0.001:
             self.pod.at(late, self.release, request)
         else:
             self.release(now, request)
@@ -192,7 +189,7 @@ class Pod:
         for upstream, link in self.links.items():
             link.pool.set_grant(None if budgeted[upstream] is None else 0, born)
         self.cpu = 0.0
-        self.busy_until = 0.0
+        self.busy_until = self.stopped_until = 0.0
         self.lag = 0.0
         self.weight = 1.0
         self.dead = self.hung = self.silent = self.draining = False
@@ -206,7 +203,7 @@ class Pod:
         link = self.links[upstream]
         request = Request(link, now, size)
         self.cpu += cost
-        self.busy_until = max(now, self.busy_until) + cost
+        self.busy_until = max(now, self.busy_until, self.stopped_until) + cost
         if self.busy_until > now + 0.001:
             self.at(self.busy_until, link.request, request)
         else:
@@ -225,6 +222,14 @@ class Pod:
             link.pool.set_grant(grant, now)
             link.act(now)
 
+    def stop(self, now: float, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT some seconds later: until then it answers nothing, whoever asks."""
+        self.hung, self.stopped_until = True, now + seconds
+        self.at(self.stopped_until, self.wake)
+
+    def wake(self, now: float) -> None:
+        self.hung = False
+
     def drain(self, now: float) -> None:
         self.draining, self.drain_began = True, now
         for link in self.links.values():
@@ -242,6 +247,7 @@ class Pod:
         """Its connections end with it; who waited or was being served fails."""
         self.dead = True
         for link in self.links.values():
+            link.books.failures += link.pool.leased
             for connection in link.pool.connections:
                 link.backend.open -= connection.state != 0  # OPENING is not yet taken
             for waiter in list(link.pool.waiters):
@@ -261,7 +267,7 @@ class Pod:
 
     def used(self, now: float) -> float:
         """CPU seconds really used by now: what is still queued is not."""
-        return max(0.0, self.cpu - max(0.0, self.busy_until - now))
+        return max(0.0, self.cpu - max(0.0, self.busy_until - max(now, self.stopped_until)))
 
 
 def statistics(pods: list[Pod], upstream: str) -> dict[str, Any]:

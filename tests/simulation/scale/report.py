@@ -69,8 +69,8 @@ def matrix(scores: Iterable[Score], unseen: Sequence[int]) -> str:
             rows.append([f"**{planted}**", *[str(total[planted, cause] or "") for cause in given], share])
     seen = [s for s in ours if s.seed not in unseen]
     lines = [
-        f"Ticks of two seconds, from {GRACE:.0f} s after a planted change; a planted cause counts where it shows (waits "
-        "above the target; for Replica CPU or loop lag above theirs), else None is right.",
+        f"Ticks of two seconds, from {GRACE:.0f} s after a planted change; a planted cause counts where it shows "
+        "(waits above the target; for Replica CPU or loop lag above theirs), else None is right.",
         table(rows),
         f"Right: {right(seen):.2%} of ticks on the seeds that it was made with, the worst run {worst(seen)}."
         + (
@@ -135,7 +135,7 @@ def promises(scores: Sequence[Score]) -> str:
     where = "".join(f" ({n} on *{trace}*)" for trace, n in given.items())
     lines.append(
         f"- Connections granted to a backend that is saturated: {sum(given.values())}{where} (HPA and KPA: "
-        f"{sum(s.added[1] for s in scores if s.scaler in PEERS)}). Without a baseline one step is tried, and taken back."
+        f"{sum(s.added[1] for s in scores if s.scaler in PEERS)}). Without a baseline one step is tried and taken back."
     )
     stepped = [s for s in scores if s.recovery is not None]
     if stepped:
@@ -161,8 +161,9 @@ def losses(scores: Sequence[Score]) -> str:
                 if theirs.p95 <= max(min(m.p95 for m in rivals) * SAME, min(m.p95 for m in rivals) + 0.001) and (
                     theirs.spent[spent] < least * 0.99
                 ):
+                    fewer = 1 - theirs.spent[spent] / least
                     lines.append(
-                        f"- *{trace}*: {peer} spends {1 - theirs.spent[spent] / least:.0%} fewer {what} at an equal p95 "
+                        f"- *{trace}*: {peer} spends {fewer:.0%} fewer {what} at an equal p95 "
                         f"({seconds(theirs.p95)}); it is above the target for {theirs.over:.0%} of the time, ours for "
                         f"{min(m.over for m in rivals):.0%}."
                     )

@@ -87,6 +87,15 @@ def silent(index: int, silent: bool) -> Callable[[World], None]:
     return event
 
 
+def stop(index: int, seconds: float) -> Callable[[World], None]:
+    """A pod hangs for a while."""
+
+    def event(world: World) -> None:
+        world.pods[index].stop(world.now, seconds)
+
+    return event
+
+
 def frozen(frozen: bool) -> Callable[[World], None]:
     """Grants don't move: pushes are lost."""
 
@@ -234,10 +243,11 @@ def mixture_two_upstreams() -> Trace:
 
 
 def mixture_faults() -> Trace:
-    """A ramp during which pods crash and others can't be read."""
+    """A ramp during which pods crash, hang for twenty seconds, or serve on but can't be read."""
     return Trace(
         "ramp with faults", 700, [Flow("db", ramp(60, 300, 30, 200))], db(), targets(100), 2,
-        events=[(150, crash), (200, silent(0, True)), (260, crash), (330, silent(0, False)), (400, crash)],
+        events=[(150, crash), (200, silent(0, True)), (230, stop(1, 20)), (260, crash), (330, silent(0, False)),
+                (400, crash)],
         plans=[Plan(60, 700, Cause.CEILING)],
     )  # fmt: skip
 
