@@ -172,7 +172,7 @@ METRICS = (
     Row("downstream_connections", "gauge", (),
         "Connections of clients.", clients),
     Row("requests_total", "counter", ("upstream", "code", "outcome"),
-        "Requests ended: with http by status code (0: the client left before an answer), with tcp, where a client's "
+        "Requests ended: with http by status code (499: the client left before an answer), with tcp, where a client's "
         "connection is one, by outcome. Without the label upstream: those that came to none.", requests),
     Row("request_seconds", "histogram", ("upstream",),
         "Time from a request's first byte to the end of its answer; with tcp that of the client's connection.",

@@ -11,7 +11,9 @@ from typing import Any
 
 from forebay_core.pool import CLOSING, LEASED, Connection, Refusal, Refused, Waiter
 from forebay_core.spec.model import Spec
+from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.connection import UpstreamConnection
+from forebay_proxy.tracing import Tracer
 from forebay_proxy.upstream import KEEPALIVE, Upstream
 from forebay_proxy.wheel import Wheel
 
@@ -44,7 +46,8 @@ class TcpClient(Waiter, asyncio.Protocol):
     """The client's side, and the lease."""
 
     __slots__ = (
-        "bytes_in", "bytes_out", "connection", "early", "ended", "peer", "proxy", "started", "transport", "upstream",
+        "bytes_in", "bytes_out", "connection", "early", "ended", "endpoint_name", "peer", "proxy", "started", "taken_at",
+        "transport", "upstream",
     )  # fmt: skip
 
     def __init__(self, proxy: "TcpProxy", peer: str) -> None:
@@ -57,7 +60,8 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.upstream = proxy.upstream  # it may be another for those who come after a reload
         self.early = b""
         self.ended = False  # one side has sent its end
-        self.started = 0.0
+        self.started = self.taken_at = 0.0
+        self.endpoint_name = ""
         self.bytes_in = self.bytes_out = 0
 
     # ------------------------------------------------------------------ the pool
@@ -66,6 +70,8 @@ class TcpClient(Waiter, asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             return False
         self.connection = connection
+        self.taken_at = now
+        self.endpoint_name = connection.endpoint.name
         connection.endpoint.health.succeeded(now)
         if self.connection.early:
             self.upstream_received(self.connection.early)
@@ -196,6 +202,7 @@ class TcpProxy:
         self.clients: set[TcpClient] = set()
         self.rejections: dict[str, int] = {}
         self.codes: dict[int | str, int] = {}
+        self.log: AccessLog | None = None
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
         """Take a document; whoever is connected stays so."""
@@ -234,3 +241,33 @@ class TcpProxy:
         upstream.request_seconds.observe(now - client.started)
         if outcome != "ok":
             upstream.rejections[outcome] = upstream.rejections.get(outcome, 0) + 1
+        if self.log is not None:
+            waited = client.assigned_at or client.taken_at or now
+            self.log.write(
+                client=client.peer,
+                method=b"",
+                target=b"",
+                host=b"",
+                status=0,
+                upstream=upstream.name,
+                endpoint=client.endpoint_name or None,
+                bytes_in=client.bytes_in,
+                bytes_out=client.bytes_out,
+                wait=waited - client.started,
+                connect=client.taken_at - client.assigned_at if client.assigned_at and client.taken_at else None,
+                upstream_time=now - client.taken_at if client.taken_at else None,
+                total=now - client.started,
+                attempts=1 if client.taken_at else 0,
+                reused=False,
+                error=None if outcome == "ok" else outcome,
+            )
+
+    def observe_with(self, log: AccessLog | None, tracer: Tracer | None, *, log_all: bool) -> None:
+        """Where connections are told when they end. A long one is not a slow one, and there is nothing to trace in it:
+        only `accessLog` counts here."""
+        self.log = log if log_all else None
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self.log is not None:
+            self.log.close()

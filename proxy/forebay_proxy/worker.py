@@ -124,8 +124,7 @@ class Worker:
         for upstream_spec in spec.upstreams:
             self._configure(upstream_spec, tls.get(upstream_spec.name))
         self.proxy.configure(spec, self.upstreams, descriptors.most_clients(spec, self._descriptors))
-        if isinstance(self.proxy, HttpProxy):
-            self._observe(self.proxy)
+        self._observe(self.proxy)
         for upstream_spec in spec.upstreams:
             name = upstream_spec.name
             await self._discoveries[name].follow(targets(upstream_spec))
@@ -140,7 +139,7 @@ class Worker:
                 await self.listen(sock)
         self._pause_or_resume()
 
-    def _observe(self, proxy: HttpProxy) -> None:
+    def _observe(self, proxy: HttpProxy | TcpProxy) -> None:
         """Log and tracer, made only where the document asks for them (and made anew when that changes)."""
         telemetry = self.pool.spec.telemetry
         if telemetry == self._telemetry:
@@ -341,8 +340,7 @@ class Worker:
         for discovery in self._discoveries.values():
             await discovery.close()
         self.lag.stop()
-        if isinstance(self.proxy, HttpProxy):
-            self.proxy.close()
+        self.proxy.close()
         await self.tasks.close()
         self.wheel.close()
 

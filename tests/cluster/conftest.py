@@ -94,5 +94,11 @@ def system(images: None) -> Iterator[None]:
     kubectl("delete", "namespace", SYSTEM, "--wait=false")
 
 
+def complaints() -> list[str]:
+    """Lines of the operator's log that say that a right was missing, or that nobody thought of what happened."""
+    told = kubectl("logs", "--namespace", SYSTEM, "deployment/forebay", "--tail=-1")
+    return [line for line in told.splitlines() if "forbidden" in line.lower() or "Traceback" in line]
+
+
 def uninstall() -> None:
     run("helm", "uninstall", "forebay", "--namespace", SYSTEM, "--ignore-not-found", "--wait", "--timeout=60s")

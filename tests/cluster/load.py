@@ -1,7 +1,7 @@
 """Runs in a client pod: `python - URL CLIENTS SECONDS < load.py`. Keep-alive clients, each as fast as it is answered.
 
 Prints {"answered", "failed": {what: how often}, "first": seconds until the first 200}. With CLIENTS 0 it ends at the
-first answer of 200, or after SECONDS without one.
+first answer of 200, or after SECONDS without one. POST, which no client tries again by itself where its connection ends.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import aiohttp
 async def ask(session: aiohttp.ClientSession, url: str) -> str:
     """What became of one request: `200`, another status, or an exception's name."""
     try:
-        async with session.get(url) as response:
+        async with session.post(url) as response:
             await response.read()
             return str(response.status)
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -5,8 +5,9 @@ a pod that was force-deleted, or whose node is cut off, still runs and still hol
 life's process has ended, and will not start again with the same memory:
 
     - another life answers from the same pod: a pod's lives follow one another, the memory's lock sees to that
-    - the kubelet's word: a terminal phase, every container terminated, and that after the deletion was asked for.
-      Neither alone: pod GC writes phases without asking the kubelet, and a container that has ended may start again
+    - the kubelet's word: a terminal phase of its own, and every container terminated. Neither alone: pod GC writes
+      phases without asking the kubelet (and then says so in a condition), and a container that has ended may start
+      again while the pod is to live
     - the node is gone, or has booted since (the memory is in RAM)
     - the pod's object went, and its node's kubelet has been heard for longer than the pod's grace since
     - a person's word
@@ -24,13 +25,12 @@ STRANGERS = "strangers"  # the life in whose name a rebuilt ledger counts those 
 
 
 class Pod(NamedTuple):
-    """A pod's object. Times in seconds of one clock."""
+    """A pod's object."""
 
     node: str
     started: bool = True  # a process of it may have begun: it has an address
-    terminal: bool = False  # status.phase is Succeeded or Failed
-    ended: float | None = None  # when the last container did (finishedAt); None while any is not terminated
-    deleted: float | None = None  # when deletion was asked for: deletionTimestamp less its grace
+    terminal: bool = False  # phase Succeeded or Failed, and no condition DisruptionTarget by DeletionByPodGC
+    terminated: bool = False  # every container's status is `terminated`
 
 
 class Node(NamedTuple):
@@ -82,9 +82,7 @@ def proof(life: str, home: Home, cluster: Cluster, answers: Mapping[str, Answer]
 
 def finished(pod: Pod) -> bool:
     """Whether the kubelet has said that all of the pod has ended, and will not start again."""
-    if pod.ended is None or pod.deleted is None:
-        return False
-    return pod.terminal and pod.ended >= pod.deleted
+    return pod.terminal and pod.terminated
 
 
 def dead(ledger: Ledger, cluster: Cluster, answers: Mapping[str, Answer]) -> dict[str, str]:

@@ -251,18 +251,20 @@ MUTANTS = (
     Mutant(
         "a terminated container is a dead life, though it may start again",
         0,
-        (core("proofs", "return pod.terminal and pod.ended >= pod.deleted", "return True"),
-         core("proofs", "if pod.ended is None or pod.deleted is None:", "if pod.ended is None:")),
+        (core("proofs", "return pod.terminal and pod.terminated", "return pod.terminated"),),
     ),
     Mutant(
         "a terminal phase is a dead pod, though pod GC wrote it",
         0,
-        (core("proofs", "    if pod.ended is None or pod.deleted is None:\n        return False\n    return pod.terminal and pod.ended >= pod.deleted", "    return pod.terminal"),),
+        (
+            core("proofs", "return pod.terminal and pod.terminated", "return pod.terminal"),
+            world("self.terminal and not self.given_up", "self.terminal"),
+        ),
     ),
     Mutant(
-        "a terminal phase and a container that once terminated are a dead pod",
+        "a terminal phase that pod GC wrote, and a container that once terminated, are a dead pod",
         0,
-        (core("proofs", "return pod.terminal and pod.ended >= pod.deleted", "return pod.terminal"),),
+        (world("self.terminal and not self.given_up", "self.terminal"),),
     ),
     # ---- a lost ledger
     Mutant(

@@ -48,16 +48,15 @@ class PodState:
         self.memory: Memory | None = None
         self.process: Process | None = None
         self.lives: list[str] = []
-        self.ended: float | None = None  # when its last process did
         self.told = False  # the kubelet knows that it is to go: it will not start it again
         self.object = True
         self.gone = 0.0  # when the object went
-        self.deleted: float | None = None
-        self.shown_ended: float | None = None
-        self.shown_terminal = False
+        self.deleted = False
+        self.terminated = self.terminal = False  # as the kubelet has shown them
+        self.given_up = False  # pod GC has written the phase
 
     def shown(self) -> Pod:
-        return Pod(self.node.name, True, self.shown_terminal, self.shown_ended, self.deleted)
+        return Pod(self.node.name, True, self.terminal and not self.given_up, self.terminated)
 
 
 class NodeState:
@@ -244,12 +243,12 @@ class World:
         self.ledger = None
         self.restoring = False
 
-    def restore(self, copy: Ledger) -> None:
+    def restore(self, number: int) -> None:
         """The API server's store is restored from an older copy, which takes longer than `linger` or a push."""
         self.version += 1
         self.network.clear()
-        self.ledger = copy
-        self.left.clear()
+        self.ledger = copy = self.copies[number]
+        self.copies = self.copies[: number + 1]
         for pod in self.pods:
             if not pod.object:
                 self.crash(pod)
@@ -365,7 +364,6 @@ class World:
         if pod.process.open:
             self.left[life] = self.left.get(life, 0) + pod.process.open
         pod.process = None
-        pod.ended = self.now
 
     def notice(self, life: str, count: int) -> None:
         """The backend closes connections of a dead process."""
@@ -387,7 +385,8 @@ class World:
         for pod in self.pods:
             of_pod = f"pod/{pod.uid}"
             if pod.uid not in pods and pod.process is not None and not pod.object and STRANGERS in reported:
-                reported[STRANGERS] += max(pod.process.open, pod.process.limit)
+                # A documented limit: the pool's status is lost while a force-deleted pod of it still runs.
+                reported[STRANGERS] += max(pod.process.open, pod.process.memory.grants.get(U, 0))
             for life in pod.lives:
                 count = self.left.get(life, 0)
                 for name in (life, of_pod):
@@ -415,8 +414,7 @@ class World:
 
     def delete(self, pod: PodState) -> None:
         """Deletion is asked for; the object stays until the kubelet has done its part."""
-        if pod.deleted is None:
-            pod.deleted = self.now
+        pod.deleted = True
 
     def force_delete(self, pod: PodState) -> None:
         """The object goes at once; the process knows nothing of it."""
@@ -432,36 +430,31 @@ class World:
             self.crash(pod)
             pod.told = True
             return
-        pod.shown_ended = pod.ended if pod.process is None else None
-        if pod.deleted is None:
+        pod.terminated = pod.process is None
+        if not pod.deleted:
             return
         if not pod.told:
             pod.told = True
             self.drain(pod)
-        elif pod.process is None and pod.shown_terminal:
+        elif pod.terminal:
             pod.object, pod.gone = False, self.now
         elif pod.process is None:
-            pod.ended = pod.shown_ended = self.now if pod.ended is None else max(pod.ended, pod.deleted)
-            pod.shown_terminal = True
+            pod.terminal = True
 
     def pod_gc(self, pod: PodState) -> None:
         """Pod GC gives up on a pod of a lost node: it writes the phase itself, then deletes the object by force."""
         if pod.node.connected or not pod.object:
             return
-        if pod.shown_terminal:
+        if pod.given_up:
             self.force_delete(pod)
         self.delete(pod)
-        pod.shown_terminal = True
+        pod.given_up = pod.terminal = True
 
     def partition(self, node: NodeState) -> None:
         node.connected = False
 
     def reconnect(self, node: NodeState) -> None:
         node.connected = True
-        for pod in self.pods:
-            if pod.node is node and pod.object and not pod.told:
-                pod.shown_terminal = False
-                pod.shown_ended = pod.ended if pod.process is None else None
 
     def reboot(self, node: NodeState) -> None:
         for pod in self.pods:
@@ -483,7 +476,7 @@ class World:
 
     def confirm(self, pod: PodState) -> None:
         """A person has made sure that it is dead, and says so."""
-        if pod.process is None and (not pod.object or pod.deleted is not None):
+        if pod.process is None and (not pod.object or pod.deleted):
             pod.told = True
             self.confirmed.add(pod.uid)
 
@@ -530,7 +523,7 @@ class World:
                 self.confirm(pod)
             for life in list(self.left):
                 self.notice(life, 9)
-            staying = [pod for pod in self.pods if pod.object and pod.deleted is None]
+            staying = [pod for pod in self.pods if pod.object and not pod.deleted]
             served = [pod for pod in staying if pod.process is not None and pod.process.limit > 0]
             settled = self.in_force == self.budget or self.restoring
             if settled and len(served) >= min(len(staying), self.budget):
@@ -735,7 +728,7 @@ def do_lose(world: World) -> None:
 
 def do_restore(world: World) -> None:
     if world.copies and world.ledger is not None:
-        world.restore(world.random.choice(world.copies[-6:]))
+        world.restore(world.random.randrange(max(0, len(world.copies) - 6), len(world.copies)))
         world.gather(world.operators[0], heard=0.6)
         world.operators[0].decide()
 

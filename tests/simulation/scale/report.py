@@ -9,10 +9,12 @@ from tests.simulation.scale.traces import TRACES
 from tests.simulation.scale.world import GRACE
 
 from forebay_core.scale.diagnosis import Cause
+from forebay_core.scale.targets import Targets
 
 OURS = "forebay"
 PEERS = ("HPA", "KPA")
-SAME = 1.05  # p95 within 5 %, or 1 ms, counts as equal
+SAME = 1.05  # p95 within 5 % counts as equal ...
+TARGET = Targets({}).target_wait  # ... and so does all that is within the target, seconds
 
 INTRODUCTION = """\
 # The autoscaler's scoreboard
@@ -147,37 +149,36 @@ def promises(scores: Sequence[Score]) -> str:
 
 
 def losses(scores: Sequence[Score]) -> str:
-    """Every trace on which a peer spends less at an equal or better p95, or waits less, than both of ours."""
+    """Every trace on which a peer spends less at an equal or better p95, waits less, or recovers faster."""
     lines = []
     for trace in dict.fromkeys(s.trace for s in scores):
-        mine = [Means(of(scores, trace, name)) for name in SCALERS if name.startswith(OURS)]
+        mine = {name: Means(of(scores, trace, name)) for name in SCALERS if name.startswith(OURS)}
         for peer in PEERS:
             theirs = Means(of(scores, trace, peer))
-            for what, spent in (("replica-seconds", 0), ("connection-seconds", 1)):
-                rivals = [m for m in mine if m.p95 <= max(theirs.p95 * SAME, theirs.p95 + 0.001)]
-                if not rivals:
-                    continue
-                least = min(m.spent[spent] for m in rivals)
-                if theirs.p95 <= max(min(m.p95 for m in rivals) * SAME, min(m.p95 for m in rivals) + 0.001) and (
-                    theirs.spent[spent] < least * 0.99
-                ):
-                    fewer = 1 - theirs.spent[spent] / least
-                    lines.append(
-                        f"- *{trace}*: {peer} spends {fewer:.0%} fewer {what} at an equal p95 "
-                        f"({seconds(theirs.p95)}); it is above the target for {theirs.over:.0%} of the time, ours for "
-                        f"{min(m.over for m in rivals):.0%}."
-                    )
-            if all(theirs.p95 * SAME < m.p95 and theirs.p95 + 0.001 < m.p95 for m in mine):
-                best = min(m.p95 for m in mine)
+            best = min(m.p95 for m in mine.values())
+            if not theirs.waits_less_or_the_same(best):
+                continue
+            if not any(m.waits_less_or_the_same(theirs.p95) for m in mine.values()):
                 lines.append(f"- *{trace}*: {peer} has a p95 of {seconds(theirs.p95)}, ours {seconds(best)}.")
+            for n, what in enumerate(("replica-seconds", "connection-seconds")):
+                least = min(m.spent[n] for m in mine.values())
+                if theirs.spent[n] < 0.99 * least:
+                    lines.append(
+                        f"- *{trace}*: {peer} spends {1 - theirs.spent[n] / least:.0%} fewer {what} at a p95 of "
+                        f"{seconds(theirs.p95)} (ours: {seconds(best)}). It is above the target for {theirs.over:.0%} "
+                        f"of the time, ours for {min(m.over for m in mine.values()):.0%}."
+                    )
     stepped = [s for s in scores if s.recovery is not None]
-    for name in (n for n in SCALERS if n.startswith(OURS)):
-        for peer in PEERS:
-            mine_, theirs_ = (
-                average([s for s in stepped if s.scaler == who], lambda s: s.recovery or 0.0) for who in (name, peer)
-            )
-            if mine_ > theirs_:
-                lines.append(f"- Recovery from the step: {name} {mine_:.1f} s, {peer} {theirs_:.1f} s.")
+    recovery = {
+        name: average([s for s in stepped if s.scaler == name], lambda s: s.recovery or 0.0) for name in SCALERS
+    }
+    lines.extend(
+        f"- Recovery from the step: {name} {recovery[name]:.1f} s, {peer} {recovery[peer]:.1f} s."
+        for name in SCALERS
+        if name.startswith(OURS)
+        for peer in PEERS
+        if recovery[name] > recovery[peer]
+    )
     return "\n".join(lines) or "Nowhere on these traces."
 
 
@@ -191,6 +192,10 @@ class Means:
             average(scores, lambda s: s.replica_seconds),
             average(scores, lambda s: s.connection_seconds),
         )
+
+    def waits_less_or_the_same(self, p95: float) -> bool:
+        """Within the target is within the target; else 5 % count as the same."""
+        return self.p95 <= max(TARGET, p95 * SAME)
 
 
 def of(scores: Sequence[Score], trace: str, scaler: str) -> list[Score]:

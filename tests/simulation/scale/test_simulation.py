@@ -12,8 +12,9 @@ from tests.simulation.scale.world import Trace, World
 from forebay_core.scale.diagnosis import Cause
 
 QUICK = (
-    traces.slow_queries, traces.hot_pod, traces.stuck_grants, traces.budget, traces.connect, traces.spike_train,
-    traces.mixture_knee_then_step, traces.mixture_no_baseline, traces.mixture_two_upstreams, traces.mixture_faults,
+    traces.overload, traces.slow_queries, traces.hot_pod, traces.stuck_grants, traces.budget, traces.connect,
+    traces.spike_train, traces.mixture_knee_then_step, traces.mixture_no_baseline, traces.mixture_two_upstreams,
+    traces.mixture_faults,
 )  # fmt: skip
 LONG = tuple(set(traces.TRACES) - set(QUICK))
 

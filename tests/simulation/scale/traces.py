@@ -106,10 +106,18 @@ def frozen(frozen: bool) -> Callable[[World], None]:
 
 
 def step() -> Trace:
-    """Ten times the clients from one second to the next; later so many that maxReplicas is not enough."""
+    """Ten times the clients from one second to the next."""
     return Trace(
-        "step x10", 900, [Flow("db", steps((0, 20), (120, 200), (480, 900), (660, 20)))], db(), targets(), 1,
+        "step x10", 780, [Flow("db", steps((0, 20), (120, 200), (660, 20)))], db(), targets(), 1,
         plans=[Plan(120, 660, Cause.CEILING)], step_at=120,
+    )  # fmt: skip
+
+
+def overload() -> Trace:
+    """More clients than maxReplicas can serve, for three minutes."""
+    return Trace(
+        "beyond maxReplicas", 500, [Flow("db", steps((0, 40), (120, 500), (300, 40)))], db(), targets(highest=5), 2,
+        plans=[Plan(120, 300, Cause.CEILING)],
     )  # fmt: skip
 
 
@@ -253,6 +261,6 @@ def mixture_faults() -> Trace:
 
 
 TRACES = (
-    step, ramp_up, daily, spike_train, slow_queries, knee, cpu, hot_pod, stuck_grants, budget, connect, incident,
-    mixture_knee_then_step, mixture_no_baseline, mixture_two_upstreams, mixture_faults,
+    step, overload, ramp_up, daily, spike_train, slow_queries, knee, cpu, hot_pod, stuck_grants, budget, connect,
+    incident, mixture_knee_then_step, mixture_no_baseline, mixture_two_upstreams, mixture_faults,
 )  # fmt: skip
