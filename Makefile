@@ -62,6 +62,8 @@ docs: $(READY) ## Write the generated files anew
 	$(BIN)/python -m forebay_core.spec.crd > manifests/crd/proxypools.forebay.dev.yaml
 	$(BIN)/python -m forebay_core.spec.reference > docs/reference/proxypool.md
 	$(BIN)/python -m forebay_proxy.metrics > docs/reference/metrics.md
+	cp manifests/crd/proxypools.forebay.dev.yaml charts/forebay/files/
+	$(BIN)/python -m tests.chart.rendered > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
 
 clean: ## Remove the environment and everything that was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

