@@ -46,8 +46,8 @@ class TcpClient(Waiter, asyncio.Protocol):
     """The client's side, and the lease."""
 
     __slots__ = (
-        "bytes_in", "bytes_out", "connection", "early", "ended", "endpoint_name", "peer", "proxy", "started", "taken_at",
-        "transport", "upstream",
+        "bytes_in", "bytes_out", "connection", "early", "ended", "endpoint_name", "peer", "proxy", "started",
+        "taken_at", "transport", "upstream",
     )  # fmt: skip
 
     def __init__(self, proxy: "TcpProxy", peer: str) -> None:

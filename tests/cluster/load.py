@@ -1,7 +1,7 @@
 """Runs in a client pod: `python - URL CLIENTS SECONDS < load.py`. Keep-alive clients, each as fast as it is answered.
 
 Prints {"answered", "failed": {what: how often}, "first": seconds until the first 200}. With CLIENTS 0 it ends at the
-first answer of 200, or after SECONDS without one. POST, which no client tries again by itself where its connection ends.
+first answer of 200, or after SECONDS without one. POST: no client tries that again by itself when a connection ends.
 """
 
 import asyncio

@@ -3,9 +3,10 @@
 The order of the rooms: is the ledger whole (`rebuild`), who is dead (`proofs`), who should have what (`shares`), which
 changes may be made now (`ledger`).
 
-What is looked at must have been asked for *after* the ledger was read, and what is decided be written only if the
-resource, document and all, is still the one that was read. Answers and looks from before are worth nothing: between
-them and the ledger a life may have begun, of which they would be the proof of death.
+The caller reads the ledger, *then* asks the lives, *then* looks at pods and nodes, decides on that alone, and writes
+only if the resource, document and all, is still the one that was read. A look or an answer from before the read could
+prove the death of a life that began in between; a look from before an answer could show the node as it was before the
+boot under which that life runs.
 """
 
 from collections.abc import Mapping

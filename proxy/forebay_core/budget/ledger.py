@@ -16,8 +16,8 @@ Five changes keep that true. Each may stand alone, so a write may make any numbe
     grow     a higher grant: the bound rises in the same write, and only if all bounds then fit the budget
 
 How it is carried out matters as much. Whoever writes must
-  1. read the ledger, *then* look at the world and ask the lives, decide on that alone, and write only if the resource
-     (its document too) is still the one that was read; otherwise start over;
+  1. read the ledger, *then* ask the lives, *then* look at pods and nodes, decide on that alone, and write only if the
+     resource (its document too) is still the one that was read; otherwise start over;
   2. push nothing but what has been written, to a life by its name, until it is answered.
 """
 

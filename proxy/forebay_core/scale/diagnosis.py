@@ -110,7 +110,7 @@ def _limits(f: Facts) -> tuple[Cause, str]:
     if f.starved:
         return Cause.POOL, "a replica waits at its grant: it gets what others leave"
     if f.replicas >= f.max_replicas:
-        return Cause.CEILING, f"all {f.replicas} replicas that there may be are in use: more may be needed, or a larger size"
+        return Cause.CEILING, f"all {f.replicas} replicas that there may be are at work: allow more, or a larger size"
     if f.everywhere:
         return Cause.CEILING, "every replica is at size + maxOverflow: more replicas, or a larger size"
     return Cause.CEILING, "clients are spread unevenly, some replicas are at size + maxOverflow: a larger size helps"

@@ -51,9 +51,9 @@ def decide(
     of which it is not yet known what it does, nothing is scaled down.
     """
     taken = take(state.lives, readings, state.replicas, now)
-    missing = max(0, state.replicas - taken.fresh)
+    unread = state.replicas - taken.fresh - sum([reason != "restarted" for reason in taken.dropped.values()])
     dropped = dict(state.dropped)
-    for reason in (*taken.dropped.values(), *["missing"] * missing):
+    for reason in (*taken.dropped.values(), *["missing"] * unread):
         dropped[reason] = dropped.get(reason, 0) + 1
 
     fleet = Fleet(taken.lives, state.replicas, load_of(taken.lives, PANIC), lag_of(taken.lives))
@@ -63,7 +63,7 @@ def decide(
             state.upstreams.get(name, UpstreamState()), name, target, targets, fleet, taken.deltas.get(name, ()), now
         )
 
-    settled = not missing and (not state.pace.changes or now - state.pace.changes[-1].at >= PATIENCE)
+    settled = taken.fresh >= state.replicas and (not state.pace.changes or now - state.pace.changes[-1].at >= PATIENCE)
     wish = _wish(fleet, upstreams, targets, settled)
     if taken.known < state.replicas:
         wish = max(wish, state.replicas)

@@ -223,7 +223,8 @@ class PassiveCheck(Model):
 
     consecutive_errors: Annotated[int, Field(ge=1, le=1000)] = Field(
         5,
-        description="Errors in a row (failed connects, time-outs, resets, malformed answers; not 5xx) that eject an endpoint.",
+        description="Errors in a row (failed connects, time-outs, resets, malformed answers; not 5xx) that eject an "
+        "endpoint.",
     )
     base_ejection_time: PositiveDuration = Field(
         30.0, description="How long the first ejection lasts; it grows with each one that follows."

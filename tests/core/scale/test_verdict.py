@@ -165,7 +165,7 @@ def test_nonsense_is_dropped_and_counted() -> None:
     lies = second._replace(upstreams={"db": second.upstreams["db"]._replace(waiting=-5, wait_oldest=nan)})
     verdict = fleet.decide([first, lies])
     assert (verdict.cause, verdict.replicas) == (Cause.NONE, 2)
-    assert fleet.state.dropped == {"nonsense": 1, "missing": 1}
+    assert fleet.state.dropped == {"nonsense": 1}
     assert fleet.state.lives["life-1"] == before.lives["life-1"], "it stays as it was"
 
 
@@ -188,6 +188,15 @@ def test_a_restarted_replica_begins_anew_and_panics_nobody() -> None:
     assert fleet.state.dropped == {"restarted": 1}
     fleet.tick(requests=20, leased=1)
     assert fleet.state.dropped == {"restarted": 1}
+
+
+def test_another_process_is_seen_though_its_counters_are_higher() -> None:
+    fleet = Fleet(2, targets())
+    fleet.calm()
+    fleet.replicas[0].process = "another"
+    assert fleet.tick(requests=2000, wait=0.5, leased=1).cause is Cause.CEILING, "the other one's waits"
+    assert fleet.state.dropped == {"restarted": 1}
+    assert len(fleet.state.lives["life-0"].cpu) == 1
 
 
 def test_counters_that_go_backwards_count_as_a_restart() -> None:

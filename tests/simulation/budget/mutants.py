@@ -36,7 +36,7 @@ def build(mutant: Mutant) -> ModuleType:
             spec = importlib.util.find_spec(name)
             assert spec is not None
             assert spec.origin is not None
-            with open(spec.origin, encoding="utf-8") as file:
+            with open(spec.origin, encoding="utf-8") as file:  # noqa: PTH123
                 source = file.read()
             for edit in mutant.edits:
                 if edit.module == name:
@@ -123,14 +123,22 @@ MUTANTS = (
         "answers are kept over a new read",
         0,
         (
-            world("        if asked == self.reads:\n            self.answers", "        if True:\n            self.answers"),
-            world("        self.answers = {}\n        self.cluster = None\n\n    def look", "        self.cluster = None\n\n    def look"),
+            world("        if asked == self.reads:\n", "        if True:\n"),
+            world("        self.answers = {}\n        self.cluster = None\n\n    def find", "        self.cluster = None\n\n    def find"),
         ),
     ),
     Mutant(
         "a look is kept over a new read",
         0,
-        (world("        self.answers = {}\n        self.cluster = None\n\n    def look", "        self.answers = {}\n\n    def look"),),
+        (
+            world("        self.answers = {}\n        self.cluster = None\n\n    def find", "        self.answers = {}\n\n    def find"),
+            world("            self.cluster = None\n            self.answers[", "            self.answers["),
+        ),
+    ),
+    Mutant(
+        "a look is older than the answers",
+        0,
+        (world("            self.cluster = None\n            self.answers[", "            self.answers["),),
     ),
     # ---- the ledger's changes
     Mutant(

@@ -67,7 +67,7 @@ class NodeState:
 
 
 class Operator:
-    """The operator's shell: reads, looks, asks, decides, writes, pushes. What it knows may be of any age."""
+    """The operator's shell: reads, asks, looks, decides, writes, pushes. What it knows may be of any age."""
 
     def __init__(self, world: "World", number: int) -> None:
         self.world, self.number = world, number
@@ -92,13 +92,16 @@ class Operator:
         self.answers = {}
         self.cluster = None
 
+    def find(self) -> None:
+        """Where to ask."""
+        self.addresses = {pod.uid: pod.ip for pod in self.world.pods if pod.object}
+
     def look(self) -> None:
-        """What the API server shows now, and what kernel and backend say of the dead."""
+        """What the API server shows now."""
         if not self.reads:
             return
         world = self.world
         pods = {pod.uid: pod.shown() for pod in world.pods if pod.object}
-        self.addresses = {pod.uid: pod.ip for pod in world.pods if pod.object}
         nodes = {}
         for node in world.nodes:
             if node.connected:
@@ -126,8 +129,9 @@ class Operator:
         return [(ip, Push(life, 0, {})) for uid, ip in self.addresses.items() for life in lives.get(uid, [""])]
 
     def hear(self, asked: int, answer: Answer) -> None:
-        """An answer counts only if it was asked for after the ledger was read."""
+        """An answer counts only if it was asked for after the ledger was read; then to look again is due."""
         if asked == self.reads:
+            self.cluster = None
             self.answers[answer.life] = answer
             self.heard.add(answer.pod)
 
@@ -238,7 +242,11 @@ class World:
         self.account()
 
     def lose(self) -> None:
-        """The status is lost."""
+        """The status is lost. Not while a force-deleted pod still runs, which nobody could name: a documented limit."""
+        for pod in self.pods:
+            if not pod.object:
+                self.crash(pod)
+                pod.told = True
         self.version += 1
         self.ledger = None
         self.restoring = False
@@ -305,13 +313,14 @@ class World:
             self.ask(ip, push)
 
     def gather(self, operator: Operator, heard: float = 1.0) -> None:
-        """The first half of a tick: read, look, ask; each answer is heard with this probability."""
+        """The first half of a tick: read, ask, look; each answer is heard with this probability."""
         operator.read()
-        operator.look()
+        operator.find()
         for ip, push in operator.ask():
             answer = self.ask(ip, push)
             if answer is not None and (heard == 1.0 or self.dice() < heard):
                 operator.hear(operator.reads, answer)
+        operator.look()
 
     # ------------------------------------------------------------------ processes
 
@@ -381,12 +390,8 @@ class World:
         if ledger is None:
             return {}
         reported = dict.fromkeys(ledger.lives(), 0)
-        pods = {home.pod for home in ledger.lives().values()}
         for pod in self.pods:
             of_pod = f"pod/{pod.uid}"
-            if pod.uid not in pods and pod.process is not None and not pod.object and STRANGERS in reported:
-                # A documented limit: the pool's status is lost while a force-deleted pod of it still runs.
-                reported[STRANGERS] += max(pod.process.open, pod.process.memory.grants.get(U, 0))
             for life in pod.lives:
                 count = self.left.get(life, 0)
                 for name in (life, of_pod):
@@ -418,7 +423,7 @@ class World:
 
     def force_delete(self, pod: PodState) -> None:
         """The object goes at once; the process knows nothing of it."""
-        if pod.object:
+        if pod.object and self.ledger is not None:
             self.delete(pod)
             pod.object, pod.gone = False, self.now
 
@@ -558,6 +563,10 @@ def on_operator(act: Callable[[World, Operator], None]) -> Callable[[World], Non
 
 def do_read(world: World, operator: Operator) -> None:
     operator.read()
+
+
+def do_find(world: World, operator: Operator) -> None:
+    operator.find()
 
 
 def do_look(world: World, operator: Operator) -> None:
@@ -739,6 +748,7 @@ def do_recreate(world: World) -> None:
 
 TABLE: list[tuple[float, Callable[[World], None]]] = [
     (10, on_operator(do_read)),
+    (3, on_operator(do_find)),
     (10, on_operator(do_look)),
     (8, on_operator(do_ask)),
     (10, on_operator(do_send)),

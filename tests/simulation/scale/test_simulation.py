@@ -45,7 +45,7 @@ def test_the_same_on_the_long_traces(trace: Callable[[], Trace]) -> None:
 def test_recovery_from_the_step_is_as_fast_as_knative_s_at_its_pace() -> None:
     seeds = (1, 2)
     ours, theirs = (sum(run(traces.step, name, s).recovery or 0.0 for s in seeds) for name in ("forebay quick", "KPA"))
-    assert ours <= theirs
+    assert ours <= theirs + TICK * len(seeds), f"seeds {seeds}: {ours} s, {theirs} s"  # as it is looked at
 
 
 @pytest.mark.parametrize(
