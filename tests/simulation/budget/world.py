@@ -423,7 +423,7 @@ class World:
 
     def force_delete(self, pod: PodState) -> None:
         """The object goes at once; the process knows nothing of it."""
-        if pod.object and self.ledger is not None:
+        if pod.object:
             self.delete(pod)
             pod.object, pod.gone = False, self.now
 
@@ -671,7 +671,7 @@ def do_delete(world: World, pod: PodState) -> None:
 
 
 def do_force_delete(world: World, pod: PodState) -> None:
-    if not world.restoring:
+    if not world.restoring and world.ledger is not None:
         world.force_delete(pod)
 
 
@@ -682,7 +682,7 @@ def do_kubelet(world: World, pod: PodState) -> None:
 
 def do_pod_gc(world: World, pod: PodState) -> None:
     """A node is lost, or stays so for long."""
-    if not world.restoring:
+    if not world.restoring and world.ledger is not None:
         if world.dice() < 0.5:
             world.partition(pod.node)
         world.pod_gc(pod)

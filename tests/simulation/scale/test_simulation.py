@@ -9,7 +9,7 @@ from tests.simulation.scale import traces
 from tests.simulation.scale.backends import Backend
 from tests.simulation.scale.ledger import grants
 from tests.simulation.scale.score import SCALERS, Score, run
-from tests.simulation.scale.world import Trace, World
+from tests.simulation.scale.world import TICK, Trace, World
 
 from forebay_core.scale.diagnosis import Cause
 
@@ -42,7 +42,7 @@ def test_the_same_on_the_long_traces(trace: Callable[[], Trace]) -> None:
 
 
 @pytest.mark.slow
-def test_recovery_from_the_step_is_as_fast_as_knative_s_at_its_pace() -> None:
+def test_recovery_from_the_step_is_as_fast_as_knatives_at_its_pace() -> None:
     seeds = (1, 2)
     ours, theirs = (sum(run(traces.step, name, s).recovery or 0.0 for s in seeds) for name in ("forebay quick", "KPA"))
     assert ours <= theirs + TICK * len(seeds), f"seeds {seeds}: {ours} s, {theirs} s"  # as it is looked at
