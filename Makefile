@@ -58,6 +58,9 @@ bench: $(READY) ## Side by side with nginx, HAProxy and Envoy
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m bench $(SCENARIO)
 
+sim: $(READY) ## The autoscaler's scoreboard, in simulation (minutes)
+	$(BIN)/python -m tests.simulation
+
 docs: $(READY) ## Write the generated files anew
 	$(BIN)/python -m forebay_core.spec.crd > manifests/crd/proxypools.forebay.dev.yaml
 	$(BIN)/python -m forebay_core.spec.reference > docs/reference/proxypool.md

@@ -182,7 +182,7 @@ MUTANTS = (
     ),
     # ---- the replica
     Mutant(
-        "older pushes are taken", 0, (core("replica", " or push.sequence <= memory.sequence", ""),)
+        "older pushes are taken", 0, (core("replica", "push.sequence <= memory.sequence", "push.sequence < 1"),)
     ),
     Mutant("pushes are taken by address", 0, (core("replica", "push.life != memory.life or ", ""),)),
     Mutant(

@@ -315,12 +315,15 @@ class World:
     def gather(self, operator: Operator, heard: float = 1.0) -> None:
         """The first half of a tick: read, ask, look; each answer is heard with this probability."""
         operator.read()
+        self.question(operator, heard)
+        operator.look()
+
+    def question(self, operator: Operator, heard: float = 1.0) -> None:
         operator.find()
         for ip, push in operator.ask():
             answer = self.ask(ip, push)
             if answer is not None and (heard == 1.0 or self.dice() < heard):
                 operator.hear(operator.reads, answer)
-        operator.look()
 
     # ------------------------------------------------------------------ processes
 
@@ -441,7 +444,7 @@ class World:
         if not pod.told:
             pod.told = True
             self.drain(pod)
-        elif pod.terminal:
+        elif pod.process is None and pod.terminal:
             pod.object, pod.gone = False, self.now
         elif pod.process is None:
             pod.terminal = True
@@ -586,11 +589,17 @@ def do_send(world: World, operator: Operator) -> None:
 
 
 def do_race(world: World, operator: Operator) -> None:
-    """Something happens while an operator makes up its mind."""
-    world.gather(operator)
-    for _ in range(1 + int(world.dice() * 4)):
-        world.step()
+    """Something happens while an operator makes up its mind; and it may do things in the wrong order."""
+    acts = world.random.choice(ORDERS)
+    for act in acts:
+        act(world, operator)
+        for _ in range(int(world.dice() * 4)):
+            world.step()
     operator.decide()
+
+
+def do_question(world: World, operator: Operator) -> None:
+    world.question(operator)
 
 
 def do_round(world: World, operator: Operator) -> None:
@@ -700,6 +709,8 @@ def do_reconnect(world: World, pod: PodState) -> None:
 def do_reboot(world: World, pod: PodState) -> None:
     if not world.restoring:
         world.reboot(pod.node)
+        if world.dice() < 0.5:
+            world.start(pod)
 
 
 def do_delete_node(world: World, pod: PodState) -> None:
@@ -731,6 +742,7 @@ def do_edit(world: World) -> None:
 def do_lose(world: World) -> None:
     world.lose()
     for operator in world.operators:
+        world.send(operator, operator.push())
         if world.dice() < 0.5:
             do_replace(world, operator)
 
@@ -746,6 +758,11 @@ def do_recreate(world: World) -> None:
     world.recreate()
 
 
+ORDERS = (
+    (do_read, do_question, do_look),
+    (do_read, do_look, do_question),
+    (do_look, do_read, do_question),
+)
 TABLE: list[tuple[float, Callable[[World], None]]] = [
     (10, on_operator(do_read)),
     (3, on_operator(do_find)),
