@@ -18,14 +18,19 @@ Start = Callable[..., Awaitable[Forebay]]
 CGROUPS = ((Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max"))
 
 
-async def test_the_clock_is_moved_by_an_hour(forebay: Start, origin: Origin, tmp_path: Path) -> None:
-    """Back and forth under load: every deadline, age and timeout goes by the monotonic clock, so nothing happens."""
+@pytest.fixture
+def libfaketime() -> Path:
     need("faketime")
     (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    return library
+
+
+async def test_the_clock_is_moved_by_an_hour(forebay: Start, origin: Origin, tmp_path: Path, libfaketime: Path) -> None:
+    """Back and forth under load: every deadline, age and timeout goes by the monotonic clock, so nothing happens."""
     clock = tmp_path / "clock"
     clock.write_text("+0")
     fake = {
-        "LD_PRELOAD": str(library),
+        "LD_PRELOAD": str(libfaketime),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -54,11 +59,10 @@ async def test_the_clock_is_moved_by_an_hour(forebay: Start, origin: Origin, tmp
 @pytest.fixture
 def scarce_memory() -> Iterator[Callable[[int, int], None]]:
     """`scarce_memory(pid, size)`: what the process takes from now on is bounded; beyond it the kernel kills it."""
-    for root, limit in CGROUPS:
-        if (root / "cgroup.procs").exists() and os.access(root, os.W_OK):
-            break
-    else:
+    found = [(root, limit) for root, limit in CGROUPS if (root / "cgroup.procs").exists() and os.access(root, os.W_OK)]
+    if not found:
         pytest.skip("needs the memory cgroup, and to be root")
+    root, limit = found[0]
     group = root / f"forebay-test-{os.getpid()}"
     group.mkdir()
 
