@@ -33,7 +33,7 @@ class Seen:
     terms: Mapping[str, Terms]
     cluster: proofs.Cluster
     answers: Mapping[str, Answer]
-    now: float  # seconds, of the clock that `cluster` uses
+    now: float  # seconds since 1970, of the clock that `cluster` uses
     demand: Mapping[Key, int] = field(default_factory=dict)
     reported: Mapping[Key, int] = field(default_factory=dict)
     dead_since: Mapping[str, float] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def decide(seen: Seen) -> Decision:
     if rebuild.behind(ledger, seen.highest, seen.answers):
         fresh = list(seen.terms)
     if fresh:
-        sequence, made = rebuild.entered(ledger, fresh, homes, seen.answers, seen.highest)
+        sequence, made = rebuild.entered(ledger, fresh, homes, seen.answers, seen.highest, seen.now)
         return Decision(applied(ledger, made, seen.terms, sequence), made)
     if not all_heard(seen):
         return Decision(None, [])

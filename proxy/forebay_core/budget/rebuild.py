@@ -6,7 +6,9 @@ connections. So a ledger begins, each time, by entering everybody whom anybody c
 STRANGERS for the rest; under that no grant can rise. Answers then settle the bounds of the living, proofs those of the
 dead, and `linger` (or the upstream itself) that of the strangers.
 
-The new sequence is far above any that was used, so that nothing pushed from the lost record can be taken any more.
+The new sequence must be above any that was ever used, or what was pushed from the lost record could be taken, and a
+life that has seen it would seem to have seen the new one. Nobody may be there to tell how far the lost one had come; so
+it is made from the time: a million for each second, which no ledger is written as often.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from forebay_core.budget.ledger import UNKNOWN, Answer, Change, Entry, Home, Ledger
 from forebay_core.budget.proofs import STRANGERS
 
-JUMP = 2**32  # at a write per second, no ledger is behind by as many within a century
+PER_SECOND = 2**20  # sequences; 2**53, the largest integer that all of JSON's readers know, comes in the year 2242
 
 
 def unnamed(pod: str) -> str:
@@ -35,13 +37,20 @@ def behind(ledger: Ledger, highest: int, answers: Mapping[str, Answer]) -> bool:
 
 
 def entered(
-    ledger: Ledger, upstreams: Iterable[str], homes: Mapping[str, Home], answers: Mapping[str, Answer], highest: int
+    ledger: Ledger,
+    upstreams: Iterable[str],
+    homes: Mapping[str, Home],
+    answers: Mapping[str, Answer],
+    highest: int,
+    now: float,
 ) -> tuple[int, list[Change]]:
     """The sequence to write, and everybody's entry: of the ledger, of the answers, of pods (`homes` by UID), strangers.
 
     Who has answered keeps what it holds, which is within what it was granted; others are told 0 until they answer.
+    `now` in seconds since 1970.
     """
-    sequence = max(ledger.sequence, highest, *(answer.sequence for answer in answers.values()), 0) + JUMP
+    known = max(ledger.sequence, highest, *(answer.sequence for answer in answers.values()), 0)
+    sequence = max(known + 1, int(now) * PER_SECOND)
     lives = ledger.lives()
     for answer in answers.values():
         lives[answer.life] = homes.get(answer.pod) or lives.get(answer.life, Home(answer.pod))

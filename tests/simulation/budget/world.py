@@ -247,12 +247,14 @@ class World:
             if not pod.object:
                 self.crash(pod)
                 pod.told = True
+        self.now += 1
         self.version += 1
         self.ledger = None
         self.restoring = False
 
     def restore(self, number: int) -> None:
         """The API server's store is restored from an older copy, which takes longer than `linger` or a push."""
+        self.now += 1
         self.version += 1
         self.network.clear()
         self.ledger = copy = self.copies[number]
@@ -750,7 +752,7 @@ def do_lose(world: World) -> None:
 def do_restore(world: World) -> None:
     if world.copies and world.ledger is not None:
         world.restore(world.random.randrange(max(0, len(world.copies) - 6), len(world.copies)))
-        world.gather(world.operators[0], heard=0.6)
+        world.gather(world.operators[0], heard=0.5)
         world.operators[0].decide()
 
 
@@ -789,14 +791,14 @@ TABLE: list[tuple[float, Callable[[World], None]]] = [
     (1.5, on_pod(do_pod_gc)),
     (1, on_pod(do_partition)),
     (2, on_pod(do_reconnect)),
-    (0.5, on_pod(do_reboot)),
+    (1.5, on_pod(do_reboot)),
     (0.4, on_pod(do_delete_node)),
     (1, do_new_node),
     (1, do_confirm),
     (4, do_notice),
     (2.5, do_edit),
     (0.3, do_lose),
-    (0.6, do_restore),
+    (1, do_restore),
     (0.3, do_recreate),
 ]
 MOVES = [move for _, move in TABLE]
