@@ -53,12 +53,13 @@ def program(name: str) -> str:
 
 
 async def version(*argv: str) -> str:
-    """The first line that `argv` prints."""
+    """The first line that `argv` prints, without the path of the program: a record is about no machine's folders."""
     process = await asyncio.create_subprocess_exec(
         *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await process.communicate()
-    return next((line for line in output.decode().splitlines() if line.strip()), "").strip()
+    line = next((line for line in output.decode().splitlines() if line.strip()), "")
+    return line.replace(argv[0], Path(argv[0]).name).strip()
 
 
 async def backend(directory: Path) -> Nginx:
