@@ -614,6 +614,11 @@ class Pool:
                 self._close(connection, reason)
                 return
         waiters = self.waiters
+        if waiters and connection.uses and not connection.endpoint.health.healthy:
+            # A check's, or of a lease from before its endpoint went out: it makes room for one to another endpoint.
+            # (What has just been opened may be the probe.)
+            self._close(connection, "error")
+            return
         while waiters and self.pause_timeout is None:
             waiter = next(iter(waiters))
             if waiter.key is not None and self._picker.pick(now, waiter.key) is not connection.endpoint:

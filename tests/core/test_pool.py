@@ -471,3 +471,20 @@ def test_a_failed_opening_is_told_to_nobody_else():
     first, second = bench.ask(connect=False), bench.ask(connect=False)
     bench.pool.failed(bench.opening.pop(), Refusal("connect_refused", "refused"), bench.now)
     assert (first.refusal is None, second.refusal is None) == (True, False)
+
+
+def test_a_check_of_an_endpoint_that_is_out_hands_its_connection_to_nobody():
+    bench = Bench(endpoints=2, size=2, max_overflow=0)
+    checked = bench.endpoints[0]
+    checker = object()
+    borrowed = bench.pool.reserve(checked, checker, 0.0)
+    bench.pool.opened(borrowed, 0.0)
+    bench.ask()
+    checked.health.failed(0.0, "the check failed")
+    waiting = bench.ask()
+    assert waiting.got is None
+    bench.pool.release(borrowed, checker, 0.0, count=False)
+    bench.act()
+    assert waiting.got is None, "the endpoint is out"
+    bench.upstream_closes()
+    assert waiting.got.endpoint is bench.endpoints[1]
