@@ -7,8 +7,11 @@ the moves that led there; `run(seed)` is the same run every time.
 import os
 
 import pytest
-from tests.simulation.budget import world
+from tests.simulation.budget import moves
+from tests.simulation.budget.shell import Operator
 from tests.simulation.budget.world import Violation, World
+
+from forebay_core.budget.decide import Decision
 
 SCHEDULES = int(os.environ.get("FOREBAY_SCHEDULES", "20000"))
 FIRST = int(os.environ.get("FOREBAY_FIRST_SEED", "0"))
@@ -20,11 +23,11 @@ def traced(seed: int) -> str:
     """The moves of a schedule, for a person."""
     at = World(seed)
     try:
-        at = world.begun(seed)
+        at = moves.begun(seed)
         at.trace = []
-        for _ in range(world.LENGTH):
-            at.step()
-        at.calm()
+        for _ in range(moves.LENGTH):
+            moves.step(at)
+        moves.calm(at)
     except Violation:
         pass
     return "\n".join(at.trace or [])
@@ -37,9 +40,9 @@ def test_no_schedule_opens_more_than_the_budget_in_force(part: int) -> None:
     first = FIRST + part * size
     for seed in range(first, first + size):
         try:
-            at = world.run(seed)
+            at = moves.run(seed)
             if seed % CALM == 0:
-                assert at.calm(), f"seed {seed}: not every replica came to a grant: {at}\n{traced(seed)}"
+                assert moves.calm(at), f"seed {seed}: not every replica came to a grant: {at}\n{traced(seed)}"
         except Violation as violation:
             pytest.fail(f"seed {seed}: {violation}\n{traced(seed)}")
 
@@ -51,7 +54,7 @@ def test_the_schedules_get_somewhere() -> None:
     full = 0
     original = World.write
 
-    def write(self: World, operator: world.Operator, decision: world.Decision) -> None:
+    def write(self: World, operator: Operator, decision: Decision) -> None:
         kinds.update(change.kind for change in decision.changes)
         proofs.update(reason.translate({ord(c): None for c in "0123456789"}) for reason in decision.dead.values())
         original(self, operator, decision)
@@ -59,7 +62,7 @@ def test_the_schedules_get_somewhere() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(World, "write", write)
         for seed in range(600):
-            at = world.run(seed)
+            at = moves.run(seed)
             full += at.open() == at.in_force
     assert kinds == {"enter", "lower", "forget", "shrink", "join", "grow"}
     assert {reason.split(", L")[0] for reason in proofs} == {
@@ -74,5 +77,5 @@ def test_the_schedules_get_somewhere() -> None:
 
 
 def test_a_seed_is_a_schedule() -> None:
-    assert str(world.run(7)) == str(world.run(7))
+    assert str(moves.run(7)) == str(moves.run(7))
     assert traced(7) == traced(7)

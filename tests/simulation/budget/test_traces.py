@@ -4,7 +4,8 @@ Budget 6; lives L1 in pod p0 and L2 in pod p1 hold grants of 4 and 2, all open, 
 """
 
 import pytest
-from tests.simulation.budget.world import PodState, U, World
+from tests.simulation.budget.shell import U
+from tests.simulation.budget.world import PodState, World
 
 from forebay_core.budget import proofs
 from forebay_core.budget.decide import Seen, decide
