@@ -105,7 +105,7 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
     """Serve until terminated. Raises StartError."""
     raise_limit()
     try:
-        worker = Worker(pool, Memory.at(memory))
+        worker = Worker(pool, Memory.at(memory), os.environ.get("FOREBAY_POD_UID", ""))
         await worker.start()
     except (TLSFileError, MemoryLocked) as error:
         raise StartError(str(error)) from None

@@ -35,6 +35,7 @@ def worker_state(worker: "Worker") -> dict[str, Any]:
         "draining": worker.draining,
         "life_draining": worker.memory.draining,  # later than `draining`: from here on the life opens nothing
         "life": worker.memory.life,
+        "pod": worker.pod,
         "sequence": worker.memory.sequence,
         "clients": len(proxy.clients),
         "codes": {str(code): count for code, count in proxy.codes.items()},

@@ -59,7 +59,7 @@ class Supervised:
         return self._worker
 
     async def do_start(self, message: dict[str, Any]) -> dict[str, Any]:
-        self._worker = Worker(load(message["document"], form="local"), Memory.at(self._memory))
+        self._worker = Worker(load(message["document"], form="local"), Memory.at(self._memory), self._memory.stem)
         await self._worker.start()
         self._tasks.spawn(self._beat(), "beat")
         return self._worker.answer()

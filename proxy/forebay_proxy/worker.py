@@ -52,11 +52,13 @@ TLS_CHECK = 5.0  # seconds between two looks at the certificate files
 class Worker:
     """See the module's docstring. `start` it, `listen`, and when told to `drain`; all on one loop."""
 
-    def __init__(self, pool: ProxyPool, memory: Memory) -> None:
-        """Raises TLSFileError where a certificate can't be used."""
+    def __init__(self, pool: ProxyPool, memory: Memory, pod: str) -> None:
+        """`pod`: the UID of the pod that this runs in, or the name of the memory in local mode: what a life's processes
+        have in common, and no other life's at the same time. Raises TLSFileError where a certificate can't be used."""
         self.loop = asyncio.get_running_loop()
         self.pool = pool
         self.memory = memory
+        self.pod = pod
         self.wheel = Wheel(self.loop)
         self.tasks = Tasks("worker")
         self.lag = LoopLag(self.loop)
@@ -237,9 +239,15 @@ class Worker:
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """(life, sequence seen, held with what the dead left), by upstream."""
+        """As `forebay_core.budget.ledger.Answer`: held is counted with what the dead left, for what is bounded here."""
         held = {name: u.pool.held for name, u in self.every_upstream.items() if u.spec.budget is not None}
-        return {"life": self.memory.life, "sequence": self.memory.sequence, "held": held}
+        return {
+            "life": self.memory.life,
+            "pod": self.pod,
+            "sequence": self.memory.sequence,
+            "held": held,
+            "draining": self.memory.draining,
+        }
 
     def _grant(self, name: str, grant: int, now: float) -> None:
         upstream = self.upstreams[name]

@@ -23,10 +23,11 @@ PATIENCE = 60.0  # seconds for which a writer that has just started waits for re
 class Seen:
     """What one decision is made from; see the module's docstring.
 
-    `answers` by life. `demand`: recent peak of leases and waiters; missing where there is no reading. `reported`: what
-    kernel or upstream say the dead have left. `dead_since`: when this writer first found each life dead. `highest`:
+    `answers` by life. `demand`: recent peak of leases and waiters; missing where there is no reading. `capped`:
+    upstreams that can bear no more than the demand, so that nobody gets or keeps what is over. `reported`: what kernel or upstream say the dead have left. `dead_since`: when this writer first found each life dead. `highest`:
     the last sequence that it has read or written. `began`: when it started; `heard`: UIDs of pods that have answered
-    it since.
+    it since. `strangers`: whether there may be lives that neither ledger, answers nor pods name, so that a missing ledger
+    has to wait for what they left; not where the writer knows that the pool's name has long been free.
     """
 
     ledger: Ledger | None
@@ -35,11 +36,13 @@ class Seen:
     answers: Mapping[str, Answer]
     now: float  # seconds since 1970, of the clock that `cluster` uses
     demand: Mapping[Key, int] = field(default_factory=dict)
+    capped: frozenset[str] = frozenset()
     reported: Mapping[Key, int] = field(default_factory=dict)
     dead_since: Mapping[str, float] = field(default_factory=dict)
     highest: int = 0
     began: float = 0.0
     heard: frozenset[str] = frozenset()
+    strangers: bool = True
 
 
 class Decision(NamedTuple):
@@ -60,11 +63,13 @@ def decide(seen: Seen) -> Decision:
     if rebuild.behind(ledger, seen.highest, seen.answers):
         fresh = list(seen.terms)
     if fresh:
-        sequence, made = rebuild.entered(ledger, fresh, homes, seen.answers, seen.highest, seen.now)
+        sequence, made = rebuild.entered(
+            ledger, fresh, homes, seen.answers, seen.highest, seen.now, strangers=seen.strangers
+        )
         return Decision(applied(ledger, made, seen.terms, sequence), made)
     if not all_heard(seen):
         return Decision(None, [])
-    made = rebuild.named(ledger, seen.answers)
+    made = rebuild.named(ledger, seen.answers) or rebuild.unbounded(ledger, seen.terms, homes, seen.answers)
     if made:
         return Decision(applied(ledger, made, seen.terms, ledger.sequence + 1), made)
 
@@ -74,7 +79,8 @@ def decide(seen: Seen) -> Decision:
     lives = served(ledger, seen, dead)
     wanted: dict[Key, int] = {}
     for upstream, term in seen.terms.items():
-        wanted |= shares.wishes(ledger, upstream, term, lives, seen.demand)
+        capped = upstream in seen.capped
+        wanted |= shares.wishes(ledger, upstream, term, lives, seen.demand, capped=capped)
     pressing = shares.pressing(ledger, seen.terms, wanted)
     joining = {a.life: homes[a.pod] for a in seen.answers.values() if a.pod in homes}
     made = list(changes(ledger, seen.terms, wanted, joining, seen.answers, left))

@@ -50,7 +50,8 @@ class Answer(NamedTuple):
     """What a replica answers to every push, taken or refused.
 
     `pod` is its own, which it knows from its environment: an address may have passed to another. `sequence` is the
-    highest that this life has seen. `held` counts, per upstream, what it has open with what the dead before it left.
+    highest that this life has seen. `held` counts, per upstream, what it has open with what the dead before it left;
+    of an upstream that is not named there nothing is known: its document does not bound it yet, or not any more.
     """
 
     life: str
@@ -143,11 +144,11 @@ def changes(
         if key in left:
             finished.add(key)
             bound = min(entry.bound, left[key])
-        elif answer is not None and answer.draining:
+        elif answer is not None and answer.draining and upstream in answer.held:
             finished.add(key)
-            bound = min(entry.bound, answer.held.get(upstream, 0))
-        elif answer is not None and answer.sequence >= entry.since:
-            bound = max(entry.grant, answer.held.get(upstream, 0))
+            bound = min(entry.bound, answer.held[upstream])
+        elif answer is not None and answer.sequence >= entry.since and upstream in answer.held:
+            bound = max(entry.grant, answer.held[upstream])
         else:
             bound = entry.bound
         if upstream not in terms or (key in finished and bound == 0):

@@ -43,11 +43,13 @@ def entered(
     answers: Mapping[str, Answer],
     highest: int,
     now: float,
+    *,
+    strangers: bool = True,
 ) -> tuple[int, list[Change]]:
     """The sequence to write, and everybody's entry: of the ledger, of the answers, of pods (`homes` by UID), strangers.
 
     Who has answered keeps what it holds, which is within what it was granted; others are told 0 until they answer.
-    `now` in seconds since 1970.
+    `now` in seconds since 1970. `strangers`: there may be some.
     """
     known = max(ledger.sequence, highest, *(answer.sequence for answer in answers.values()), 0)
     sequence = max(known + 1, int(now) * PER_SECOND)
@@ -56,7 +58,8 @@ def entered(
         lives[answer.life] = homes.get(answer.pod) or lives.get(answer.life, Home(answer.pod))
     told = {answer.pod for answer in answers.values()}
     lives |= {unnamed(pod): home for pod, home in homes.items() if pod not in told}
-    lives[STRANGERS] = Home("")
+    if strangers:
+        lives[STRANGERS] = Home("")
     made = []
     for upstream in upstreams:
         for life, home in lives.items():
@@ -78,4 +81,18 @@ def named(ledger: Ledger, answers: Mapping[str, Answer]) -> list[Change]:
                 grant = answer.held.get(upstream, 0)
                 new = entry._replace(grant=grant, since=ledger.sequence + 1)
                 made.append(Change("enter", answer.life, upstream, None, new))
+    return made
+
+
+def unbounded(
+    ledger: Ledger, upstreams: Iterable[str], homes: Mapping[str, Home], answers: Mapping[str, Answer]
+) -> list[Change]:
+    """Entries for lives that run by a document which does not bound an upstream: an older one, of a mounted file that
+    lags. They may hold anything there, and no grant rises until they have the present one."""
+    made = []
+    for life, answer in answers.items():
+        for upstream in upstreams:
+            if upstream not in answer.held and (life, upstream) not in ledger.entries and answer.pod in homes:
+                entry = Entry(0, UNKNOWN, ledger.sequence + 1, homes[answer.pod])
+                made.append(Change("enter", life, upstream, None, entry))
     return made

@@ -11,7 +11,7 @@ Nothing else lets a replica open anything: no name, no file, no timer. A process
 and so does one that finds the memory of a life that was draining, which is over for good.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from forebay_core.budget.ledger import Answer, Push
@@ -56,6 +56,7 @@ def limit(memory: Memory, upstream: str, left: int) -> int:
     return max(0, memory.grants.get(upstream, 0) - left)
 
 
-def answer(memory: Memory, pod: str) -> Answer:
-    """The answer to any push."""
-    return Answer(memory.life, pod, memory.sequence, memory.held, memory.draining)
+def answer(memory: Memory, pod: str, upstreams: Iterable[str]) -> Answer:
+    """The answer to any push. `upstreams`: those that the replica's document bounds; it knows of no others."""
+    held = {upstream: memory.held.get(upstream, 0) for upstream in upstreams}
+    return Answer(memory.life, pod, memory.sequence, held, memory.draining)

@@ -32,11 +32,18 @@ def terms(budget: int, replicas: int, *, ceiling: int = UNKNOWN, session: bool =
 
 
 def shares(
-    term: Terms, lives: Sequence[str], demand: Mapping[str, int], current: Mapping[str, int], taken: int
+    term: Terms,
+    lives: Sequence[str],
+    demand: Mapping[str, int],
+    current: Mapping[str, int],
+    taken: int,
+    *,
+    capped: bool = False,
 ) -> dict[str, int]:
     """The grant for each of `lives` (oldest first).
 
     `demand` without a life: no reading, so its need is unchanged. `current`: grants now. `taken`: bounds of others.
+    `capped`: the demand is the most that the upstream can bear; nobody gets or keeps more.
     """
     room = max(0, term.budget - taken)
     admitted = lives[: room // term.least]  # more lives than places: oldest first, the others are not ready
@@ -47,10 +54,12 @@ def shares(
     spare = min(term.least, max(0, room - sum(min(term.floor, n) for n in need.values())))
     pot = room - spare
     grants = dict.fromkeys(lives, 0)
+    given = fill(pot, dict.fromkeys(admitted, term.least), need)
+    if capped:
+        return grants | given
     now = {life: current.get(life, 0) for life in admitted}
     if sum(now.values()) <= pot and all(max(need[x], min(term.floor, term.ceiling)) <= now[x] for x in admitted):
         return grants | now  # everybody has enough: a grant that moves for nothing costs writes and connections
-    given = fill(pot, dict.fromkeys(admitted, term.least), need)
     return grants | fill(pot, given, {life: max(term.ceiling, given[life]) for life in admitted})
 
 
@@ -80,7 +89,13 @@ def fill(pot: int, low: Mapping[str, int], high: Mapping[str, int]) -> dict[str,
 
 
 def wishes(
-    ledger: Ledger, upstream: str, term: Terms, lives: Sequence[str], demand: Mapping[Key, int]
+    ledger: Ledger,
+    upstream: str,
+    term: Terms,
+    lives: Sequence[str],
+    demand: Mapping[Key, int],
+    *,
+    capped: bool = False,
 ) -> dict[Key, int]:
     """The grants to wish for: what `shares` says, or nothing while there is a bound of which nothing is known."""
     mine: dict[str, Entry] = {life: entry for (life, name), entry in ledger.entries.items() if name == upstream}
@@ -89,7 +104,7 @@ def wishes(
     served = frozenset(lives)
     taken = sum(entry.bound for life, entry in mine.items() if life not in served)
     readings = {life: demand[life, upstream] for life in lives if (life, upstream) in demand}
-    grants = shares(term, lives, readings, {life: e.grant for life, e in mine.items()}, taken)
+    grants = shares(term, lives, readings, {life: e.grant for life, e in mine.items()}, taken, capped=capped)
     return {(life, upstream): grant for life, grant in grants.items()}
 
 

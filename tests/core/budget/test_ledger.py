@@ -51,6 +51,12 @@ def test_the_bound_follows_what_is_held_but_not_below_the_grant() -> None:
     assert brief(made(before, answers=(answer("a", 9, 0),))) == [("lower", "a", (2, 2, 8))]
 
 
+def test_an_answer_that_does_not_name_the_upstream_says_nothing_of_it() -> None:
+    before = ledger(a=(2, 4, 8))
+    assert made(before, answers=(Answer("a", "p", 9, {}),)) == []
+    assert made(before, answers=(Answer("a", "p", 9, {}, draining=True),)) == []
+
+
 def test_no_grant_rises_unless_all_bounds_then_fit() -> None:
     cut = {U: Terms(3, 1)}
     assert made(ledger(a=(1, 3, 8), b=(1, 1, 8)), wanted={"a": 2}, terms=cut) == []

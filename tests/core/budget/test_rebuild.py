@@ -81,8 +81,25 @@ def test_a_ledger_that_is_behind_is_entered_anew_and_keeps_what_is_held() -> Non
 
 def test_a_writer_that_has_just_started_hears_everybody_first() -> None:
     ledger = Ledger(5, {}, {U: 6})
-    newcomer = Answer("a", "p", 0, {})
+    newcomer = Answer("a", "p", 0, {U: 0})
     seen = Seen(ledger, TERMS, CLUSTER, {"a": newcomer}, NOW, began=NOW, heard=frozenset("p"))
     assert decide(seen).ledger is None
     patient = Seen(ledger, TERMS, CLUSTER, {"a": newcomer}, NOW + 61, began=NOW, heard=frozenset("p"))
     assert bounds(decide(patient)) == {"a": (5, 5)}
+
+
+def test_a_pool_whose_name_has_long_been_free_has_no_strangers() -> None:
+    assert bounds(run(None, strangers=False)) == {"pod/p": (0, UNKNOWN), "pod/q": (0, UNKNOWN)}
+    empty = decide(Seen(None, TERMS, Cluster(), {}, NOW, strangers=False))
+    assert empty.ledger == Ledger(int(NOW) * PER_SECOND, {}, {U: 6})
+
+
+def test_a_replica_whose_document_does_not_bound_the_upstream_yet_keeps_every_grant_where_it_is() -> None:
+    old = Ledger(5, {("a", U): Entry(2, 2, 3, Home("p", "n", "b"))}, {U: 6})
+    has = Answer("a", "p", 5, {U: 2})
+    entered = run(old, has, Answer("b", "q", 0, {}))
+    assert bounds(entered) == {"a": (2, 2), "b": (0, UNKNOWN)}
+    assert run(entered.ledger, has, Answer("b", "q", 6, {}), highest=6).ledger is None
+    knows = run(entered.ledger, has, Answer("b", "q", 6, {U: 3}), highest=6)
+    assert bounds(knows)["b"] == (0, 3)
+    assert bounds(run(knows.ledger, has, Answer("b", "q", 7, {U: 3}), highest=7))["b"] == (2, 3)

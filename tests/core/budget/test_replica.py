@@ -31,4 +31,4 @@ def test_draining_is_final() -> None:
 
 
 def test_every_answer_tells_life_pod_sequence_and_what_is_held() -> None:
-    assert answer(drain(GRANTED), "p") == Answer("a", "p", 7, {"u": 3}, True)
+    assert answer(drain(GRANTED), "p", ("u",)) == Answer("a", "p", 7, {"u": 3}, True)

@@ -52,6 +52,12 @@ def test_grants_that_are_enough_stay() -> None:
     assert shares(Terms(12, 3), ["a", "b"], {"a": 5, "b": 5}, now, 0) != now
 
 
+def test_a_capped_upstream_gets_what_it_can_bear_and_nobody_keeps_more() -> None:
+    term = Terms(12, 3, ceiling=10)
+    assert shares(term, "ab", {"a": 2, "b": 4}, {"a": 5, "b": 5}, 0, capped=True) == {"a": 2, "b": 4}
+    assert shares(term, "ab", {"a": 2, "b": 4}, {"a": 5, "b": 5}, 0) == {"a": 5, "b": 5}
+
+
 def test_a_missing_reading_is_unchanged_demand() -> None:
     assert shares(Terms(12, 3), ["a", "b"], {"b": 30}, {"a": 5, "b": 6}, 0) == {"a": 5, "b": 6}
 

@@ -184,12 +184,12 @@ MUTANTS = (
     Mutant(
         "acknowledged when told, not when closed",
         0,
-        (core("ledger", "bound = max(entry.grant, answer.held.get(upstream, 0))", "bound = entry.grant"),),
+        (core("ledger", "bound = max(entry.grant, answer.held[upstream])", "bound = entry.grant"),),
     ),
     Mutant(
         "the bound follows what is held below the grant",
         0,
-        (core("ledger", "bound = max(entry.grant, answer.held.get(upstream, 0))", "bound = answer.held.get(upstream, 0)"),),
+        (core("ledger", "bound = max(entry.grant, answer.held[upstream])", "bound = answer.held[upstream]"),),
     ),
     Mutant(
         "a grant rises within a bound of which nothing is known",
@@ -207,7 +207,7 @@ MUTANTS = (
     Mutant(
         "answers are taken by address",
         2093,
-        (world("return replica.answer(taken, pod.uid)", "return replica.answer(taken, pod.uid)._replace(life=push.life or taken.life)"),),
+        (world("return replica.answer(taken, pod.uid, (U,))", "return replica.answer(taken, pod.uid, (U,))._replace(life=push.life or taken.life)"),),
     ),
     Mutant(
         "the sequence is not durable",
@@ -227,7 +227,7 @@ MUTANTS = (
     Mutant(
         "held is answered without what the dead left",
         0,
-        (world("return replica.answer(taken, pod.uid)", "return replica.answer(taken, pod.uid)._replace(held={U: process.open})"),),
+        (world("return replica.answer(taken, pod.uid, (U,))", "return replica.answer(taken, pod.uid, (U,))._replace(held={U: process.open})"),),
     ),
     Mutant(
         "a restarted process does not count what the dead left",

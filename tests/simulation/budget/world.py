@@ -198,7 +198,7 @@ class World:
         if taken is not process.memory:
             pod.memory = taken
             process.memory = taken
-        return replica.answer(taken, pod.uid)
+        return replica.answer(taken, pod.uid, (U,))
 
     def round(self, operator: Operator) -> None:
         """All that an operator does in a tick, with nothing lost on the way."""
