@@ -24,10 +24,11 @@ class Seen:
     """What one decision is made from; see the module's docstring.
 
     `answers` by life. `demand`: recent peak of leases and waiters; missing where there is no reading. `capped`:
-    upstreams that can bear no more than the demand, so that nobody gets or keeps what is over. `reported`: what kernel or upstream say the dead have left. `dead_since`: when this writer first found each life dead. `highest`:
-    the last sequence that it has read or written. `began`: when it started; `heard`: UIDs of pods that have answered
-    it since. `strangers`: whether there may be lives that neither ledger, answers nor pods name, so that a missing ledger
-    has to wait for what they left; not where the writer knows that the pool's name has long been free.
+    upstreams that can bear no more than the demand, so that nobody gets or keeps what is over. `reported`: what kernel
+    or upstream say the dead have left. `dead_since`: when this writer first found each life dead. `highest`: the last
+    sequence that it has read or written. `began`: when it started; `heard`: UIDs of pods that have answered it since.
+    `strangers`: whether there may be lives that neither ledger, answers nor pods name, so that a missing ledger has to
+    wait for what they left; not where the writer knows that the pool's name has long been free.
     """
 
     ledger: Ledger | None
