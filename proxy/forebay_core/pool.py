@@ -25,8 +25,8 @@ opened; no waiter waits while an idle connection could serve it and the pool is 
 one owner.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -40,6 +40,9 @@ OPENING, IDLE, LEASED, CLOSING, CLOSED = range(5)
 # Seconds of idleness within which a connection is handed over unlooked at (`prePing: auto`): what closes sooner, the
 # loop has seen.
 FRESH = 1.0
+# Seconds that a waiter of another kind waits for a place before a connection is closed for it: one more login at the
+# backend is dearer than a short wait, and those of one kind must not keep all places for themselves.
+FAIRNESS = 0.1
 
 CLOSE_REASONS = ("idle", "recycle", "uses", "error", "overflow", "shrink", "drain", "upstream")
 
@@ -71,16 +74,27 @@ DRAINING = Refusal("draining", "the pool is draining")
 PAUSE_TIMED_OUT = Refusal("paused", "the pool stayed paused too long")
 
 
+class Kind:
+    """What a connection has been set up for, where not everybody can use any: a session protocol's user and database.
+    Compared by identity. `role` is that of the endpoints it may be opened to; None: to any."""
+
+    __slots__ = ("role",)
+
+    def __init__(self, role: str | None = None) -> None:
+        self.role = role
+
+
 class Connection:
     """What the engine knows of one connection; the driver's protocol class derives from it."""
 
     __slots__ = (
-        "endpoint", "expires_at", "idle_for", "idle_since", "leased_at", "owner", "retire", "state", "uses",
+        "endpoint", "expires_at", "idle_for", "idle_since", "kind", "leased_at", "owner", "retire", "state", "uses",
         "wanted_by",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self.kind: Kind | None = None
         self.state = OPENING
         self.owner: object | None = None
         self.expires_at = inf
@@ -99,10 +113,11 @@ class Connection:
 class Waiter:
     """Somebody who asks for a connection. Times are monotonic seconds."""
 
-    __slots__ = ("assigned_at", "avoid", "deadline", "key", "ready_at")
+    __slots__ = ("assigned_at", "avoid", "deadline", "key", "kind", "ready_at")
 
     def __init__(self) -> None:
         self.key: bytes | None = None  # what consistent hashing hashes
+        self.kind: Kind | None = None  # of the connection that it needs
         self.avoid: Endpoint | None = None  # where opening has just failed for it: a retry goes elsewhere
         self.ready_at = 0.0
         self.assigned_at = 0.0  # when the right to open was assigned; 0: not yet
@@ -170,12 +185,20 @@ class Pool:
         *,
         random: Callable[[], float],
         make: Callable[[Endpoint], Connection] = Connection,
+        session: bool = False,
     ) -> None:
+        """`session`: of a session protocol. Connections are of kinds, and a grant's last place is not for leases but for
+        `take_spare`."""
         self._make = make
         self._make_picker = make_picker
         self._random = random
         self.endpoints: list[Endpoint] = list(endpoints)
         self._picker = make_picker(self.endpoints)
+        self._pickers: dict[str, Picker] = {}  # by the role that an endpoint has to play
+        self._session = session
+        self._kind: Kind | None = None  # the one asked for last
+        self._spare = 1 if session else 0
+        self._spare_taken = 0
         self.connections: set[Connection] = set()
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         self.opens: list[Connection] = []
@@ -245,13 +268,35 @@ class Pool:
         self.endpoints = list(endpoints)
         self._simple = len(self.endpoints) == 1 and self.pause_timeout is None
         self._picker = self._make_picker(self.endpoints)
+        self._pickers.clear()
         for connection in [c for c in self.connections if c.endpoint in gone]:
             self.retire(connection, "drain")
         self._supply(now)
 
+    def set_role(self, endpoint: Endpoint, role: str | None, now: float) -> None:
+        """The endpoint plays another role: connections that were opened for its old one are retired."""
+        endpoint.role = role
+        self._pickers.clear()
+        for connection in [c for c in self.connections if c.endpoint is endpoint]:
+            if connection.kind is not None and connection.kind.role not in (None, role):
+                self.retire(connection, "drain")
+        self._supply(now)
+
+    def take_spare(self) -> bool:
+        """A place beside the leases, for asking or cancelling; False where it is taken. Ends with `return_spare`."""
+        if self.grant is not None and (self._spare_taken >= self._spare or self.held >= self.grant):
+            return False
+        self._spare_taken += 1
+        return True
+
+    def return_spare(self, now: float) -> None:
+        """The connection beside the leases is closed at both ends."""
+        self._spare_taken -= 1
+        self._supply(now)
+
     def _set_limit(self) -> None:
         own = self.size + self.max_overflow
-        granted = own if self.grant is None else min(own, self.grant)
+        granted = own if self.grant is None else max(0, min(own, self.grant - self._spare))
         self.limit = own if self.grant_per_endpoint else granted
         self.endpoint_limit = granted
         self._kept = 0 if self.draining else min(self.size, granted - self.left)  # without a second thought
@@ -271,7 +316,11 @@ class Pool:
         if self._simple and not retry and not self.waiters and (idle := self.endpoints[0].idle):
             # The usual case, written out: one endpoint, and a connection that was in use a moment ago.
             connection = idle[-1]
-            if now - connection.idle_since < self._fresh and self.endpoints[0].health.healthy:
+            if (
+                connection.kind is waiter.kind
+                and now - connection.idle_since < self._fresh
+                and self.endpoints[0].health.healthy
+            ):
                 del idle[-1]
                 self.idle -= 1
                 self.leased += 1
@@ -283,6 +332,7 @@ class Pool:
                 self._served.counts[0] += 1  # a wait of nothing
                 return connection
         waiter.assigned_at = 0.0
+        self._kind = waiter.kind
         endpoint = self._choose(waiter, now)
         if endpoint is None:
             self._refuse(NO_ENDPOINT, waiter, now)
@@ -308,7 +358,7 @@ class Pool:
             self._promise(now)
         return None
 
-    def reserve(self, endpoint: Endpoint, owner: object, now: float) -> Connection | None:
+    def reserve(self, endpoint: Endpoint, owner: object, now: float, kind: Kind | None = None) -> Connection | None:
         """A place for a health check: an idle connection of that endpoint, else a new one that the caller has to open.
 
         None where nothing is free: then the traffic is the check. A new one is in state OPENING and has its owner
@@ -316,11 +366,11 @@ class Pool:
         """
         if self.draining or self.waiters:
             return None
-        connection = self._pop_idle(endpoint, now)
+        connection = self._pop_idle(endpoint, now, kind)
         if connection is not None:
             self._lease(connection, owner, now)
         elif self._room(endpoint):
-            connection = self._new(endpoint)
+            connection = self._new(endpoint, kind)
             connection.owner = owner
         return connection
 
@@ -487,8 +537,13 @@ class Pool:
 
     @property
     def held(self) -> int:
-        """What counts against the budget: every connection of any state, and what predecessors left."""
-        return self.total + self.left
+        """What counts against the budget: every connection of any state, spare ones, and what predecessors left."""
+        return self.open + self.left
+
+    @property
+    def open(self) -> int:
+        """Every connection of this process, of any state, with the spare ones."""
+        return self.total + self._spare_taken
 
     def statistics(self, now: float) -> PoolStatistics:
         leased = [c for c in self.connections if c.state == LEASED]
@@ -558,28 +613,44 @@ class Pool:
 
     def _choose(self, waiter: Waiter, now: float) -> Endpoint | None:
         """By policy. An endpoint that is out is picked only when its probe is due; then this request is the probe."""
-        endpoint = self._picker.pick(now, waiter.key)
+        endpoint = self._picker_for(waiter.kind).pick(now, waiter.key)
         if endpoint is not None and endpoint is waiter.avoid:
-            others = [e for e in self.endpoints if e is not endpoint and e.health.healthy]
+            others = [e for e in self._playing(waiter.kind) if e is not endpoint and e.health.healthy]
             endpoint = min(others, key=lambda e: e.leased, default=endpoint)
         if endpoint is not None and not endpoint.health.healthy and not endpoint.health.take_probe(now):
             return None
         return endpoint
 
+    def _playing(self, kind: Kind | None) -> list[Endpoint]:
+        """The endpoints that play the role that this kind needs."""
+        return [e for e in self.endpoints if kind is None or kind.role is None or e.role == kind.role]
+
+    def _picker_for(self, kind: Kind | None) -> Picker:
+        if kind is None or kind.role is None:
+            return self._picker
+        if kind.role not in self._pickers:
+            self._pickers[kind.role] = self._make_picker(self._playing(kind))
+        return self._pickers[kind.role]
+
     def _idle_for(self, waiter: Waiter, endpoint: Endpoint, now: float) -> Connection | None:
-        connection = self._pop_idle(endpoint, now)
+        connection = self._pop_idle(endpoint, now, waiter.kind)
         if connection is None and self.idle and waiter.key is None and not self._room(endpoint):
             # Balancing gives way to pooling: a connection to another endpoint is better than a wait.
-            for other in self.endpoints:
-                if other.health.healthy and (connection := self._pop_idle(other, now)) is not None:
+            for other in self._playing(waiter.kind):
+                if other.health.healthy and (connection := self._pop_idle(other, now, waiter.kind)) is not None:
                     break
         return connection
 
-    def _pop_idle(self, endpoint: Endpoint, now: float) -> Connection | None:
-        """The youngest idle connection that is still good, now free; those that are not are closed."""
+    def _pop_idle(self, endpoint: Endpoint, now: float, kind: Kind | None) -> Connection | None:
+        """The youngest idle connection of this kind that is still good, now free; those that are not are closed."""
         idle = endpoint.idle
         while idle:
-            connection: Connection = idle.pop()
+            last = len(idle) - 1
+            if idle[last].kind is not kind:
+                last = next((index for index in range(last, -1, -1) if idle[index].kind is kind), -1)
+                if last < 0:
+                    return None
+            connection: Connection = idle.pop(last)
             self.idle -= 1
             if now >= connection.expires_at:
                 self._close(connection, "recycle")
@@ -594,11 +665,12 @@ class Pool:
     def _serve_from_idle(self, now: float) -> None:
         """After a pause, or when an endpoint has come back: idle connections to those who wait."""
         for endpoint in self.endpoints:
-            while self.waiters and endpoint.health.healthy:
-                connection = self._pop_idle(endpoint, now)
-                if connection is None:
-                    break
-                self._place(connection, now)
+            for kind in {connection.kind for connection in endpoint.idle}:
+                while endpoint.health.healthy and self._next_of(kind) is not None:
+                    connection = self._pop_idle(endpoint, now, kind)
+                    if connection is None:
+                        break
+                    self._place(connection, now)
 
     def _place(self, connection: Connection, now: float) -> None:
         """Give a free connection to the first waiter that takes it, else keep it or close it."""
@@ -621,6 +693,14 @@ class Pool:
             return
         while waiters and self.pause_timeout is None:
             waiter = next(iter(waiters))
+            if waiter.kind is not connection.kind:
+                other = self._next_of(connection.kind)
+                if other is None or (not waiter.assigned_at and now - waiter.ready_at > FAIRNESS):
+                    if self._room(connection.endpoint):
+                        break
+                    self._close(connection, "overflow")  # it makes room for one of the kind that is waited for
+                    return
+                waiter = other
             if waiter.key is not None and self._picker.pick(now, waiter.key) is not connection.endpoint:
                 self._close(connection, "overflow")  # it hashes elsewhere: make room for it there
                 return
@@ -641,6 +721,28 @@ class Pool:
             connection.idle_since = now
             connection.endpoint.idle.append(connection)
 
+    def _next_of(self, kind: Kind | None) -> Waiter | None:
+        """Who has waited longest for a connection of this kind."""
+        return next((waiter for waiter in self.waiters if waiter.kind is kind), None)
+
+    def _covered(self) -> Iterator[Waiter]:
+        """Those for whom a connection is being opened: of each kind, as many as there are, who have waited longest."""
+        if not self._session:
+            yield from islice(self.waiters, self.opening)
+            return
+        opening = Counter(c.kind for c in self.connections if c.state == OPENING and c.owner is None)
+        for waiter in self.waiters:
+            if opening[waiter.kind]:
+                opening[waiter.kind] -= 1
+                yield waiter
+
+    def _uncovered(self) -> Waiter | None:
+        """Who has waited longest of the others."""
+        if not self._session:
+            return next(islice(self.waiters, self.opening, None), None)
+        covered = set(self._covered())
+        return next((waiter for waiter in self.waiters if waiter not in covered), None)
+
     def _reason_to_close(self, connection: Connection, now: float) -> str | None:
         if connection.retire is not None:
             return connection.retire
@@ -660,8 +762,9 @@ class Pool:
             or endpoint.open - self.closing + self.left > self.endpoint_limit
         )
 
-    def _new(self, endpoint: Endpoint) -> Connection:
+    def _new(self, endpoint: Endpoint, kind: Kind | None) -> Connection:
         connection = self._make(endpoint)
+        connection.kind = kind
         self.connections.add(connection)
         self.total += 1
         self.opening += 1
@@ -670,14 +773,17 @@ class Pool:
 
     def _open_for(self, waiter: Waiter, endpoint: Endpoint) -> None:
         """Where no opening is under way for the waiter: start one, or make room for it."""
-        if self.opening >= len(self.waiters) or self.sealed:
+        if self.sealed or (not self._session and self.opening >= len(self.waiters)):
             return
-        if self._room(endpoint):
-            connection = self._new(endpoint)
+        room = self._room(endpoint)
+        if self._session and self.opening and (room or self.idle) and waiter in self._covered():
+            return
+        if room:
+            connection = self._new(endpoint, waiter.kind)
             connection.wanted_by = waiter
             self.opens.append(connection)
-        elif waiter.key is not None and self.idle:
-            # Its endpoint has no place because others keep idle connections: the oldest of those makes room.
+        elif self.idle and (waiter.key is not None or waiter.kind is not None):
+            # There is no place because others keep idle connections: the oldest of those makes room.
             idle = [connection for other in self.endpoints for connection in other.idle]
             self._drop_idle(min(idle, key=lambda c: c.idle_since), "overflow")
 
@@ -689,30 +795,34 @@ class Pool:
             if not self.total:
                 self._refuse_from(0, DRAINING, now)
             return
-        while self.pause_timeout is None and len(self.waiters) > self.opening and self.total + self.left < self.limit:
-            waiter = next(islice(self.waiters, self.opening, None))
+        while self.pause_timeout is None and self.total + self.left < self.limit:
+            waiter = self._uncovered()
+            if waiter is None:
+                break
             endpoint = self._choose(waiter, now)
             if endpoint is None:
-                self._refuse_from(self.opening, NO_ENDPOINT, now)
-                break
+                del self.waiters[waiter]
+                self._observe("refused", waiter, now)
+                waiter.refuse(NO_ENDPOINT, now)
+                continue
             before = self.opening
             self._open_for(waiter, endpoint)
             if self.opening == before:
                 break
         self._promise(now)
-        if self.draining:
+        if self.draining or (self._session and self._kind is None):
             return
         missing = self.min_idle - self.idle - max(0, self.opening - len(self.waiters))
         for _ in range(missing):
-            endpoint = self._picker.pick(now, None)
+            endpoint = self._picker_for(self._kind).pick(now, None)
             if endpoint is None or not endpoint.health.healthy or not self._room(endpoint) or self.total >= self.size:
                 break
-            self.opens.append(self._new(endpoint))
+            self.opens.append(self._new(endpoint, self._kind))
 
     def _promise(self, now: float) -> None:
         """Note the end of the wait for those whom a connection is being opened for (opening is counted apart)."""
         if self.opening:
-            for waiter in islice(self.waiters, self.opening):
+            for waiter in self._covered():
                 if not waiter.assigned_at:
                     waiter.assigned_at = now
 

@@ -6,11 +6,12 @@ The world keeps its own books, not the engine's: what is really open at the upst
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from forebay_core.balance import Endpoint, picker
 from forebay_core.health import HealthGroup, HealthPolicy
-from forebay_core.pool import CLOSING, IDLE, Connection, Pool, Refusal, Refused, Waiter
+from forebay_core.pool import CLOSING, IDLE, Connection, Kind, Pool, Refusal, Refused, Waiter
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,24 @@ class Client(Waiter):
 class World:
     """See the module's docstring. `now` only moves by the operation `wait`."""
 
-    def __init__(self, pool_class: type[Pool] = Pool, settings: Settings | None = None) -> None:
+    def __init__(
+        self, pool_class: type[Pool] = Pool, settings: Settings | None = None, *, session: bool = False
+    ) -> None:
+        """`session`: as with a session protocol, connections are of kinds, endpoints play roles, a place is spare."""
         self.now = 100.0
+        self.kinds = (Kind(), Kind("primary"), Kind("standby")) if session else (None,)
+        self.spare = 1 if session else 0
+        self.aside = 0  # connections beside the leases
         self.settings = settings or Settings()
         group = HealthGroup(HealthPolicy(consecutive_errors=3, base_ejection_time=2.0))
         self.endpoints = [Endpoint(f"10.0.0.{n}", 80, 1, f"10.0.0.{n}", group.add()) for n in (1, 2)]
         self.pool = pool_class(
-            self.settings, self.endpoints, lambda e: picker("leastConnections", e, 0), random=lambda: 0.5
-        )
+            self.settings, self.endpoints, lambda e: picker("leastConnections", e, 0), random=lambda: 0.5,
+            session=session,
+        )  # fmt: skip
+        if session:
+            for endpoint, role in zip(self.endpoints, ("primary", "standby"), strict=True):
+                self.pool.set_role(endpoint, role, self.now)
         self.cap: int | None = None
         self.dialing: list[Connection] = []
         self.open: set[Connection] = set()  # what the upstream sees, until it has closed itself
@@ -79,10 +90,12 @@ class World:
         assert connection not in self.shutting, "handed over a connection that is being closed"
         holders = [c for c in self.clients if c.connection is connection]
         assert not holders, "one connection, two owners"
+        assert connection.kind is client.kind, "handed over a connection of another kind"
         client.connection = connection
 
     def do_acquire(self, n: int) -> None:
         client = Client(self, willing=n % 7 != 0)
+        client.kind = self.kinds[n % len(self.kinds)]
         self.clients.append(client)
         try:
             connection = self.pool.acquire(client, self.now)
@@ -164,6 +177,21 @@ class World:
     def do_endpoints(self, n: int) -> None:
         self.pool.set_endpoints([self.endpoints, self.endpoints[:1], self.endpoints[1:]][n % 3], self.now)
 
+    def do_role(self, n: int) -> None:
+        if self.spare:
+            self.pool.set_role(self.endpoints[n % 2], ("primary", "standby", None)[n % 3], self.now)
+
+    def do_take_spare(self, _: int) -> None:
+        if self.spare and self.pool.take_spare():
+            self.aside += 1
+            granted = inf if self.cap is None else self.cap
+            assert len(self.open) + self.aside + self.pool.left <= granted, "a spare place above the grant"
+
+    def do_return_spare(self, _: int) -> None:
+        if self.aside:
+            self.aside -= 1
+            self.pool.return_spare(self.now)
+
     def do_drain(self, n: int) -> None:
         if n % 9 == 0:
             self.pool.drain(self.now, keep=n % 2)
@@ -181,6 +209,196 @@ class World:
             limit = self.settings.size + self.settings.max_overflow
             limit = limit if self.cap is None else min(limit, self.cap)
             assert len(self.open) + self.pool.left <= limit, "opened above the limit"
+            if self.cap is not None:
+                assert len(self.open) + self.aside + self.pool.left <= self.cap, "opened above the grant"
+            for connection in self.pool.opens:
+                role = connection.kind.role if connection.kind else None
+                assert role is None or connection.endpoint.role == role, "opened to an endpoint of another role"
+        self.shutting.extend(self.pool.closes)
+        self.pool.opens.clear()
+        self.pool.closes.clear()
+
+    def check(self) -> None:
+        pool = self.pool
+        pool.check()
+        assert pool.total == len(self.open), "the engine's count is not what is open"
+        assert {c for c in pool.connections if c.state == CLOSING} == set(self.shutting)
+        waiting = {c for c in self.clients if not c.settled}
+        assert waiting == set(pool.waiters), "a waiter is lost, or kept after its end"
+        assert len(waiting) <= self.settings.max_waiting
+        assert all(c.deadline > self.now for c in waiting), "a waiter is left over its deadline"
+        held = {c.connection for c in self.clients if c.connection}
+        assert held == {c for c in pool.connections if c.owner is not None}
+        if pool.pause_timeout is None:
+            usable = [c for c in pool.connections if c.state == IDLE and c.endpoint in pool.endpoints]
+            for kind in self.kinds:
+                opening = sum(1 for c in self.dialing if c.kind is kind)  # the others wait for their endpoint's opening
+                uncovered = sum(1 for c in waiting if c.kind is kind) > opening
+                beside = [c for c in usable if c.endpoint.health.healthy and c.kind is kind]
+                assert not (uncovered and beside), "a waiter waits beside an idle connection"
+
+    def settled(self) -> bool:
+        return self.connection is not None or self.refusal is not None or self.gone
+
+
+class World:
+    """See the module's docstring. `now` only moves by the operation `wait`."""
+
+    def __init__(
+        self, pool_class: type[Pool] = Pool, settings: Settings | None = None, *, session: bool = False
+    ) -> None:
+        """`session`: as with a session protocol, connections are of kinds, endpoints play roles, a place is spare."""
+        self.now = 100.0
+        self.kinds = (Kind(), Kind("primary"), Kind("standby")) if session else (None,)
+        self.spare = 1 if session else 0
+        self.aside = 0  # connections beside the leases
+        self.settings = settings or Settings()
+        group = HealthGroup(HealthPolicy(consecutive_errors=3, base_ejection_time=2.0))
+        self.endpoints = [Endpoint(f"10.0.0.{n}", 80, 1, f"10.0.0.{n}", group.add()) for n in (1, 2)]
+        self.pool = pool_class(
+            self.settings, self.endpoints, lambda e: picker("leastConnections", e, 0), random=lambda: 0.5,
+            session=session,
+        )  # fmt: skip
+        if session:
+            for endpoint, role in zip(self.endpoints, ("primary", "standby"), strict=True):
+                self.pool.set_role(endpoint, role, self.now)
+        self.cap: int | None = None
+        self.dialing: list[Connection] = []
+        self.open: set[Connection] = set()  # what the upstream sees, until it has closed itself
+        self.shutting: list[Connection] = []
+        self.clients: list[Client] = []
+
+    # ------------------------------------------------------------------ what happens
+
+    def serve(self, client: Client, connection: Connection) -> None:
+        assert connection in self.open, "handed over a connection that is not open"
+        assert connection not in self.shutting, "handed over a connection that is being closed"
+        holders = [c for c in self.clients if c.connection is connection]
+        assert not holders, "one connection, two owners"
+        assert connection.kind is client.kind, "handed over a connection of another kind"
+        client.connection = connection
+
+    def do_acquire(self, n: int) -> None:
+        client = Client(self, willing=n % 7 != 0)
+        client.kind = self.kinds[n % len(self.kinds)]
+        self.clients.append(client)
+        try:
+            connection = self.pool.acquire(client, self.now)
+        except Refused as refused:
+            client.refusal = refused.refusal
+            return
+        if connection is not None:
+            client.willing = True
+            self.serve(client, connection)
+
+    def do_release(self, n: int) -> None:
+        if holder := pick([c for c in self.clients if c.connection], n):
+            connection, holder.connection = holder.connection, None
+            holder.gone = True
+            self.pool.release(connection, holder, self.now)
+
+    def do_discard(self, n: int) -> None:
+        if holder := pick([c for c in self.clients if c.connection], n):
+            connection, holder.connection = holder.connection, None
+            holder.gone = True
+            self.pool.discard(connection, holder, self.now, "error")
+
+    def do_cancel(self, n: int) -> None:
+        if waiter := pick([c for c in self.clients if not c.settled], n):
+            waiter.gone = True
+            self.pool.cancel(waiter, self.now)
+
+    def do_connected(self, n: int) -> None:
+        if connection := pick(self.dialing, n):
+            self.dialing.remove(connection)
+            self.pool.opened(connection, self.now)
+
+    def do_connect_failed(self, n: int) -> None:
+        if connection := pick(self.dialing, n):
+            self.dialing.remove(connection)
+            self.open.discard(connection)
+            connection.endpoint.health.failed(self.now, "refused")
+            self.pool.failed(connection, Refusal("connect_refused", "refused"), self.now)
+
+    def do_upstream_closes(self, n: int) -> None:
+        """The upstream ends any connection that is up: idle, leased, or one that we are closing."""
+        if connection := pick(sorted(self.open - set(self.dialing), key=id), n):
+            self.open.discard(connection)
+            if connection in self.shutting:
+                self.shutting.remove(connection)
+            for client in self.clients:
+                if client.connection is connection:
+                    client.connection, client.gone = None, True
+            self.pool.closed(connection, self.now)
+
+    def do_answered(self, n: int) -> None:
+        self.endpoints[n % 2].health.succeeded(self.now)
+        self.pool.tick(self.now)
+
+    def do_wait(self, n: int) -> None:
+        self.now += (n % 60) / 10
+        self.pool.tick(self.now)
+
+    def do_grant(self, n: int) -> None:
+        self.cap = n % 6
+        self.pool.set_grant(self.cap, self.now)
+
+    def do_no_grant(self, _: int) -> None:
+        self.cap = None
+        self.pool.set_grant(None, self.now)
+
+    def do_left(self, n: int) -> None:
+        self.pool.set_left(n % 3, self.now)
+
+    def do_pause(self, n: int) -> None:
+        if self.pool.pause_timeout is None:
+            self.pool.pause(self.now, 3.0)
+        else:
+            self.pool.resume(self.now)
+
+    def do_recycle(self, _: int) -> None:
+        self.pool.recycle_all()
+
+    def do_endpoints(self, n: int) -> None:
+        self.pool.set_endpoints([self.endpoints, self.endpoints[:1], self.endpoints[1:]][n % 3], self.now)
+
+    def do_role(self, n: int) -> None:
+        if self.spare:
+            self.pool.set_role(self.endpoints[n % 2], ("primary", "standby", None)[n % 3], self.now)
+
+    def do_take_spare(self, _: int) -> None:
+        if self.spare and self.pool.take_spare():
+            self.aside += 1
+            granted = inf if self.cap is None else self.cap
+            assert len(self.open) + self.aside + self.pool.left <= granted, "a spare place above the grant"
+
+    def do_return_spare(self, _: int) -> None:
+        if self.aside:
+            self.aside -= 1
+            self.pool.return_spare(self.now)
+
+    def do_drain(self, n: int) -> None:
+        if n % 9 == 0:
+            self.pool.drain(self.now, keep=n % 2)
+
+    # ------------------------------------------------------------------ what must hold
+
+    def carry_out(self) -> None:
+        """What a driver does after each call; room is checked at the moment of opening."""
+        opened = len(self.pool.opens)
+        for connection in self.pool.opens:
+            assert not self.pool.sealed, "opened while draining"
+            self.dialing.append(connection)
+            self.open.add(connection)
+        if opened:
+            limit = self.settings.size + self.settings.max_overflow
+            limit = limit if self.cap is None else min(limit, self.cap)
+            assert len(self.open) + self.pool.left <= limit, "opened above the limit"
+            if self.cap is not None:
+                assert len(self.open) + self.aside + self.pool.left <= self.cap, "opened above the grant"
+            for connection in self.pool.opens:
+                role = connection.kind.role if connection.kind else None
+                assert role is None or connection.endpoint.role == role, "opened to an endpoint of another role"
         self.shutting.extend(self.pool.closes)
         self.pool.opens.clear()
         self.pool.closes.clear()
@@ -198,7 +416,9 @@ class World:
         assert held == {c for c in pool.connections if c.owner is not None}
         if pool.pause_timeout is None and len(waiting) > pool.opening:  # the others wait for their endpoint's opening
             usable = [c for c in pool.connections if c.state == IDLE and c.endpoint in pool.endpoints]
-            assert not [c for c in usable if c.endpoint.health.healthy], "a waiter waits beside an idle connection"
+            kinds = {c.kind for c in waiting}
+            beside = [c for c in usable if c.endpoint.health.healthy and c.kind in kinds]
+            assert not beside or self.spare, "a waiter waits beside an idle connection"
 
     def settle(self) -> None:
         """From any state: when everything that is open answers and leases end, everybody is served or refused."""
@@ -227,9 +447,9 @@ def pick(items: list[Any], n: int) -> Any:
     return items[n % len(items)] if items else None
 
 
-def run(script: Iterable[tuple[str, int]], pool_class: type[Pool] = Pool) -> None:
+def run(script: Iterable[tuple[str, int]], pool_class: type[Pool] = Pool, *, session: bool = False) -> None:
     """Play a script of (operation, number), then let everything settle."""
-    world = World(pool_class)
+    world = World(pool_class, session=session)
     for name, number in script:
         getattr(world, f"do_{name}")(number)
         world.carry_out()

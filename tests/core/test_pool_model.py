@@ -20,6 +20,12 @@ def test_every_invariant_holds_after_every_step(script):
     run(script)
 
 
+@given(st.lists(STEP, max_size=120))
+@settings(max_examples=600, deadline=None)
+def test_every_invariant_holds_with_kinds_roles_and_a_spare_place(script):
+    run(script, session=True)
+
+
 def random_script(seed, length=150):
     rng = random.Random(seed)
     return [(rng.choice(WEIGHTED), rng.randrange(1000)) for _ in range(length)]
