@@ -187,8 +187,8 @@ class Pool:
         make: Callable[[Endpoint], Connection] = Connection,
         session: bool = False,
     ) -> None:
-        """`session`: of a session protocol. Connections are of kinds, and a grant's last place is not for leases but for
-        `take_spare`."""
+        """`session`: of a session protocol. Connections are of kinds, and a grant's last place is not for leases but
+        for `take_spare`."""
         self._make = make
         self._make_picker = make_picker
         self._random = random
@@ -284,7 +284,7 @@ class Pool:
 
     def take_spare(self) -> bool:
         """A place beside the leases, for asking or cancelling; False where it is taken. Ends with `return_spare`."""
-        if self.grant is not None and (self._spare_taken >= self._spare or self.held >= self.grant):
+        if self._spare_taken >= self._spare or (self.grant is not None and self.held >= self.grant):
             return False
         self._spare_taken += 1
         return True
