@@ -50,6 +50,7 @@ class Exchange(Waiter):
         self.to_head_request = head.method == b"HEAD"
         self.max_head = client.proxy.http.max_header_bytes
         self.key = None
+        self.kind = None
         self.avoid = None
         self.deadline = 0.0  # the pool sets it
         self.ready_at = self.assigned_at = self.taken_at = 0.0
