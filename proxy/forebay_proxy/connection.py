@@ -13,10 +13,29 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from forebay_core.balance import Endpoint
-from forebay_core.pool import CLOSING, IDLE, LEASED, OPENING, Connection
+from forebay_core.pool import CLOSING, IDLE, LEASED, OPENING, Connection, Refusal
 
 if TYPE_CHECKING:
     from forebay_proxy.upstream import Upstream
+
+
+class LoginRefusal(Refusal):
+    """A refusal in the server's own words: `code` is what its protocol numbers errors by."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, reason: str, code: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        object.__setattr__(self, "code", code)
+
+
+class LoginError(OSError):
+    """The upstream has accepted the connection and not let us in. `reason` is the metric's label: `login` where it
+    says nothing of the endpoint's health."""
+
+    def __init__(self, code: str, sentence: str, reason: str = "login") -> None:
+        super().__init__(0, sentence)
+        self.refusal = LoginRefusal(reason, code, sentence)
 
 
 class UpstreamConnection(Connection, asyncio.Protocol):
@@ -29,6 +48,7 @@ class UpstreamConnection(Connection, asyncio.Protocol):
     def __init__(self, endpoint: Endpoint, upstream: "Upstream") -> None:
         super().__init__(endpoint)
         self.upstream = upstream
+        self.transport = None
         self.sock: socket.socket | None = None
         self.deadline = self.wheel_due = inf
 
@@ -51,6 +71,14 @@ class UpstreamConnection(Connection, asyncio.Protocol):
             return True
         return True
 
+    # ------------------------------------------------------------------ opening
+
+    async def ask_for_tls(self, sock: socket.socket) -> None:
+        """What a protocol says before the TLS handshake. Raises LoginError, OSError."""
+
+    async def log_in(self) -> None:
+        """What a protocol says before the first lease. Raises LoginError, OSError."""
+
     # ------------------------------------------------------------------ asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,7 +86,7 @@ class UpstreamConnection(Connection, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.state == OPENING:  # between connect() and `opened`: the opener finds it out
-            self.transport = None
+            self.transport = self.sock = None
             return
         upstream, owner = self.upstream, self.owner if self.state == LEASED else None
         now = monotonic()

@@ -20,7 +20,7 @@ from forebay_core.histogram import Histogram
 from forebay_core.pool import Connection, Pool, Refusal
 from forebay_core.retry import RetryBudget
 from forebay_core.spec.model import Upstream as UpstreamSpec
-from forebay_proxy.connection import UpstreamConnection
+from forebay_proxy.connection import LoginError, UpstreamConnection
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.wheel import Wheel
 
@@ -36,7 +36,7 @@ CONNECT_ERRORS = {
     errno.EADDRNOTAVAIL: ("no_ports", "the proxy is out of local ports"),
 }
 # Not the endpoint's fault, so no reason to eject it.
-OWN_FAULTS = ("no_descriptors", "no_ports")
+OWN_FAULTS = ("no_descriptors", "no_ports", "login")
 
 
 # A peer that has vanished without a FIN is found within 30 s, idle or not.
@@ -69,7 +69,9 @@ class Upstream:
         ssl_context: ssl.SSLContext | None,
         random: Callable[[], float],
         retry_budget: RetryBudget,
+        session: bool = False,
     ) -> None:
+        """`session`: of a session protocol (`Pool`)."""
         self.name = spec.name
         self.spec = spec
         self.wheel = wheel
@@ -90,7 +92,14 @@ class Upstream:
         self.rejections: dict[str, int] = {}
         self.retries: dict[str, int] = {}
         self.health = HealthGroup(HealthPolicy())
-        self.pool = Pool(spec.pool, (), self._make_picker, random=random, make=lambda endpoint: make(endpoint, self))
+        self.pool = Pool(
+            spec.pool,
+            (),
+            self._make_picker,
+            random=random,
+            make=lambda endpoint: make(endpoint, self),
+            session=session,
+        )
         self.configure(spec)
         if spec.budget is not None:
             self.pool.set_grant(0, monotonic(), per_endpoint=spec.budget.per == "endpoint")
@@ -181,14 +190,18 @@ class Upstream:
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection is closed at both ends."""
         self.pool.closed(connection, monotonic())
-        self._memory.set_held(self.name, self.pool.total)
+        self.write_down()
+
+    def write_down(self) -> None:
+        """How many connections are open, opening or closing: before `connect()`, as a crash must not lose it."""
+        self._memory.set_held(self.name, self.pool.open)
 
     # ------------------------------------------------------------------ connecting
 
     def open(self, connection: Connection) -> asyncio.Task[None]:
         """Start connecting; the engine hears `opened` or `failed`."""
         assert isinstance(connection, UpstreamConnection)
-        self._memory.set_held(self.name, self.pool.total)  # before connect(): a crash must not lose it
+        self.write_down()
         return self._tasks.spawn(self._open(connection), f"connect {connection.endpoint.name}")
 
     async def _open(self, connection: UpstreamConnection) -> None:
@@ -198,10 +211,13 @@ class Upstream:
         try:
             async with asyncio.timeout(self.connect_timeout):
                 await self._connect(connection)
+                await connection.log_in()
         except TimeoutError:
             refusal = Refusal("connect_timeout", f"connecting to {endpoint.name} took too long")
         except (ssl.SSLError, ssl.CertificateError) as error:
             refusal = Refusal("tls", f"TLS with {endpoint.name} failed: {getattr(error, 'reason', None) or error}")
+        except LoginError as error:
+            refusal = error.refusal
         except OSError as error:
             reason, sentence = CONNECT_ERRORS.get(error.errno or 0, ("connect_failed", "connecting failed"))
             refusal = Refusal(reason, f"{endpoint.name}: {sentence}")
@@ -216,10 +232,12 @@ class Upstream:
             self.connect_errors[refusal.reason] = self.connect_errors.get(refusal.reason, 0) + 1
             if refusal.reason not in OWN_FAULTS:
                 endpoint.health.failed(now, refusal.detail)
-            sock = connection.sock
-            self.pool.failed(connection, refusal, now, connected=sock is not None)
-            self._memory.set_held(self.name, self.pool.total)
-            if sock is not None:
+            transport, sock = connection.transport, connection.sock
+            self.pool.failed(connection, refusal, now, connected=transport is not None or sock is not None)
+            self.write_down()
+            if transport is not None:
+                connection.shut(self.linger)
+            elif sock is not None:
                 self._tasks.spawn(self._outlast(connection, sock), f"end of {endpoint.name}")
         self.act()
 
@@ -246,6 +264,7 @@ class Upstream:
                 await self._loop.create_connection(lambda: connection, sock=sock)
             else:
                 connection.sock = sock.dup()  # stays open should TLS fail
+                await connection.ask_for_tls(sock)
                 await self._loop.create_connection(
                     lambda: connection,
                     sock=sock,
