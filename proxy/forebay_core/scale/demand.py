@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Mapping
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 
 from forebay_core.scale.windows import Usage
 
@@ -17,14 +17,17 @@ BETA_KEPT = 2.0  # what stays has more: what is removed must not be missed a min
 CATCH_UP = 2.5  # seconds in which a queue should be gone: well before those in it give up (pool.timeout is 5 s)
 
 
-def average(usage: Usage, hold: float | None, waiting: int) -> float:
+def average(usage: Usage, hold: float | None, waiting: int, limit: float = inf) -> float:
     """Connections in use on average, once those who wait are served too. `hold` is seconds, None: not known.
 
     What was really leased counts where it is more: leases without a hold time (tunnels, pinned ones) are in it.
+    While `limit` is all that serves, the queue grows by what is above it: for another CATCH_UP, since more replicas
+    take a while to start.
     """
     if hold is None:
         return usage.leased
-    return max(usage.arrivals * hold, usage.leased) + waiting * hold / CATCH_UP
+    load = max(usage.arrivals * hold, usage.leased)
+    return load + max(0.0, load - limit) + waiting * hold / CATCH_UP
 
 
 def connections(average: float) -> int:

@@ -5,7 +5,6 @@ what the caller could not get at all is simply absent from the sequence of readi
 """
 
 from collections.abc import Mapping, Sequence
-from math import inf
 from operator import sub
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from forebay_core.histogram import SECONDS
 
 BUCKETS = len(SECONDS) + 1
 NOTHING = (0,) * BUCKETS
+LARGEST = 2.0**53  # beyond it JSON's readers disagree, and sums are no longer exact
 
 
 class ReadingError(ValueError):
@@ -57,6 +57,8 @@ class Reading(NamedTuple):
 def reading(state: Mapping[str, Any], at: float, cores: float = 1.0) -> Reading:
     """The reading in a replica's state (`forebay_proxy.state`), taken at `at`. Raises ReadingError."""
     try:
+        if not isinstance(state["life"], str):
+            raise TypeError(f"life is {state['life']!r}")
         return Reading(
             life=state["life"],
             process=f"{state['pid']}@{state['started']}",
@@ -100,21 +102,28 @@ def _upstream(state: Mapping[str, Any]) -> UpstreamReading:
 
 
 def nonsense(reading: Reading) -> str | None:
-    """Why the reading can't be true (negative, not a number, too few buckets), or None."""
+    """Why the reading can't be true (negative, not a number, too large, too few buckets), or None."""
+    try:
+        return _nonsense(reading)
+    except TypeError as error:
+        return f"a field is no number: {error}"
+
+
+def _nonsense(reading: Reading) -> str | None:
     for field, value in (("at", reading.at), ("cpu", reading.cpu), ("loop_lag", reading.loop_lag)):
-        if not 0 <= value < inf:
+        if not 0 <= value < LARGEST:
             return f"{field} is {value}: expected a number of 0 or more"
-    if not 0 < reading.cores < inf:
+    if not 0 < reading.cores < LARGEST:
         return f"cores is {reading.cores}: expected a number above 0"
     for name, upstream in reading.upstreams.items():
         for field in NUMBERS:
             value = getattr(upstream, field)
-            if not 0 <= value < inf:
+            if not 0 <= value < LARGEST:
                 return f"{name}.{field} is {value}: expected a number of 0 or more"
         for field, counts in (("waits", upstream.waits), ("holds", upstream.holds)):
-            if len(counts) != BUCKETS or not 0 <= min(counts) <= max(counts) < inf:
+            if len(counts) != BUCKETS or not 0 <= min(counts) <= max(counts) < LARGEST:
                 return f"{name}.{field} is {list(counts)}: expected {BUCKETS} counts of 0 or more"
-        if upstream.grant is not None and not 0 <= upstream.grant < inf:
+        if upstream.grant is not None and not 0 <= upstream.grant < LARGEST:
             return f"{name}.grant is {upstream.grant}: expected a number of 0 or more"
     return None
 

@@ -44,8 +44,8 @@ def step(relief: Relief, slowdown: float, rate: float, now: float) -> Relief:
 
 
 def costs(before: int, after: int, rate_before: float, rate_after: float) -> bool:
-    """Whether completions fell by more than half of what they would where connections were all that was missing."""
-    return after < before and rate_after < rate_before * (1 - 0.5 * (before - after) / before)
+    """Whether completions fell by more than a third of what they would where connections were all that was missing."""
+    return after < before and rate_after < rate_before * (1 - (before - after) / before / 3)
 
 
 def gains(before: int, after: int, rate_before: float, rate_after: float) -> bool:
@@ -67,6 +67,11 @@ class Trial(NamedTuple):
     begun_at: float
     failed: bool = False
 
+    @property
+    def binding(self) -> bool:
+        """Whether more than `limit` would spoil what is tried; before the first step there is nothing to spoil."""
+        return self.failed or self.limit > self.before
+
 
 def held_off(in_use: int, rate: float, now: float) -> Trial:
     """Before the first step: how many complete without it has to be known, over a whole window of waiting."""
@@ -87,8 +92,9 @@ def judged(trial: Trial, in_use: int, waiting: int, rate: float, now: float) -> 
         return trial_from(in_use, rate, now) if rate > trial.rate * TOLERANCE else trial
     if now - trial.begun_at < (SETTLE if trial.limit > trial.before else PANIC):
         return trial
-    # A step that was not carried out shows nothing, nor does one after which nobody is left to ask for more.
-    telling = waiting and trial.limit > trial.before and in_use >= (trial.before + trial.limit) / 2
-    if telling and not gains(trial.before, in_use, trial.rate, rate):
-        return trial._replace(limit=trial.before, failed=True, begun_at=now)
+    if waiting and trial.limit > trial.before:
+        if in_use < (trial.before + trial.limit) / 2:
+            return trial._replace(begun_at=now)  # not carried out yet: it shows nothing
+        if not gains(trial.before, in_use, trial.rate, rate):
+            return trial._replace(limit=trial.before, failed=True, begun_at=now)
     return trial_from(in_use, rate, now)

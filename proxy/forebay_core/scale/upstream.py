@@ -41,7 +41,7 @@ class UpstreamVerdict(NamedTuple):
     cause: Cause
     message: str
     wanted: Mapping[str, int]  # connections per life (with a budget per endpoint: to each endpoint)
-    capped: bool  # a grant above `wanted` would do harm: the backend has no use for it
+    capped: bool  # a grant above `wanted` would do harm: the backend has no use for it, or that is being tried
     replicas: int  # that the demand needs, as far as the budget has connections for them
     keep: int  # replicas below which nothing may be removed for this upstream's sake
     everywhere: bool  # every replica is at its ceiling
@@ -116,7 +116,7 @@ def judge(
         else:
             limit = relief.step(limit, slow or 1.0, view.rate, now)
         trial = trial if facts.trial_failed else None
-    elif limit is not None and cause not in (Cause.REPLICA, Cause.CONNECT):
+    elif limit is not None and cause not in (Cause.REPLICA, Cause.CONNECT) and not (learnt and slow is None):
         limit = relief.grown(limit)
         limit = None if limit.limit >= view.need else limit
     if cause in (Cause.POOL, Cause.CEILING) and not learnt and trial is None:
@@ -127,10 +127,10 @@ def judge(
     quiet = not view.waiting and fleet.cpu <= targets.target_cpu
     quiet = quiet and view.in_use < QUIET_SHARE * sum([p.limit for p in view.parts.values()])
     learning = _learnt(state.learning, latest) if quiet and latest is not None else state.learning
+    capped = limit is not None or (trial is not None and trial.binding)
     verdict = UpstreamVerdict(
-        cause, message, wanted, limit is not None, asked, keep, facts.everywhere, view.waiting, view.wait_p95,
-        learning.baseline,
-    )  # fmt: skip
+        cause, message, wanted, capped, asked, keep, facts.everywhere, view.waiting, view.wait_p95, learning.baseline
+    )
     return verdict, UpstreamState(ticks, learning, limit, trial, wanted)
 
 
@@ -163,8 +163,8 @@ def _view(
 def _part(
     life: Life, name: str, target: UpstreamTargets, steady: Holds | None, quick: Holds | None, pressed: bool
 ) -> Part:
-    """What one life has, and what it needs: over the stable window, and where its requests wait over the panic window
-    too, which can only raise it."""
+    """What one life has, and what it needs: the larger of stable and panic window, so that who has just become busy is
+    not cut back as soon as nobody waits; and what it takes to serve those who do."""
     reading, points = life.reading.upstreams[name], life.points[name]
     limit = reading.limit
     if target.per_endpoint and reading.grant is not None:
@@ -173,14 +173,15 @@ def _part(
     if long is None or short is None:
         in_use = reading.leased + reading.opening
         return Part(reading, limit, in_use, max(1, in_use), in_use, in_use)
-    average = lasting = demand.average(long, steady.mean if steady is not None else None, 0)
-    peak = long.peak
+    hold = quick or steady
+    seconds = hold.mean if hold is not None else None
+    lasting = demand.average(long, steady.mean if steady is not None else None, 0)
+    average, peak = max(lasting, demand.average(short, seconds, 0)), long.peak
     if pressed:
-        hold = quick or steady
         if reading.waiting:
             last = usage(points, 0.0) or short  # since the last reading: a step is all in it
             short = short._replace(arrivals=max(short.arrivals, last.arrivals))
-        now = demand.average(short, hold.mean if hold is not None else None, reading.waiting)
+        now = demand.average(short, seconds, reading.waiting, limit)
         # Who does not wait leaves to the others what it needed a minute ago.
         average, peak = (max(average, now), peak) if reading.waiting else (now, short.peak)
     need = max(1, demand.connections(average), peak)

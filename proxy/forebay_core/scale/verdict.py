@@ -82,7 +82,7 @@ def _wish(fleet: Fleet, upstreams: Mapping[str, UpstreamVerdict], targets: Targe
     up, one_more = fleet.replicas, fleet.replicas + 1
     for verdict in upstreams.values():
         if verdict.cause is Cause.CEILING:
-            up = max(up, verdict.replicas, one_more if settled and verdict.everywhere else 0)
+            up = max(up, verdict.replicas, one_more if settled and verdict.everywhere and not verdict.capped else 0)
         elif verdict.cause is Cause.REPLICA:
             # A loop that is late has more to do than its CPU use can show: what it is late by is to be caught up with.
             busy = _busy(fleet, fleet.cpu + fleet.lag / demand.CATCH_UP, targets.target_cpu)

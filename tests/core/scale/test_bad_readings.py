@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from tests.core.scale.cases import Fleet, counts, targets
 
+from forebay_core.scale.diagnosis import Cause
 from forebay_core.scale.readings import Reading
 from forebay_core.spec.scaling import Behavior, ScaleDown
 
 LIES: tuple[dict[str, Any], ...] = (
     {"waiting": -1}, {"leased": nan}, {"wait_oldest": inf}, {"hold_sum": -0.1}, {"grant": -2}, {"limit": nan},
     {"waits": ()}, {"holds": (-1,) * 18}, {"waits": counts()}, {"connects": nan}, {"healthy": -1},
+    {"waiting": "9"}, {"limit": None}, {"holds": ("x",) * 18}, {"lease_oldest": [1]}, {"hold_sum": 10**400},
 )  # fmt: skip
 
 
@@ -63,3 +65,22 @@ def test_whatever_arrives_there_is_a_verdict(seed: int) -> None:
         if usable < replicas:
             assert verdict.replicas >= replicas, f"{where}: scaled down, though {replicas - usable} are not known"
         before = good
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_calm_fleet_stays_as_it_is_whatever_arrives(seed: int) -> None:
+    """Neither up nor down, nobody's connections are taken away, and what was not used is counted."""
+    dice = Random(seed)
+    at_once = Behavior(scale_down=ScaleDown(stabilization_window_seconds=0))
+    fleet = Fleet(3, targets(40, min_replicas=1, max_replicas=6, behavior=at_once), grant=8)
+    fleet.ticks(10, requests=200, hold=0.1, leased=10)
+    before = [r.reading(fleet.now) for r in fleet.replicas]
+    for _ in range(40):
+        fleet.now += 2.0
+        good = [r.tick(fleet.now, requests=200, hold=0.1, leased=10) for r in fleet.replicas]
+        verdict = fleet.decide([each for new, old in zip(good, before, strict=True) for each in spoilt(dice, new, old)])
+        where = f"seed {seed}, second {fleet.now}"
+        assert (verdict.replicas, verdict.cause) == (3, Cause.NONE), where
+        assert all(wanted >= 10 for wanted in verdict.upstreams["db"].wanted.values()), where
+        before = good
+    assert set(fleet.state.dropped) == {"missing", "late", "nonsense", "restarted"}

@@ -16,8 +16,8 @@ def behavior(up: dict[str, Any] | None = None, down: dict[str, Any] | None = Non
     return Behavior(scale_up=ScaleUp(**(up or {})), scale_down=ScaleDown(**(down or {})))
 
 
-@pytest.mark.parametrize(("current", "wanted", "got"), [(1, 9, 5), (4, 20, 8), (10, 100, 20), (3, 4, 4), (3, 3, 3)])
-def test_by_default_up_by_four_or_to_the_double(current: int, wanted: int, got: int) -> None:
+@pytest.mark.parametrize(("current", "wanted", "got"), [(1, 9, 9), (1, 20, 10), (4, 100, 40), (3, 4, 4), (3, 3, 3)])
+def test_by_default_up_to_ten_times_as_many(current: int, wanted: int, got: int) -> None:
     assert follow(Behavior(), Pace(), current, wanted, 100.0)[0] == got
 
 

@@ -23,6 +23,12 @@ def test_those_who_wait_are_to_be_served_before_they_give_up() -> None:
     assert CATCH_UP < 5.0, "pool.timeout"
 
 
+def test_a_queue_grows_until_more_can_serve() -> None:
+    usage = Usage(arrivals=50.0, leased=6.0, peak=6)
+    assert average(usage, 0.2, waiting=0, limit=6) == pytest.approx(10.0 + 4.0), "10 arrive in the time of 6"
+    assert average(usage, 0.2, waiting=0, limit=12) == pytest.approx(10.0)
+
+
 @pytest.mark.parametrize(("mean", "wanted"), [(0.0, 0), (1.0, 3), (4.0, 7), (9.0, 14), (100.0, 115)])
 def test_headroom_grows_with_the_root(mean: float, wanted: int) -> None:
     assert connections(mean) == wanted

@@ -50,6 +50,7 @@ def test_from_state() -> None:
     ("path", "value", "message"),
     [
         (("life",), None, "no field 'life'"),
+        (("life",), ["a"], r"life is \['a'\]"),
         (("upstreams", "db", "hold"), None, "no field 'hold'"),
         (("upstreams", "db", "hold"), 3, "not what a replica serves"),
         (("upstreams", "db", "connections"), [1, 2], "not what a replica serves"),

@@ -49,6 +49,14 @@ def test_a_trial_that_gains_leads_to_the_next() -> None:
     assert (second.failed, second.limit) == (False, 22)
 
 
+def test_a_trial_binds_from_its_first_step() -> None:
+    held_off = relief.held_off(10, 50.0, 0.0)
+    assert not held_off.binding, "grants that are there stay, and surplus may move"
+    tried = judged(held_off, 10, 50.0, SETTLE)
+    assert tried.binding
+    assert judged(tried, 15, 51.0, 2 * SETTLE).binding, "failed"
+
+
 def test_a_trial_without_gain_fails() -> None:
     failed = judged(relief.trial_from(10, 50.0, 0.0), 15, 51.0, SETTLE)
     assert (failed.failed, failed.limit) == (True, 10)
@@ -62,7 +70,11 @@ def test_a_failed_trial_is_forgotten_when_the_same_connections_complete_more() -
 
 
 def test_a_step_that_was_not_carried_out_shows_nothing() -> None:
-    assert not judged(relief.trial_from(10, 50.0, 0.0), 11, 50.0, SETTLE).failed
+    """It goes on as it is, with the completions from before it: a new one would begin from what it has half done."""
+    tried = relief.trial_from(10, 50.0, 0.0)
+    later = judged(tried, 11, 50.0, SETTLE)
+    assert later == tried._replace(begun_at=SETTLE)
+    assert judged(later, 15, 50.0, 2 * SETTLE).failed
 
 
 def test_a_step_after_which_nobody_waits_has_not_failed() -> None:

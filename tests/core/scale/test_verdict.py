@@ -91,6 +91,17 @@ def test_without_a_baseline_a_step_is_tried_and_kept_only_if_completions_rise() 
     assert sum(verdict.upstreams["db"].wanted.values()) == 16
 
 
+def test_no_second_step_before_the_first_is_judged() -> None:
+    """The replica that the step asked for comes late; when it is full too, nobody knows yet whether it has helped."""
+    fleet = Fleet(2, targets())
+    assert fleet.ticks(8, **FULL).replicas == 3
+    fleet.replicas.append(Replica("late"))
+    fleet.ticks(6, {"requests": 2, "leased": 1, "waiting": 0}, **FULL)
+    for _ in range(4):
+        verdict = fleet.tick(**FULL)
+        assert (verdict.replicas, verdict.upstreams["db"].everywhere) == (3, True)
+
+
 def test_a_few_slow_openings_are_no_cause() -> None:
     fleet = Fleet(2, targets())
     fleet.calm()
@@ -231,6 +242,14 @@ def test_a_new_leader_knows_the_baseline() -> None:
     assert after.relief.limit == before.relief.limit
     assert fleet.state.pace == Pace((Wish(fleet.now, 2),)), "and scales nothing down before the window has passed"
     assert fleet.ticks(3, **slow).cause is Cause.BACKEND
+
+
+def test_a_new_leader_lets_nothing_go_before_it_has_seen_leases_end() -> None:
+    state = restored({"db": {"baseline": [0.1, 0.1], "limit": 12}}, 2, 0.0)
+    fleet = Fleet(2, targets(60), grant=6)
+    fleet.state = state
+    verdict = fleet.tick(requests=0, leased=6, waiting=9, wait_oldest=2.0).upstreams["db"]
+    assert (verdict.capped, sum(verdict.wanted.values())) == (True, 12)
 
 
 def test_what_was_not_saved_by_us_is_left_out() -> None:

@@ -1,16 +1,17 @@
 """A replica in virtual time: the real pool engines, a CPU of one core, and a driver that carries out what they ask."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
 
 from tests.simulation.scale.backends import Backend
 
 from forebay_core.balance import Endpoint, picker
+from forebay_core.budget import replica
+from forebay_core.budget.ledger import Answer, Push
 from forebay_core.health import HealthGroup, HealthPolicy
 from forebay_core.histogram import Histogram
-from forebay_core.pool import IDLE, Connection, Pool, Refusal, Refused, Waiter
+from forebay_core.pool import Connection, Pool, Refusal, Refused, Waiter
 from forebay_core.scale.readings import Reading, UpstreamReading
 
 At = Callable[..., None]  # (time, function, arguments)
@@ -178,7 +179,7 @@ class Pod:
         ready_at: float,
         backends: Mapping[str, Backend],
         settings: PoolSettings,
-        budgeted: Mapping[str, int | None],
+        bounded: Collection[str],
         books: Books,
         random: Random,
         at: At,
@@ -186,8 +187,10 @@ class Pod:
     ) -> None:
         self.name, self.ready_at, self.random, self.at, self.born = name, ready_at, random, at, born
         self.links = {upstream: Link(self, backend, settings, books) for upstream, backend in backends.items()}
-        for upstream, link in self.links.items():
-            link.pool.set_grant(None if budgeted[upstream] is None else 0, born)
+        self.bounded = bounded  # upstreams that have a budget
+        self.memory = replica.begin(None, name)
+        for upstream in bounded:
+            self.links[upstream].pool.set_grant(0, born)
         self.cpu = 0.0
         self.busy_until = self.stopped_until = 0.0
         self.lag = 0.0
@@ -216,11 +219,19 @@ class Pod:
             link.pool.tick(now)
             link.act(now)
 
-    def grant(self, now: float, upstream: str, grant: int) -> None:
-        link = self.links[upstream]
-        if link.pool.grant != grant:
-            link.pool.set_grant(grant, now)
-            link.act(now)
+    def reachable(self, now: float) -> bool:
+        """Whether it answers whoever asks."""
+        return self.ready_at <= now and not self.silent and not self.hung
+
+    def answer(self, now: float, push: Push | None) -> Answer:
+        """To a push, or (where it has not been granted anything yet) to a question."""
+        taken = replica.take(self.memory, push) if push is not None else self.memory
+        if taken is not self.memory:
+            for upstream in self.bounded:
+                self.links[upstream].pool.set_grant(replica.limit(taken, upstream, 0), now)
+                self.links[upstream].act(now)
+        self.memory = replace(taken, held={upstream: self.links[upstream].pool.held for upstream in self.bounded})
+        return replica.answer(self.memory, self.name, self.bounded)
 
     def stop(self, now: float, seconds: float) -> None:
         """SIGSTOP, and SIGCONT some seconds later: until then it answers nothing, whoever asks."""
@@ -232,10 +243,9 @@ class Pod:
 
     def drain(self, now: float) -> None:
         self.draining, self.drain_began = True, now
+        self.memory = replica.drain(self.memory)
         for link in self.links.values():
-            idle = [c for c in link.pool.connections if c.state == IDLE]
-            for connection in idle:
-                link.pool.retire(connection, "drain")
+            link.pool.drain(now, keep=0)
             link.act(now)
 
     def gone(self, now: float) -> bool:
@@ -268,9 +278,3 @@ class Pod:
     def used(self, now: float) -> float:
         """CPU seconds really used by now: what is still queued is not."""
         return max(0.0, self.cpu - max(0.0, self.busy_until - max(now, self.stopped_until)))
-
-
-def statistics(pods: list[Pod], upstream: str) -> dict[str, Any]:
-    """What the fleet really holds, for plots."""
-    pools = [pod.links[upstream].pool for pod in pods]
-    return {"open": sum(p.total for p in pools), "waiting": sum(len(p.waiters) for p in pools)}

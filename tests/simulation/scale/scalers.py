@@ -12,6 +12,7 @@ from forebay_core.scale.readings import Reading
 from forebay_core.scale.targets import Targets
 from forebay_core.scale.verdict import ScalerState, Verdict, decide, restored, saved
 from forebay_core.scale.windows import PANIC, STABLE
+from forebay_core.spec.scaling import Behavior, ScaleDown, ScaleUp, ScalingPolicy
 
 
 class Scaler(Protocol):
@@ -48,13 +49,22 @@ class HPA:
     """Kubernetes' horizontal pod autoscaler on waiting clients per replica, as KEDA or an adapter would feed it.
 
     Every 15 s, replicas = ceil(current * metric / target) unless within 10 % of the target (documentation: "Algorithm
-    details"), with the same `behavior` as ours.
+    details"), with the defaults of autoscaling/v2 for `behavior`.
     """
 
     name = "HPA"
     PERIOD = 15.0  # seconds
     TARGET = 1.0  # waiting clients per replica
     TOLERANCE = 0.1
+    BEHAVIOR = Behavior(
+        scale_up=ScaleUp(
+            policies=(
+                ScalingPolicy(type="Pods", value=4, period_seconds=15),
+                ScalingPolicy(type="Percent", value=100, period_seconds=15),
+            )
+        ),
+        scale_down=ScaleDown(stabilization_window_seconds=300),
+    )
 
     def __init__(self, targets: Targets, replicas: int) -> None:
         self.targets, self.replicas = targets, replicas
@@ -69,9 +79,7 @@ class HPA:
         waiting = max(sum(r.upstreams[name].waiting for r in readings) for name in self.targets.upstreams)
         ratio = waiting / len(readings) / self.TARGET
         wish = self.replicas if abs(ratio - 1) <= self.TOLERANCE else ceil(len(readings) * ratio)
-        self.replicas, self.pace = follow(
-            self.targets.behavior, self.pace, self.replicas, self.targets.clamped(wish), now
-        )
+        self.replicas, self.pace = follow(self.BEHAVIOR, self.pace, self.replicas, self.targets.clamped(wish), now)
         return self.replicas
 
     def replace_leader(self, now: float) -> None:

@@ -10,16 +10,12 @@ from tests.simulation.scale.scalers import HPA, KPA, Ours, Scaler
 from tests.simulation.scale.world import Sample, Trace, World
 
 from forebay_core.scale.diagnosis import Cause
-from forebay_core.spec.scaling import Behavior, ScaleDown, ScaleUp, ScalingPolicy
+from forebay_core.spec.scaling import Behavior, ScaleDown
 
 CALM = 10.0  # seconds that waits have to stay within the target to count as recovered
 NOTHING_ADDED = (Cause.POOL, Cause.BUDGET, Cause.CONNECT, Cause.BACKEND)  # causes that no replica may be added for
 
-# The pace of Knative's defaults: up at once, down after a minute.
-QUICK = Behavior(
-    scale_up=ScaleUp(policies=(ScalingPolicy(type="Percent", value=1000, period_seconds=15),)),
-    scale_down=ScaleDown(stabilization_window_seconds=60),
-)
+QUICK = Behavior(scale_down=ScaleDown(stabilization_window_seconds=60))  # the pace of Knative's defaults
 
 SCALERS: dict[str, Callable[[Trace], Scaler]] = {
     "forebay": lambda trace: Ours(trace.targets, trace.replicas),
@@ -110,7 +106,7 @@ def recovery(trace: Trace, world: World) -> float | None:
 def added(world: World) -> tuple[int, int]:
     """Replicas added, and connections granted more, where neither cures anything: at ticks at which, for six seconds
     already, all that waits does so for such a cause. A backend counts from when it is really saturated, and connections
-    are counted from what was granted then."""
+    are counted from the most that was granted in those six seconds: grants that move within it add nothing."""
     replicas = connections = 0
     granted: dict[str, int] = {}
     for n in range(4, len(world.samples)):
@@ -121,7 +117,7 @@ def added(world: World) -> tuple[int, int]:
             replicas += max(0, after.wanted - before.wanted)
         for name, upstream in after.upstreams.items():
             if upstream.expected is Cause.BACKEND and all(s.upstreams[name].saturated for s in (*past, after)):
-                most = granted.setdefault(name, upstream.granted)
+                most = granted.setdefault(name, max(s.upstreams[name].granted for s in past))
                 connections += max(0, upstream.granted - most)
                 granted[name] = max(most, upstream.granted)
             elif upstream.expected is not Cause.BACKEND:

@@ -7,9 +7,8 @@ from random import Random
 import pytest
 from tests.simulation.scale import traces
 from tests.simulation.scale.backends import Backend
-from tests.simulation.scale.ledger import grants
 from tests.simulation.scale.score import SCALERS, Score, run
-from tests.simulation.scale.world import TICK, Trace, World
+from tests.simulation.scale.world import Trace, World
 
 from forebay_core.scale.diagnosis import Cause
 
@@ -42,10 +41,10 @@ def test_the_same_on_the_long_traces(trace: Callable[[], Trace]) -> None:
 
 
 @pytest.mark.slow
-def test_recovery_from_the_step_is_as_fast_as_knatives_at_its_pace() -> None:
+def test_recovery_from_the_step_is_as_fast_as_knatives() -> None:
     seeds = (1, 2)
-    ours, theirs = (sum(run(traces.step, name, s).recovery or 0.0 for s in seeds) for name in ("forebay quick", "KPA"))
-    assert ours <= theirs + TICK * len(seeds), f"seeds {seeds}: {ours} s, {theirs} s"  # as it is looked at
+    ours, theirs = (sum(run(traces.step, name, s).recovery or 0.0 for s in seeds) for name in ("forebay", "KPA"))
+    assert ours <= theirs, f"seeds {seeds}: {ours} s, {theirs} s"
 
 
 @pytest.mark.parametrize(
@@ -63,12 +62,13 @@ def test_the_planted_cause_shows_for_long_enough_to_judge(trace: Callable[[], Tr
 
 
 def test_a_saturated_backend_is_given_no_more_connections() -> None:
-    for trace in (traces.mixture_knee_then_step, traces.mixture_two_upstreams):
+    for trace in (traces.knee, traces.mixture_knee_then_step, traces.mixture_two_upstreams):
         score = played(trace, "forebay", 1)
         assert score.added[1] == 0, f"trace {score.trace!r}, seed 1: {score.added[1]} connections more"
 
 
-def test_surplus_moves_within_ten_seconds() -> None:
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_surplus_moves_within_ten_seconds(seed: int) -> None:
     """Every 40 s other clients crowd another pod: ten seconds later it may open what they need, and a little more."""
     trace = traces.hot_pod()
     moves = [100.0 + 40 * n for n in range(8)]
@@ -78,8 +78,9 @@ def test_surplus_moves_within_ten_seconds() -> None:
         limits[world.now] = max(world.pods, key=lambda pod: pod.weight).links["db"].pool.limit
 
     trace.events = [*trace.events, *[(at + 10, look) for at in moves]]
-    assert run(lambda: trace, "forebay", 3).trace == "one hot pod"
-    assert all(limit >= 10 for limit in limits.values()), f"seed 3: {limits}"  # 40 requests/s * 0.2 s = 8 on average
+    assert run(lambda: trace, "forebay", seed).trace == "one hot pod"
+    needed = 10  # of 40 requests/s that take 0.2 s: 8 on average
+    assert all(limit >= needed for limit in limits.values()), f"seed {seed}: {limits}"
     assert len(limits) == len(moves)
 
 
@@ -122,12 +123,3 @@ def test_a_backend_is_fast_until_its_knee_then_slower_then_refuses() -> None:
     backend = Backend(knee=4, max_open=2, thrash=0.0)
     assert [backend.begin(1.0) for _ in range(8)] == [1.0, 1.0, 1.0, 1.0, 1.25, 1.5, 1.75, 2.0]
     assert [backend.connected(Random(1)) for _ in range(3)] == [True, True, False]
-
-
-def test_the_perfect_ledger_never_grants_what_is_still_held() -> None:
-    common = {"ceiling": 15, "max_replicas": 4, "capped": False}
-    made = grants({"a": 12, "b": 3}, {"a": 5, "b": 15}, {"a": 5, "b": 15}, 20, **common)  # type: ignore[arg-type]
-    assert made == {"a": 5, "b": 8}, "b has to let go first"
-    made = grants({"a": 12, "b": 3}, {"a": 5, "b": 5}, {"a": 5, "b": 5}, 20, **common)  # type: ignore[arg-type]
-    assert made["a"] >= 12
-    assert sum(made.values()) <= 20

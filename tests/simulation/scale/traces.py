@@ -58,7 +58,7 @@ def change(**settings: float) -> Callable[[World], None]:
 
 
 def new_leader(world: World) -> None:
-    world.scaler.replace_leader(world.now)
+    world.replace_leader()
 
 
 def weight(index: int, weight: float) -> Callable[[World], None]:
@@ -100,7 +100,7 @@ def frozen(frozen: bool) -> Callable[[World], None]:
     """Grants don't move: pushes are lost."""
 
     def event(world: World) -> None:
-        world.frozen_ledger = frozen
+        world.pushes_lost = frozen
 
     return event
 
@@ -185,8 +185,8 @@ def stuck_grants() -> Trace:
     """One hot pod while grants can't be moved: there is surplus, and it does not reach the pod that needs it."""
     return Trace(
         "grants stuck", 400, [Flow("db", steps((0, 80)))], db(), targets(40, lowest=4), 4,
-        events=[(90, frozen(True)), (100, weight(0, 4.0)), (280, frozen(False)), (340, weight(0, 1.0))],
-        plans=[Plan(100, 340, Cause.POOL)],
+        events=[(90, frozen(True)), (100, weight(0, 4.0)), (280, frozen(False)), (300, weight(0, 1.0))],
+        plans=[Plan(100, 300, Cause.POOL)],
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The simulated world: virtual time, clients, pods that start slowly and break, backends, a ledger, one autoscaler.
+"""The simulated world: virtual time, clients, pods that start slowly and break, backends, the ledger, one autoscaler.
 
 Deterministic: all that happens follows from the trace and the seed. Nothing here knows what a cause is but `Truth`,
 which sees what the autoscaler can't.
@@ -11,16 +11,19 @@ from random import Random
 from typing import Any
 
 from tests.simulation.scale.backends import Backend
-from tests.simulation.scale.ledger import grants
+from tests.simulation.scale.controller import Controller
 from tests.simulation.scale.pods import Books, Pod, PoolSettings
 from tests.simulation.scale.scalers import Scaler
 from tests.simulation.scale.truth import Truth
 
 from forebay_core.scale.diagnosis import Cause
+from forebay_core.scale.grants import Wanted, grants_wanted
 from forebay_core.scale.targets import Targets
 
 TICK = 2.0  # seconds between decisions
+WARM_UP = 20.0  # seconds that the first replicas are there before the trace begins
 START = (6.0, 12.0)  # seconds from a pod's creation until it can be asked for its readiness
+ELECTION = 12.0  # seconds from a leader's end until the next one acts
 GRACE = 30.0  # seconds after a planted change until the cause has to be right
 
 
@@ -97,15 +100,20 @@ class World:
         self.backends = trace.backends()
         self.settings = PoolSettings()
         self.pods: list[Pod] = []
+        self.ended: list[str] = []
         self.wanted_replicas = trace.replicas
         self.samples: list[Sample] = []
         self.replica_seconds = self.connection_seconds = 0.0
         self.leader_away = False
-        self.frozen_ledger = False
+        self.pushes_lost = False
         self._born = 0
         self.truth = Truth(list(self.backends))
         for _ in range(trace.replicas):
-            self.create(ready_at=0.0)
+            self.create(ready_at=-WARM_UP)
+        self.controller = Controller(trace.targets, -WARM_UP)
+        for n in range(int(WARM_UP / TICK)):  # the first grants are made before the first client comes
+            self.grant(n * TICK - WARM_UP)
+        self.route()
 
     # ------------------------------------------------------------------ time
 
@@ -145,10 +153,10 @@ class World:
 
     def create(self, ready_at: float | None = None) -> None:
         self._born += 1
-        budgeted = {name: target.budget for name, target in self.trace.targets.upstreams.items()}
+        bounded = [name for name, target in self.trace.targets.upstreams.items() if target.budget is not None]
         ready_at = self.now + self.random.uniform(*START) if ready_at is None else ready_at
         self.pods.append(
-            Pod(f"pod-{self._born}", ready_at, self.backends, self.settings, budgeted, self.books, self.random,
+            Pod(f"pod-{self._born}", ready_at, self.backends, self.settings, bounded, self.books, self.random,
                 self.at, self.now)
         )  # fmt: skip
         self.route()
@@ -156,9 +164,13 @@ class World:
     def crash(self, index: int = 0) -> None:
         """Kill a pod; its replacement comes as all pods do."""
         pod = [p for p in self.pods if not p.draining][index]
+        self.end(pod)
+        self.route()
+
+    def end(self, pod: Pod) -> None:
         pod.die(self.now)
         self.pods.remove(pod)
-        self.route()
+        self.ended.append(pod.name)
 
     def half_second(self, now: float) -> None:
         self.at(now + 0.5, self.half_second)
@@ -166,9 +178,9 @@ class World:
             if not pod.hung:
                 pod.tick(now)
             if pod.draining and pod.gone(now):
-                pod.die(now)
-                self.pods.remove(pod)
+                self.end(pod)
         self.route()
+        self.check()
         self.replica_seconds += 0.5 * len(self.pods)
         self.connection_seconds += 0.5 * sum(backend.open for backend in self.backends.values())
 
@@ -186,38 +198,39 @@ class World:
     def tick(self, now: float) -> None:
         self.at(now + TICK, self.tick)
         up = [p for p in self.pods if not p.draining and p.ready_at <= now]
-        readings = [p.reading(now) for p in up if not p.silent and not p.hung]
+        readings = [p.reading(now) for p in up if p.reachable(now)]
         if not self.leader_away:
             self.wanted_replicas = self.scaler.tick(readings, now)
-            if not self.frozen_ledger:
-                for upstream in self.backends:
-                    self.grant(now, upstream, up)
+            if not self.pushes_lost:
+                self.grant(now)
         self.carry_out(now)
         self.record(now, up)
 
-    def grant(self, now: float, upstream: str, up: Sequence[Pod]) -> None:
-        target = self.trace.targets.upstreams[upstream]
-        if target.budget is None:
-            return
+    def grant(self, now: float) -> None:
+        """The ledger's turn. The peers wish for equal shares: they don't say what each replica needs."""
+        upstreams = self.trace.targets.upstreams
         verdict = self.scaler.verdict
-        wanted, capped = dict.fromkeys((p.name for p in up), target.ceiling), False
         if verdict is not None:
-            mine = verdict.upstreams[upstream]
-            capped = mine.capped
-            wanted = {p.name: mine.wanted.get(p.name, p.links[upstream].pool.grant or 1) for p in up}
-        pools = {p.name: p.links[upstream].pool for p in self.pods}
-        made = grants(
-            wanted,
-            {name: pools[name].grant or 0 for name in wanted},
-            {name: pool.held for name, pool in pools.items()},
-            target.budget,
-            ceiling=target.ceiling,
-            max_replicas=self.trace.targets.max_replicas,
-            capped=capped,
-        )
-        for pod in sorted(up, key=lambda p: made[p.name] - (pools[p.name].grant or 0)):
-            pod.grant(now, upstream, made[pod.name])
-        assert sum(made.values()) <= target.budget, f"{self.trace.name}: granted {made} of {target.budget}"
+            wanted = grants_wanted(verdict)
+        else:
+            wanted = Wanted({(p.name, u): t.ceiling for p in self.pods for u, t in upstreams.items()}, frozenset())
+        self.controller.tick(now, self.pods, self.ended, wanted)
+
+    def check(self) -> None:
+        """The one thing that must always hold."""
+        for name, target in self.trace.targets.upstreams.items():
+            held = sum(pod.links[name].pool.held for pod in self.pods)
+            assert target.budget is None or held <= target.budget, f"{held} held of {target.budget} to {name}"
+
+    def replace_leader(self) -> None:
+        """The leader is gone; the next one knows what stands in the resource's status."""
+        self.leader_away = True
+        self.at(self.now + ELECTION, self.lead)
+
+    def lead(self, now: float) -> None:
+        self.leader_away = False
+        self.scaler.replace_leader(now)
+        self.controller.replace_leader(now)
 
     def carry_out(self, now: float) -> None:
         """As a Deployment does."""
