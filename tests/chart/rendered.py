@@ -1,6 +1,7 @@
 """The chart as Helm renders it. `python -m tests.chart.rendered` prints manifests/install.yaml."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,22 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([need("helm"), *arguments], text=True, capture_output=True, timeout=60)
 
 
-def text(*settings: str, release: str = "forebay") -> str:
-    """What is applied with `--set` of each of `settings`."""
+def text(*settings: str, release: str = "forebay", apis: Sequence[str] = ()) -> str:
+    """What is applied with `--set` of each of `settings`, to an API server that knows `apis` beside its own."""
     sets = [part for setting in settings for part in ("--set", setting)]
+    known = [part for api in apis for part in ("--api-versions", api)]
     rendered = helm(
-        "template", release, str(CHART), "--namespace", "forebay-system", "--kube-version", KUBERNETES, *sets
+        "template", release, str(CHART), "--namespace", "forebay-system", "--kube-version", KUBERNETES, *sets, *known
     )
     assert rendered.returncode == 0, rendered.stderr
     return rendered.stdout
 
 
-def objects(*settings: str, release: str = "forebay") -> dict[tuple[str, str], dict[str, Any]]:
+def objects(
+    *settings: str, release: str = "forebay", apis: Sequence[str] = ()
+) -> dict[tuple[str, str], dict[str, Any]]:
     """The same as objects, by kind and name."""
-    documents = [document for document in yaml.safe_load_all(text(*settings, release=release)) if document]
+    documents = [document for document in yaml.safe_load_all(text(*settings, release=release, apis=apis)) if document]
     found = {(document["kind"], document["metadata"]["name"]): document for document in documents}
     assert len(found) == len(documents)
     return found

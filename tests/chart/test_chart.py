@@ -8,6 +8,7 @@ import yaml
 from tests.chart.rendered import CHART, KUBERNETES, ROOT, helm, install, objects, text
 
 from forebay_core.spec import crd as generator
+from forebay_operator import lease
 
 CRD = ("CustomResourceDefinition", "proxypools.forebay.dev")
 
@@ -31,9 +32,14 @@ def test_the_default_is_the_whole_of_it() -> None:
     assert sorted(kind for kind, _ in objects()) == [
         "ClusterRole",
         "ClusterRoleBinding",
+        "ConfigMap",
         "CustomResourceDefinition",
         "Deployment",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
         "Role",
+        "Role",
+        "RoleBinding",
         "RoleBinding",
         "ServiceAccount",
     ]
@@ -116,6 +122,21 @@ def test_one_namespace_is_watched_without_rights_in_any_other() -> None:
     assert binding["metadata"]["namespace"] == "shop"
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "forebay", "namespace": "forebay-system"}]
     assert rendered["Role", "forebay-leader"]["metadata"]["namespace"] == "forebay-system"
+
+
+def test_nodes_are_read_only_where_all_namespaces_are_watched() -> None:
+    """They prove processes dead; a Role can't give a right to them."""
+    rendered = objects()
+    (nodes,) = [rule for rule in rendered["ClusterRole", "forebay"]["rules"] if "nodes" in rule["resources"]]
+    assert nodes["verbs"] == ["get"]
+    assert rendered["Role", "forebay"]["metadata"]["namespace"] == "kube-node-lease"
+    assert not any("nodes" in rule["resources"] for rule in rules(objects("watchNamespace=shop")))
+
+
+def test_the_leaders_lease_is_the_one_that_the_operator_takes() -> None:
+    create, hold = objects()["Role", "forebay-leader"]["rules"]
+    assert create == {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]}
+    assert hold["resourceNames"] == [lease.NAME]
 
 
 def rules(rendered: dict[tuple[str, str], dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -30,3 +30,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $image := index . 1 -}}
 {{ $image.repository }}:{{ $image.tag | default $root.Chart.AppVersion }}
 {{- end -}}
+
+{{- define "forebay.monitoringLabels" -}}
+{{ include "forebay.labels" . }}
+{{- with .Values.monitoring.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Not empty where an object of the Prometheus operator is wanted: (list root kind). */ -}}
+{{- define "forebay.monitored" -}}
+{{- $root := index . 0 -}}
+{{- $enabled := $root.Values.monitoring.enabled -}}
+{{- if or (eq $enabled "always") (and (eq $enabled "auto") ($root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" (index . 1)))) -}}
+true
+{{- end -}}
+{{- end -}}
