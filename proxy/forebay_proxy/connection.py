@@ -24,6 +24,8 @@ class LoginRefusal(Refusal):
 
     __slots__ = ("code",)
 
+    code: str
+
     def __init__(self, reason: str, code: str, detail: str) -> None:
         super().__init__(reason, detail)
         object.__setattr__(self, "code", code)

@@ -220,7 +220,7 @@ def scan_server(bytes data not None, Py_ssize_t skip, Py_ssize_t max_held, bytes
             raise refusal(types.BAD_LENGTH, data, at, length)
         stop = at + 1 + <Py_ssize_t>length
         if stop > size:
-            if (kind == READY or fate == REPORTED) and (lengths.most <= MAX_SMALL_ANSWER or size - at < max_held):
+            if (kind == READY or fate >= REPORTED) and (lengths.most <= MAX_SMALL_ANSWER or size - at < max_held):
                 break
             missing = stop - size
             stop = size
@@ -232,7 +232,7 @@ def scan_server(bytes data not None, Py_ssize_t skip, Py_ssize_t max_held, bytes
                 gathered = 0
             chunk[gathered] = text[at + 5]
             gathered += 1
-        if fate == REPORTED and not (kind == COMPLETE and c"0" <= text[stop - 2] <= c"9"):
+        if fate >= REPORTED and not (fate == REPORTED and kind == COMPLETE and c"0" <= text[stop - 2] <= c"9"):
             events.append((part(text, at, at + 1), at, stop))
         at = stop
     return at, missing, ready + part(chunk, 0, gathered), events

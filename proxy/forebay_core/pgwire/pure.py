@@ -167,8 +167,8 @@ def scan_server(data: bytes, skip: int, max_held: int, wanted: bytes) -> ServerS
     - missing: bytes of the last message that are yet to come, and may be passed on as they do (then end is len(data)),
     - ready: the status bytes of each ReadyForQuery, in order: I idle, T in a transaction, E in a failed one,
     - events: type, start and end of each message of a wanted type, in order, but for a CommandComplete with a count
-      of rows: what counts rows (SELECT, INSERT, COPY, FETCH, ...) says nothing of the session. Where bytes are missing,
-      the last event's end is len(data).
+      of rows (unless the table has `counts`): what counts rows (SELECT, INSERT, COPY, FETCH, ...) says nothing of the
+      session. Where bytes are missing, the last event's end is len(data).
 
     Raises ProtocolError at the first message that is wrong.
     """
@@ -189,7 +189,7 @@ def scan_server(data: bytes, skip: int, max_held: int, wanted: bytes) -> ServerS
             raise refusal(BAD_LENGTH, data, at, length)
         stop = at + 1 + length
         if stop > size:
-            held = kind == _READY or fate == REPORTED
+            held = kind == _READY or fate >= REPORTED
             if held and (most <= MAX_SMALL_ANSWER or size - at < max_held):
                 break
             missing = stop - size
@@ -198,7 +198,7 @@ def scan_server(data: bytes, skip: int, max_held: int, wanted: bytes) -> ServerS
             if data[at + 5] not in _STATUSES:
                 raise refusal(BAD_STATUS, data, at, data[at + 5])
             ready.append(data[at + 5])
-        if fate == REPORTED and not (kind == _COMPLETE and data[stop - 2] in _DIGITS):
+        if fate >= REPORTED and not (fate == REPORTED and kind == _COMPLETE and data[stop - 2] in _DIGITS):
             events.append((data[at : at + 1], at, stop))
         at = stop
     return at, missing, bytes(ready), events

@@ -70,13 +70,16 @@ SERVER_LENGTHS: Final = {
 REFUSED: Final = 0
 PASSED: Final = 1
 REPORTED: Final = 2
+COUNTED: Final = 3  # reported, a CommandComplete with a count of rows too
 
 
-def reporting(kinds: bytes) -> bytes:
-    """The table by which `scan_server` reports messages of these types, passes all others, and refuses unknown ones."""
+def reporting(kinds: bytes, *, counts: bool = False) -> bytes:
+    """The table by which `scan_server` reports messages of these types, passes all others, and refuses unknown ones.
+    `counts`: a CommandComplete with a count of rows is reported too.
+    """
     table = bytearray(256)
     for kind in SERVER_LENGTHS:
-        table[kind[0]] = REPORTED if kind in kinds else PASSED
+        table[kind[0]] = PASSED if kind not in kinds else COUNTED if counts else REPORTED
     return bytes(table)
 
 

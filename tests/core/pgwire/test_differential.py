@@ -39,7 +39,8 @@ CLIENTS = streams([*CLIENT_SEEDS, *(case.data for case in HOSTILE_CLIENTS)], CLI
 SERVERS = streams([*SERVER_SEEDS, *(case.data for case in HOSTILE_SERVERS)], SERVER_LENGTHS)
 SKIPS = st.just(0) | st.integers(0, 40) | st.just(1 << 30)
 HELD = st.sampled_from([1 << 16, 5, 12, 40])
-TABLES = st.lists(st.sampled_from(sorted(SERVER_LENGTHS))).map(b"".join).map(reporting) | st.just(reporting(b"CE"))
+KINDS = st.lists(st.sampled_from(sorted(SERVER_LENGTHS))).map(b"".join)
+TABLES = st.builds(reporting, KINDS, counts=st.booleans()) | st.just(reporting(b"CE"))
 
 
 def outcome(scan: Any, *args: Any) -> Any:

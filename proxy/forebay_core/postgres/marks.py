@@ -1,0 +1,274 @@
+"""What the text of a Query or Parse shows about the session's state: why its connection must stay with the client.
+
+Looked at once per text; the caller keeps the answers. Conservative: what is unsure is marked, what fails or is rolled
+back is marked all the same. What happens inside functions can't be seen, nor what is done by sequences (`lastval`).
+
+Precedents: PgBouncer's "SQL feature map for pooling modes" lists what breaks in transaction pooling; here it pins.
+
+| reason       | seen                                                        | undone by                          |
+|--------------|-------------------------------------------------------------|------------------------------------|
+| listen       | LISTEN                                                      | UNLISTEN *                         |
+| temp         | CREATE TEMP, INTO TEMP, pg_temp. (not ON COMMIT DROP)       | DISCARD TEMP                       |
+| cursor       | DECLARE ... WITH HOLD                                       | CLOSE ALL                          |
+| lock         | session-level advisory locks                                | SELECT pg_advisory_unlock_all()    |
+| prepare      | PREPARE                                                     | DEALLOCATE ALL                     |
+| set:<name>   | SET, set_config(..., false); `*` where the name is unknown  | RESET <name>                       |
+| unclear      | DO, text that can't be read, an identifier with escapes     | DISCARD ALL                        |
+| load, slot, backup, dblink, seed | LOAD; temporary slots, backup mode, dblink connections, setseed | nothing |
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from forebay_core.postgres.lexer import Token, Unreadable, tokens
+
+LARGEST = 1 << 20  # bytes of text that are read where it may have a mark; in a larger one that is unclear
+
+
+class Ends(Enum):
+    """What a statement takes away when it succeeds."""
+
+    NOTHING = "nothing"
+    PREPARED = "prepared"  # every prepared statement, those of the protocol too
+    EVERYTHING = "everything"  # as DISCARD ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What a text shows. `reasons` as in the table above. `clears`: reasons that hold no more once it has succeeded,
+    `set:` with an empty name for all of them; only where it is one statement. `deallocates`: the name in a lone
+    DEALLOCATE, which may be one of the protocol's (drivers close theirs so).
+    """
+
+    reasons: frozenset[str] = frozenset()
+    clears: frozenset[str] = frozenset()
+    ends: Ends = Ends.NOTHING
+    deallocates: bytes | None = None
+
+
+NONE = Marks()
+UNCLEAR = Marks(frozenset({"unclear"}))
+
+_UNDO = {
+    "listen": b"UNLISTEN *",
+    "temp": b"DISCARD TEMP",
+    "cursor": b"CLOSE ALL",
+    "lock": b"SELECT pg_catalog.pg_advisory_unlock_all()",
+    "prepare": b"DEALLOCATE ALL",
+}
+_SIMPLE_NAME = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*\Z")
+_NEVER_UNDONE = frozenset({"load", "slot", "backup", "dblink", "seed"})
+
+# Text in which none of this stands can have no mark. The first words count only where a statement may begin.
+_PERHAPS = re.compile(
+    rb"(?:\A|;|\*/|[\n\r])[ \t\n\r\f\v]*+"
+    rb"(?:set|reset|listen|unlisten|load|prepare|deallocate|discard|declare|close|do|explain)(?![a-z0-9_$\x80-\xff])"
+    rb"|temp|advisory_|set_config|pg_settings|replication_slot|_backup|dblink|setseed|u&\"",
+    re.IGNORECASE,
+)
+_FUNCTIONS = {
+    b"pg_advisory_lock": "lock",
+    b"pg_advisory_lock_shared": "lock",
+    b"pg_try_advisory_lock": "lock",
+    b"pg_try_advisory_lock_shared": "lock",
+    b"pg_create_physical_replication_slot": "slot",
+    b"pg_create_logical_replication_slot": "slot",
+    b"pg_copy_physical_replication_slot": "slot",
+    b"pg_copy_logical_replication_slot": "slot",
+    b"pg_backup_start": "backup",
+    b"pg_start_backup": "backup",
+    b"dblink_connect": "dblink",
+    b"dblink_connect_u": "dblink",
+    b"setseed": "seed",
+}
+_TEMP = frozenset({b"temp", b"temporary"})
+# SET's own spellings: the words after SET (SESSION left out), and the setting that they change.
+_SPELLINGS = {
+    (b"time", b"zone"): "timezone",
+    (b"session", b"authorization"): "session_authorization",
+    (b"session", b"characteristics"): "*",  # default_transaction_isolation, _read_only, _deferrable
+    (b"xml", b"option"): "xmloption",
+}
+_ALIASES = {b"names": "client_encoding", b"schema": "search_path"}
+
+
+def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) -> Marks:
+    """What `text` shows. `standard_strings` is the session's standard_conforming_strings; `readable` is False where
+    the client's encoding is one of `lexer.AMBIGUOUS_ENCODINGS` and the text is not all ASCII.
+    """
+    if not _PERHAPS.search(text):
+        return NONE
+    if len(text) > LARGEST or not readable:
+        return UNCLEAR
+    try:
+        statements = list(_statements(tokens(text, standard_strings)))
+    except Unreadable:
+        return UNCLEAR
+    found = [_of_statement(statement) for statement in statements]
+    if len(found) == 1:
+        return found[0]
+    ends = max((each.ends for each in found), key=list(Ends).index, default=Ends.NOTHING)
+    return Marks(frozenset().union(*(each.reasons for each in found)), ends=ends)
+
+
+def undo(reasons: frozenset[str]) -> bytes | None:
+    """What takes `reasons` away, as one simple Query that must succeed; None where only closing does."""
+    if reasons & _NEVER_UNDONE:
+        return None
+    if "unclear" in reasons:
+        return b"DISCARD ALL"
+    statements: dict[bytes, None] = {}  # a set that keeps its order
+    for reason in sorted(reasons, key=lambda reason: (not reason.startswith("set:session_auth"), reason)):
+        if not reason.startswith("set:"):
+            statements[_UNDO[reason]] = None
+        elif reason == "set:session_authorization":  # first, and it resets the role too
+            statements[b"RESET SESSION AUTHORIZATION"] = None
+        elif reason == "set:role":  # RESET ALL leaves it
+            statements[b"RESET ROLE"] = None
+        elif _SIMPLE_NAME.match(reason[4:]):
+            statements[b'RESET "' + reason[4:].replace(".", '"."').encode() + b'"'] = None
+        else:  # which may be anything, so also what RESET ALL leaves
+            return b"DISCARD ALL"
+    return b"; ".join(statements)
+
+
+def _statements(found: list[Token]) -> Iterator[list[Token]]:
+    statement: list[Token] = []
+    for token in found:
+        if token.kind != ";":
+            statement.append(token)
+        elif statement:
+            yield statement
+            statement = []
+    if statement:
+        yield statement
+
+
+def _of_statement(statement: list[Token]) -> Marks:
+    words = [token.text if token.kind == "w" else b"" for token in statement]
+    reasons = set(_anywhere(statement, words))
+    first, second = words[0], words[1] if len(words) > 1 else b""
+    match first:
+        case b"set":
+            reasons |= _of_set(statement[1:])
+        case b"reset":
+            name = _setting(statement[1:])
+            return Marks(clears=frozenset({"set:" if name == "all" else f"set:{name}"}))
+        case b"listen":
+            reasons.add("listen")
+        case b"load":
+            reasons.add("load")
+        case b"do":
+            reasons.add("unclear")
+        case b"prepare" if second != b"transaction":
+            reasons.add("prepare")
+        case b"unlisten" if len(statement) == 2 and statement[1].kind == "*":
+            return Marks(clears=frozenset({"listen"}))
+        case b"close" if second == b"all":
+            return Marks(clears=frozenset({"cursor"}))
+        case b"discard" if second == b"all":
+            return Marks(clears=frozenset({*_UNDO, "unclear", "set:"}), ends=Ends.EVERYTHING)
+        case b"discard" if second in _TEMP:
+            return Marks(clears=frozenset({"temp"}))
+        case b"deallocate":
+            names = statement[2:] if second == b"prepare" and len(statement) > 2 else statement[1:]
+            if names and names[0] == ("w", b"all", False):
+                return Marks(clears=frozenset({"prepare"}), ends=Ends.PREPARED)
+            return Marks(deallocates=names[0].text if len(names) == 1 and names[0].kind in "wq" else None)
+    return Marks(frozenset(reasons)) if reasons else NONE
+
+
+def _anywhere(statement: list[Token], words: list[bytes]) -> Iterator[str]:
+    """Reasons that can stand at any place of a statement, under EXPLAIN ANALYZE and in WITH too."""
+    if any(token.escaped for token in statement):
+        yield "unclear"
+    if b"update" in words and any(token.kind in "wq" and token.text == b"pg_settings" for token in statement):
+        yield "set:*"
+    if _has(words, b"with", b"hold") and b"declare" in words:
+        yield "cursor"
+    if _makes_temporary(statement, words):
+        yield "temp"
+    for place, token in enumerate(statement[:-1]):
+        if token.kind not in "wq":
+            continue
+        following = statement[place + 1].kind
+        if following == "." and token.text == b"pg_temp":
+            yield "temp"
+        elif following == "(" and token.text == b"set_config":
+            yield from _of_set_config(statement[place + 2 :])
+        elif following == "(" and token.text in _FUNCTIONS:
+            yield _FUNCTIONS[token.text]
+
+
+def _has(words: list[bytes], *run: bytes) -> bool:
+    return any(words[place : place + len(run)] == list(run) for place, word in enumerate(words) if word == run[0])
+
+
+def _makes_temporary(statement: list[Token], words: list[bytes]) -> bool:
+    """CREATE [OR REPLACE] [GLOBAL | LOCAL] TEMP and INTO TEMP, unless the table goes with its transaction."""
+    for place, word in enumerate(words):
+        before = [each for each in words[max(0, place - 4) : place] if each not in (b"global", b"local")]
+        if word in _TEMP and before and (before[-1] in (b"create", b"into") or before[-2:] == [b"or", b"replace"]):
+            break
+    else:
+        return False
+    if words[0] == b"create" and _has(words, b"on", b"commit", b"drop"):
+        depth = 0
+        for token, word in zip(statement, words, strict=True):
+            depth += (token.kind == "(") - (token.kind == ")")
+            if word == b"commit" and depth == 0:
+                return False
+    return True
+
+
+def _of_set(rest: list[Token]) -> set[str]:
+    words = [token.text if token.kind == "w" else b"" for token in rest[:2]] + [b"", b""]
+    if words[0] in (b"local", b"transaction", b"constraints"):
+        return set()  # of the transaction, or without effect outside of one
+    return {f"set:{_setting(rest)}"}
+
+
+def _setting(rest: list[Token]) -> str:
+    """The name, in lower case, of what stands after SET or RESET; `*` where that is not clear."""
+    words = tuple(token.text if token.kind == "w" else b"" for token in rest[:2])
+    if words[:1] == (b"session",) and words not in _SPELLINGS:
+        return _setting(rest[1:])
+    if words in _SPELLINGS:
+        return _SPELLINGS[words]
+    name = b""
+    for token in rest:  # a name may have dots
+        if (token.kind in "wq") if not name or name.endswith(b".") else token.kind == ".":
+            name += token.text
+        else:
+            break
+    try:
+        text = name.decode("ascii").lower()
+    except UnicodeDecodeError:
+        return "*"
+    return _ALIASES.get(name, text) or "*"
+
+
+def _of_set_config(arguments: list[Token]) -> Iterator[str]:
+    """set_config(name, value, is_local): nothing where is_local is plainly true."""
+    parts: list[list[Token]] = [[]]
+    depth = 0
+    for token in arguments:
+        depth += (token.kind in "([") - (token.kind in ")]")
+        if depth < 0:
+            break
+        if token.kind == "," and depth == 0:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    plain = [[(token.kind, token.text) for token in part] for part in parts]
+    named = any(("=", b"=") in part for part in plain)  # => or :=, in any order
+    if len(parts) == 3 and not named and plain[2] in ([("w", b"true")], [("s", b"'true'")], [("s", b"'t'")]):
+        return
+    if len(parts) == 3 and not named and len(plain[0]) == 1 and plain[0][0][0] == "s":
+        literal = plain[0][0][1]
+        name = literal[1:-1].decode("latin-1").lower()
+        yield f"set:{name}" if literal[:1] == b"'" and _SIMPLE_NAME.match(name) else "set:*"
+    else:
+        yield "set:*"

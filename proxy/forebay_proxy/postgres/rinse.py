@@ -1,0 +1,87 @@
+"""What is done to a connection between two clients: a transaction that was left is rolled back, state is reset.
+
+A connection that can't be reset in time is closed, never handed on.
+"""
+
+from collections.abc import Iterable
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from forebay_core.pgwire import frontend
+from forebay_core.postgres.marks import undo
+
+if TYPE_CHECKING:
+    from forebay_proxy.postgres.server import PgConnection
+
+PATIENCE: Final = 5.0  # seconds
+
+
+class Rinse:
+    """Leases the connection while it is reset. An entry of the timer wheel."""
+
+    __slots__ = ("_connection", "_failed", "_queries", "deadline", "wheel_due")
+
+    def __init__(self, connection: "PgConnection", queries: list[bytes]) -> None:
+        self._connection = connection
+        self._queries = queries
+        self._failed = False
+        self.deadline = self.wheel_due = inf
+        connection.upstream.wheel.arm(self, monotonic() + PATIENCE)
+        self._next()
+
+    def _next(self) -> None:
+        self._connection.write(frontend.query(self._queries.pop(0)))
+
+    def server_said(
+        self, connection: "PgConnection", data: bytes, ready: bytes, events: list[tuple[bytes, int, int]]
+    ) -> None:
+        for kind, start, end in events:
+            if kind == b"S":
+                connection.report(data, start, end)
+            elif kind == b"E":
+                self._failed = True
+        if not ready:
+            return
+        if self._failed:
+            self._over(None)
+        elif self._queries:
+            self._next()
+        else:
+            self._over(ready)
+
+    def _over(self, ready: bytes | None) -> None:
+        connection, upstream = self._connection, self._connection.upstream
+        upstream.wheel.disarm(self)
+        if ready == b"I":
+            upstream.pool.release(connection, self, monotonic(), count=False)
+        else:
+            upstream.pool.discard(connection, self, monotonic(), "error")
+        upstream.act()
+
+    def on_deadline(self, now: float) -> None:
+        self._over(None)
+
+    def upstream_lost(self, connection: "PgConnection", exc: Exception | None, now: float) -> None:
+        connection.upstream.wheel.disarm(self)
+
+    def upstream_full(self) -> None:
+        """A reset is smaller than any buffer."""
+
+    def upstream_drained(self) -> None:
+        """A reset is smaller than any buffer."""
+
+
+def rinse(connection: "PgConnection", owner: object, rollback: bytes, pins: Iterable[str] = ()) -> None:
+    """End the lease of `owner`: at once where there is nothing to reset, else when it has been."""
+    pool = connection.upstream.pool
+    reasons = frozenset(pins) - {"session"}
+    reset = b"DISCARD ALL" if "session" in pins else undo(reasons)
+    if reset is None:
+        pool.discard(connection, owner, monotonic(), "error")
+        return
+    queries = [query for query in (rollback, reset) if query]
+    if not queries:
+        pool.release(connection, owner, monotonic())
+        return
+    connection.owner = Rinse(connection, queries)

@@ -1,0 +1,209 @@
+"""The server's side of PostgreSQL: logs in, reads answers off a leased connection, hands them to the lease's owner."""
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from forebay_core.balance import Endpoint
+from forebay_core.pgwire import ProtocolError, backend, frontend, scan_server, startup
+from forebay_core.pgwire.fields import read_message
+from forebay_core.pool import LEASED, OPENING, Kind
+from forebay_core.postgres.scram import Keys
+from forebay_core.postgres.statements import ServerStatements
+from forebay_proxy.connection import LoginError, UpstreamConnection
+from forebay_proxy.postgres.extended import LEAN
+
+if TYPE_CHECKING:
+    from forebay_proxy.upstream import Upstream
+
+LOGIN_LIMIT: Final = 30_000  # bytes of one message while logging in
+MAX_HELD: Final = 1 << 16  # bytes of an error or a notice that are waited for
+
+STARTING_UP: Final = "57P03"  # the server is there, and can't take anybody yet
+
+
+class Login(Kind):
+    """Whom a connection is logged in as: the user and the database at the server, and how the user proves itself."""
+
+    __slots__ = ("answer", "database", "fixed", "keys", "user")
+
+    def __init__(
+        self, user: str, database: str, role: str | None, answer: "Answering", fixed: tuple[tuple[str, bytes], ...] = ()
+    ) -> None:
+        """`fixed`: parameters that can be given at start-up only, or that no server reports."""
+        super().__init__(role)
+        self.user = user
+        self.database = database
+        self.answer = answer
+        self.fixed = fixed
+        self.keys: Keys | None = None  # what a client of this login has shown in its SCRAM exchange
+
+    def __repr__(self) -> str:
+        return f"<Login {self.user}@{self.database}>"
+
+
+class Conversation(Protocol):
+    """One login's part in an authentication."""
+
+    def reply(self, code: int, data: bytes) -> bytes | None:
+        """What to send for an Authentication message; None: nothing. Raises LoginError."""
+
+
+class Answering(Protocol):
+    """Makes conversations; one is begun for each connection."""
+
+    def __call__(self, transport: Any) -> Conversation: ...
+
+
+class PgOwner(Protocol):
+    """Who leases a connection: a client, or what cleans up after one."""
+
+    def server_said(
+        self, connection: "PgConnection", data: bytes, ready: bytes, events: list[tuple[bytes, int, int]]
+    ) -> None: ...
+
+
+class PgConnection(UpstreamConnection):
+    """One connection to a PostgreSQL server, logged in as `kind` says."""
+
+    __slots__ = (
+        "_conversation",
+        "_kept",
+        "_login",
+        "_skip",
+        "cancel_key",
+        "reported",
+        "settings",
+        "statements",
+        "wanted",
+        "write",
+    )
+
+    kind: Login
+    owner: Any  # PgOwner
+
+    def __init__(self, endpoint: Endpoint, upstream: "Upstream") -> None:
+        super().__init__(endpoint, upstream)
+        self._kept = b""
+        self._skip = 0
+        self._login: asyncio.Future[None] | None = None
+        self._conversation: Conversation | None = None
+        self.cancel_key: startup.CancelRequest | None = None
+        self.reported: dict[str, bytes] = {}  # its parameters, as the server reports them
+        self.settings: dict[str, bytes] | None = None  # of the client that it was last brought to
+        self.statements = ServerStatements(200)
+        self.wanted = LEAN
+
+    # ------------------------------------------------------------------ opening
+
+    async def ask_for_tls(self, sock: socket.socket) -> None:
+        """Before the TLS handshake (PostgreSQL docs 55.2.10). Raises LoginError where the server has no TLS."""
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(sock, startup.SSL_REQUEST)
+        said = await loop.sock_recv(sock, 1)  # one byte: nothing may be buffered when the handshake starts
+        if said != b"S":
+            raise LoginError("08001", "the server has no TLS")
+
+    async def log_in(self) -> None:
+        """From the connection made to ReadyForQuery (PostgreSQL docs 55.2.1). Raises LoginError, ConnectionError."""
+        self._login = asyncio.get_running_loop().create_future()
+        self._conversation = self.kind.answer(self.transport)
+        parameters = {"user": self.kind.user, "database": self.kind.database}
+        parameters |= {name: value.decode("utf-8", "surrogateescape") for name, value in self.kind.fixed}
+        self.transport.write(startup.write_startup(0, parameters))
+        try:
+            await self._login
+        finally:
+            self._login = self._conversation = None
+
+    def _log_in_further(self, login: "asyncio.Future[None]", data: bytes) -> None:
+        at = 0
+        try:
+            while (found := read_message(data, at, LOGIN_LIMIT)) is not None and not login.done():
+                kind, body, end = found
+                self._hear(login, kind, body, data, at, end)
+                at = end
+            self._kept = data[at:]
+        except ProtocolError as error:
+            raise LoginError("08P01", f"the server: {error.detail}") from None
+
+    def _hear(self, login: "asyncio.Future[None]", kind: bytes, body: bytes, data: bytes, at: int, end: int) -> None:
+        if kind == b"R":
+            assert self._conversation is not None
+            reply = self._conversation.reply(*backend.read_authentication(body))
+            if reply is not None:
+                self.transport.write(reply)
+        elif kind == b"S":
+            self.report(data, at, end)
+        elif kind == b"K":
+            self.cancel_key = startup.CancelRequest(*backend.read_backend_key_data(body))
+        elif kind == b"E":
+            error = backend.read_error(data, at, end)
+            reason = "starting_up" if error.sqlstate == STARTING_UP else "login"
+            raise LoginError(error.sqlstate, error.message, reason)
+        elif kind == b"Z":
+            login.set_result(None)
+        elif kind not in (b"N", b"v"):
+            raise LoginError("08P01", f"the server sent {kind!r} while we logged in")
+
+    # ------------------------------------------------------------------ asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.write = self.transport.write
+
+    def data_received(self, data: bytes) -> None:
+        if self._kept:
+            data = self._kept + data
+            self._kept = b""
+        if self._login is not None:
+            try:
+                self._log_in_further(self._login, data)
+            except LoginError as error:
+                if not self._login.done():
+                    self._login.set_exception(error)
+            return
+        try:
+            end, self._skip, ready, events = scan_server(data, self._skip, MAX_HELD, self.wanted)
+        except ProtocolError:
+            self.upstream.pool.retire(self, "error")
+            self.transport.abort()
+            return
+        if end < len(data):
+            self._kept = data[end:]
+            data = data[:end]
+        if self.state == LEASED:
+            self.owner.server_said(self, data, ready, events)
+        elif self.state != OPENING:
+            self._said_unasked(data, ready, events)
+
+    def _said_unasked(self, data: bytes, ready: bytes, events: list[tuple[bytes, int, int]]) -> None:
+        """While idle a server may say that a parameter has changed, or send a notice; anything else is the end."""
+        for kind, start, end in events:
+            if kind == b"S":
+                self.report(data, start, end)
+                self.settings = None
+        if ready or any(kind not in b"SN" for kind, _, _ in events):
+            super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._login is not None and not self._login.done():
+            self._login.set_exception(exc or ConnectionResetError(0, "the server closed the connection"))
+        super().connection_lost(exc)
+
+    def shut(self, linger: float) -> None:
+        """Terminate, then as every connection: the server's end is waited for."""
+        if not self.transport.is_closing():
+            self.transport.write(frontend.TERMINATE)
+        super().shut(linger)
+
+    def report(self, data: bytes, start: int, end: int) -> tuple[str, bytes]:
+        """Take a ParameterStatus: its name and value."""
+        name, value = backend.read_parameter_status(data[start + 5 : end])
+        self.reported[name] = raw = value.encode("utf-8", "surrogateescape")
+        return name, raw
+
+    @property
+    def in_step(self) -> bool:
+        """Whether no message is under way: the next byte begins one."""
+        return not self._kept and not self._skip

@@ -1,0 +1,238 @@
+"""A table of texts, and what each shows."""
+
+import contextlib
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay_core.postgres.lexer import Unreadable, tokens
+from forebay_core.postgres.marks import LARGEST, NONE, UNCLEAR, Ends, marks, undo
+
+TABLE = [
+    # nothing
+    ("", ""),
+    (";;", ""),
+    ("SELECT 1", ""),
+    ("SELECT 'SET a = 1; LISTEN x'", ""),
+    ("/* ; SET a = 1 */ SELECT 1", ""),
+    ("-- SET a = 1\nSELECT 1", ""),
+    ("--\nSELECT '\nSET a = 1'", ""),
+    ("SELECT $$\nSET a = 1;$$", ""),
+    ("SELECT $x$ $$; SET a = 1; $x$", ""),
+    ('SELECT 1 AS ";\nset a"', ""),
+    ("UPDATE t SET a = 1", ""),
+    ("BEGIN", ""),
+    ("COMMIT", ""),
+    ("INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = 1", ""),
+    ("INSERT INTO temperature VALUES (1)", ""),
+    ("SELECT temp FROM weather", ""),
+    ("SELECT * INTO temperature FROM t", ""),
+    ("CREATE TABLE t (temp int)", ""),
+    ("NOTIFY x", ""),
+    ("FETCH 1 FROM c", ""),
+    ("EXECUTE p", ""),
+    ("SAVEPOINT a; ROLLBACK TO a", ""),
+    ("VACUUM", ""),
+    # settings
+    ("SET a = 1", "set:a"),
+    ("  set  Work_Mem to '1MB' ; ", "set:work_mem"),
+    ("SET SESSION statement_timeout = 0", "set:statement_timeout"),
+    ("SET my.Thing = 'x'", "set:my.thing"),
+    ('SET "DateStyle" TO iso', "set:datestyle"),
+    ("SET TIME ZONE 'UTC'", "set:timezone"),
+    ("SET SESSION TIME ZONE LOCAL", "set:timezone"),
+    ("SET NAMES 'UTF8'", "set:client_encoding"),
+    ("SET SCHEMA 'x'", "set:search_path"),
+    ("SET ROLE admin", "set:role"),
+    ("SET SESSION ROLE admin", "set:role"),
+    ("SET SESSION AUTHORIZATION x", "set:session_authorization"),
+    ("SET SESSION SESSION AUTHORIZATION x", "set:session_authorization"),
+    ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "set:*"),
+    ("SET XML OPTION DOCUMENT", "set:xmloption"),
+    ("SET SESSION", "set:*"),
+    ("SET LOCAL a = 1", ""),
+    ("SET LOCAL ROLE x", ""),
+    ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", ""),
+    ("SET CONSTRAINTS ALL DEFERRED", ""),
+    ("BEGIN; SET a = 1; COMMIT", "set:a"),
+    ("SELECT 1;SET a=1", "set:a"),
+    ("SELECT 1;--x\nSET a=1", "set:a"),
+    ("/* a /* b */ c */SET a=1", "set:a"),
+    ("SELECT E'\\'';SET a=1;--'", "set:a"),
+    ("SELECT E'a'\n'\\'';SET a=1;--'", "set:a"),
+    ("SELECT e'a' -- c\n -- d\n '\\'';SET a=1;--'", "set:a"),
+    ("SELECT 'a\\';SET a=1;--'", "set:a"),
+    ("SELECT fooe'\\';SET a=1;--'", "set:a"),
+    ("SELECT 1e'\\'';SET a=1;--'", "set:a"),
+    ("SELECT a$b$;SET a=1;--$b$", "set:a"),
+    ("SELECT $1$$;SET b=1;$$;SET a=1", "set:a"),
+    ("SELECT U&'\\';SET a=1;--'", "set:a"),
+    ("SELECT set_config('a.b', 'x', false)", "set:a.b"),
+    ("SELECT pg_catalog.set_config('Work_Mem', 'x', false)", "set:work_mem"),
+    ("SELECT \"set_config\"('a', 'x', false)", "set:a"),
+    ("SELECT set_config('a', 'x', true)", ""),
+    ("SELECT set_config('a', f('x', 1), 't')", ""),
+    ("SELECT set_config('a', 'x', $1)", "set:a"),
+    ("SELECT set_config($1, $2, $3)", "set:*"),
+    ("SELECT set_config($1, $2, true)", ""),
+    ("SELECT set_config('a', 'x', true and false)", "set:a"),
+    ("SELECT set_config(is_local => true, setting_name => 'a', new_value => 'b')", "set:*"),
+    ("SELECT set_config(a, 'b', false) FROM t", "set:*"),
+    ("SELECT set_config($$a$$, 'b', false)", "set:*"),
+    ("UPDATE pg_settings SET setting = 1 WHERE name = 'a'", "set:*"),
+    ("SELECT * FROM pg_settings", ""),
+    # listen
+    ("LISTEN a", "listen"),
+    ('listen "A"; SELECT 1', "listen"),
+    # temp
+    ("CREATE TEMP TABLE a (b int)", "temp"),
+    ("create temporary table a as select 1", "temp"),
+    ("CREATE GLOBAL TEMPORARY TABLE a (b int)", "temp"),
+    ("CREATE LOCAL TEMP TABLE a (b int)", "temp"),
+    ("CREATE OR REPLACE TEMP VIEW a AS SELECT 1", "temp"),
+    ("CREATE TEMP SEQUENCE a", "temp"),
+    ("CREATE TABLE pg_temp.a (b int)", "temp"),
+    ("CREATE FUNCTION \"pg_temp\".f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "temp"),
+    ("SELECT 1 AS a INTO TEMP t", "temp"),
+    ("WITH a AS (SELECT 1) SELECT * INTO LOCAL TEMPORARY TABLE t FROM a", "temp"),
+    ("EXPLAIN ANALYZE CREATE TEMP TABLE a AS SELECT 1", "temp"),
+    ("CREATE TEMP TABLE a (b int) ON COMMIT DROP", ""),
+    ("CREATE TEMP TABLE a ON COMMIT DROP AS SELECT (1)", ""),
+    ("CREATE TEMP TABLE a (b int) ON COMMIT DELETE ROWS", "temp"),
+    ("CREATE TEMP TABLE a AS SELECT ('ON COMMIT DROP')", "temp"),
+    # the others
+    ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "cursor"),
+    ("declare c no scroll cursor with hold for select 1", "cursor"),
+    ("DECLARE c CURSOR FOR SELECT 1", ""),
+    ("DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1", ""),
+    ("EXPLAIN ANALYZE DECLARE c CURSOR WITH HOLD FOR SELECT 1", "cursor"),
+    ("SELECT pg_advisory_lock(1)", "lock"),
+    ("SELECT pg_catalog.pg_try_advisory_lock_shared (1, 2)", "lock"),
+    ("SELECT PG_ADVISORY_LOCK /* x */ (1)", "lock"),
+    ("SELECT pg_advisory_xact_lock(1)", ""),
+    ("SELECT pg_advisory_unlock(1)", ""),
+    ("SELECT 'pg_advisory_lock(1)'", ""),
+    ("PREPARE p AS SELECT 1", "prepare"),
+    ("PREPARE p AS SELECT pg_advisory_lock(1)", "lock prepare"),
+    ("PREPARE TRANSACTION 'x'", ""),
+    ("LOAD 'x'", "load"),
+    ("DO $$BEGIN END$$", "unclear"),
+    ('SELECT U&"\\0070g_advisory_lock"(1)', "unclear"),
+    ("SELECT dblink_connect('x')", "dblink"),
+    ("SELECT pg_create_logical_replication_slot('a', 'b', true)", "slot"),
+    ("SELECT pg_start_backup('x')", "backup"),
+    ("SELECT setseed(0.5)", "seed"),
+    ("SET a = 1; LISTEN b; CREATE TEMP TABLE c ()", "listen set:a temp"),
+    ("SET a = 'x", "unclear"),
+    ("/* SET a = 1\nSET a = 1", "unclear"),
+    ('SET "a', "unclear"),
+    ("SET a = $x$ $y$", "unclear"),
+]
+
+
+@pytest.mark.parametrize(("text", "reasons"), TABLE)
+def test_reasons(text: str, reasons: str) -> None:
+    assert marks(text.encode()).reasons == frozenset(reasons.split())
+
+
+@pytest.mark.parametrize(("text", "reasons"), [row for row in TABLE if row[1] and "unclear" not in row[1]])
+def test_a_mark_is_found_behind_another_statement_and_a_comment(text: str, reasons: str) -> None:
+    for before in ("SELECT 1;", "/* x */", "-- x\n", "\t\f\v\r\n", ";", "SELECT '\\', $$'$$, \"'\"; "):
+        found = marks((before + text).encode())
+        assert found.reasons == frozenset(reasons.split()), before
+        if "SELECT" in before:
+            assert not found.clears
+
+
+@pytest.mark.parametrize(
+    ("text", "clears", "ends", "name"),
+    [
+        ("UNLISTEN *", "listen", Ends.NOTHING, None),
+        ("UNLISTEN a", "", Ends.NOTHING, None),
+        ("CLOSE ALL", "cursor", Ends.NOTHING, None),
+        ("CLOSE a", "", Ends.NOTHING, None),
+        ("DISCARD TEMP", "temp", Ends.NOTHING, None),
+        ("DISCARD PLANS", "", Ends.NOTHING, None),
+        ("RESET ALL", "set:", Ends.NOTHING, None),
+        ("RESET work_mem", "set:work_mem", Ends.NOTHING, None),
+        ("RESET SESSION AUTHORIZATION", "set:session_authorization", Ends.NOTHING, None),
+        ("DEALLOCATE ALL", "prepare", Ends.PREPARED, None),
+        ("DEALLOCATE PREPARE ALL;", "prepare", Ends.PREPARED, None),
+        ("DEALLOCATE a", "", Ends.NOTHING, b"a"),
+        ('DEALLOCATE PREPARE "_pg3_0"', "", Ends.NOTHING, b"_pg3_0"),
+        ("DEALLOCATE prepare", "", Ends.NOTHING, b"prepare"),
+        ("DISCARD ALL", "listen temp cursor lock prepare unclear set:", Ends.EVERYTHING, None),
+        ("SELECT 1; DISCARD ALL", "", Ends.EVERYTHING, None),
+        ("SELECT 1; DEALLOCATE a", "", Ends.NOTHING, None),
+        ("SELECT 1", "", Ends.NOTHING, None),
+    ],
+)
+def test_what_a_statement_takes_away(text: str, clears: str, ends: Ends, name: bytes | None) -> None:
+    found = marks(text.encode())
+    assert (found.reasons, found.clears) == (frozenset(), frozenset(clears.split()))
+    assert (found.ends, found.deallocates) == (ends, name)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "statement"),
+    [
+        ("listen", b"UNLISTEN *"),
+        ("temp cursor", b"CLOSE ALL; DISCARD TEMP"),
+        ("lock prepare", b"SELECT pg_catalog.pg_advisory_unlock_all(); DEALLOCATE ALL"),
+        ("set:work_mem set:a.b", b'RESET "a"."b"; RESET "work_mem"'),
+        (
+            "set:role set:session_authorization set:a listen",
+            b'RESET SESSION AUTHORIZATION; UNLISTEN *; RESET "a"; RESET ROLE',
+        ),
+        ("set:*", b"DISCARD ALL"),
+        ('set:a"b', b"DISCARD ALL"),
+        ("unclear listen", b"DISCARD ALL"),
+        ("load", None),
+        ("set:a backup", None),
+        ("", b""),
+    ],
+)
+def test_undo(reasons: str, statement: bytes | None) -> None:
+    assert undo(frozenset(reasons.split())) == statement
+
+
+def test_a_backslash_escapes_where_strings_are_not_standard() -> None:
+    text = b"SELECT 'a\\';\nSET a=1;--'"
+    assert marks(text).reasons == {"set:a"}
+    assert marks(text, standard_strings=False) == NONE
+    other = b"SELECT 'a\\'';\nSET a=1;--'"
+    assert marks(other).reasons == frozenset()
+    assert marks(other, standard_strings=False).reasons == {"set:a"}
+
+
+def test_what_cant_be_read_is_unclear_only_where_it_may_have_a_mark() -> None:
+    assert marks(b"SELECT '\x95\x5c'", readable=False) == NONE
+    assert marks(b"SET a = '\x95\x5c'", readable=False) == UNCLEAR
+    assert marks(b"SET a = 1;" + b" " * LARGEST) == UNCLEAR
+    assert marks(b"SELECT 1" + b" " * LARGEST) == NONE
+
+
+@pytest.mark.parametrize(
+    "piece", [b"'", b"''", b"\\'", b"/*", b"$$", b"$a", b'"', b"--", b"-", b"a ", b"\n", b"E'a'\n", b"u&"]
+)
+def test_time_grows_with_the_text_only(piece: bytes) -> None:
+    """A text that is hard to read takes no more than a few times as long as one of words."""
+
+    def taken(text: bytes) -> float:
+        start = time.process_time()
+        marks(text)
+        return time.process_time() - start
+
+    size = 200_000
+    usual = max(taken(b"SET a = " + b"bc " * (size // 3)), 0.02)
+    assert taken(b"SET a = " + piece * (size // len(piece))) < 10 * usual
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused(text: bytes) -> None:
+    for standard in (True, False):
+        marks(text, standard_strings=standard)
+        with contextlib.suppress(Unreadable):
+            assert sum(len(token.text) for token in tokens(text, standard)) <= len(text)
