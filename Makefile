@@ -10,7 +10,9 @@ READY := $(VENV)/.ready
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml proxy/forebay_core/http1/compiled.pyx proxy/forebay_core/http1/types.py
+CODECS := $(wildcard proxy/forebay_core/*/compiled.pyx proxy/forebay_core/*/types.py)
+
+$(READY): pyproject.toml $(CODECS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --group dev --editable .
@@ -66,6 +68,8 @@ docs: $(READY) ## Write the generated files anew
 	$(BIN)/python -m forebay_core.spec.reference > docs/reference/proxypool.md
 	$(BIN)/python -m forebay_proxy.metrics > docs/reference/metrics.md
 	cp manifests/crd/proxypools.forebay.dev.yaml charts/forebay/files/
+	$(BIN)/python -m tests.chart.dashboard > charts/forebay/files/dashboard.json
+	$(BIN)/python -m tests.chart.readme > charts/forebay/README.md
 	$(BIN)/python -m tests.chart.rendered > manifests/install.yaml.new && mv manifests/install.yaml.new manifests/install.yaml
 
 clean: ## Remove the environment and everything that was built

@@ -8,9 +8,10 @@ import tempfile
 from pathlib import Path
 
 from bench import report, run
+from bench.controlplane import control_plane
 from bench.kernel import machine
 from bench.peers import Unavailable
-from bench.scenarios import SCENARIOS, Cpu
+from bench.scenarios import SCENARIOS, ControlPlane, Cpu
 
 
 def arguments() -> argparse.Namespace:
@@ -42,6 +43,10 @@ async def measure(options: argparse.Namespace) -> bool:
         with tempfile.TemporaryDirectory(prefix="forebay-bench-") as directory:
             if isinstance(scenario, Cpu):
                 figures = await run.cpu(
+                    scenario, chosen, Path(directory), rounds=options.rounds, seconds=options.seconds
+                )
+            elif isinstance(scenario, ControlPlane):
+                figures = await control_plane(
                     scenario, chosen, Path(directory), rounds=options.rounds, seconds=options.seconds
                 )
             else:

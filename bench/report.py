@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.kernel import machine
 from bench.run import Figures
-from bench.scenarios import Cpu, Limit, Memory
+from bench.scenarios import Cpu, Limit, Scenario
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -59,7 +59,7 @@ def ratios(figures: Figures, target: str, base: str, figure: str) -> list[float]
     return [mine / other for mine, other in zip(ours, theirs, strict=True)] if ours and theirs else []
 
 
-def verdicts(scenario: Cpu | Memory, figures: Figures) -> list[Verdict]:
+def verdicts(scenario: Scenario, figures: Figures) -> list[Verdict]:
     found = []
     for limit in scenario.limits:
         if limit.against is None:
@@ -70,13 +70,13 @@ def verdicts(scenario: Cpu | Memory, figures: Figures) -> list[Verdict]:
     return found
 
 
-def table(scenario: Cpu | Memory, figures: Figures) -> str:
+def table(scenario: Scenario, figures: Figures) -> str:
     lines = [
         f"{scenario.name}: {scenario.about}",
         ", ".join(f"{value} {name}" for name, value in figures.settings.items()),
         "",
     ]
-    lines += _cpu_rows(scenario, figures) if isinstance(scenario, Cpu) else _memory_rows(figures)
+    lines += _cpu_rows(scenario, figures) if isinstance(scenario, Cpu) else _rows(figures)
     lines += [f"{name:<20}not measured: {why}" for name, why in figures.missing.items()]
     return "\n".join([*lines, "", *map(str, verdicts(scenario, figures)), ""])
 
@@ -100,15 +100,18 @@ def _cpu_rows(scenario: Cpu, figures: Figures) -> list[str]:
     return lines
 
 
-def _memory_rows(figures: Figures) -> list[str]:
-    names = ["rest_mib", "client_bytes_plain", "client_bytes_tls"]
-    lines = [f"{'':<20}" + "".join(f"{name:>20}" for name in names)]
+def _rows(figures: Figures) -> list[str]:
+    """A row for each target, a column for each figure: the median of its rounds."""
+    names = list(dict.fromkeys(name for values in figures.values.values() for name in values))
+    widths = [max(12, len(name) + 2) for name in names]
+    lines = [f"{'':<20}" + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]
     for target, values in figures.values.items():
-        lines.append(f"{target:<20}" + "".join(f"{_short(values.get(name, [float('nan')])[0]):>20}" for name in names))
+        middle = [_short(statistics.median(values.get(name, [float("nan")]))) for name in names]
+        lines.append(f"{target:<20}" + "".join(f"{text:>{w}}" for text, w in zip(middle, widths, strict=True)))
     return lines
 
 
-def save(scenario: Cpu | Memory, figures: Figures, *, record: bool) -> Path:
+def save(scenario: Scenario, figures: Figures, *, record: bool) -> Path:
     """Write everything as JSON: over the recorded result, or into the directory that git ignores."""
     now = datetime.datetime.now(datetime.UTC)
     name = f"{scenario.name}.json" if record else f"scratch/{scenario.name}-{now:%Y%m%dT%H%M%SZ}.json"

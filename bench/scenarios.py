@@ -1,6 +1,7 @@
 """The table of scenarios. A scenario is data: what is measured, under which load, against which limits.
 
-To add one: a `Cpu` or a `Memory` in SCENARIOS, and, if it needs a new kind of program, its Launch in bench.peers.
+To add one: a `Cpu`, a `Memory` or a `ControlPlane` in SCENARIOS, and, if it needs a new kind of program, its Launch in
+bench.peers.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -52,6 +53,19 @@ class Memory:
     limits: tuple[Limit, ...] = ()
 
 
+@dataclass(frozen=True)
+class ControlPlane:
+    """What the operator costs when all is settled. `targets`: how many pools; `replicas`: of each."""
+
+    name: str
+    about: str
+    targets: Mapping[str, int]
+    replicas: int
+    limits: tuple[Limit, ...] = ()
+
+
+Scenario = Cpu | Memory | ControlPlane
+
 # With Host and what the load generator adds: ten fields, about 700 bytes, as a browser behind a login sends.
 HEADERS = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36",
@@ -68,7 +82,7 @@ WRK = ("wrk", "-t1", "-c64", "-d{seconds}s", *(part for field in HEADERS for par
 PEERS: dict[str, Launch] = {"nginx": peers.nginx, "haproxy": peers.haproxy, "envoy": peers.envoy}
 PURE = {"FOREBAY_CODEC": "pure"}
 
-SCENARIOS: dict[str, Cpu | Memory] = {
+SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
         Cpu(
@@ -98,6 +112,18 @@ SCENARIOS: dict[str, Cpu | Memory] = {
                 Limit("forebay-own-admin", "rest_mib", 60),
                 Limit("forebay-supervised", "client_bytes_plain", 4096),
                 Limit("forebay-own-admin", "client_bytes_plain", 4096),
+            ),
+        ),
+        ControlPlane(
+            name="operator",
+            about="the operator's process with so many pools of 4 replicas, all settled, on a tick of 2 s",
+            targets={"50-pools": 50, "200-pools": 200},
+            replicas=4,
+            limits=(
+                Limit("200-pools", "cores", 0.5),
+                Limit("200-pools", "rss_mib", 200),
+                Limit("200-pools", "status_writes_per_pool_minute", 0.2),
+                Limit("200-pools", "cores", 5, "50-pools"),  # four times the pools: it grows with them, no faster
             ),
         ),
     )

@@ -5,48 +5,74 @@ import logging
 import os
 import socket
 import sys
+from contextlib import suppress
+from time import monotonic
 
 import aiohttp
 import uvloop
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
-from forebay_operator import watch
+from forebay_operator import metrics, watch
 from forebay_operator.api import Api, ApiError, NotFound
+from forebay_operator.echo import Echo
 from forebay_operator.lease import Elector
 from forebay_operator.loop import Loops
+from forebay_operator.metrics import Measures
+from forebay_operator.objects import Object
+from forebay_operator.requests import Requests
 from forebay_operator.settings import Settings, SettingsError
 from forebay_operator.store import Store
 
 log = logging.getLogger(__name__)
 
-HEALTH_PORT = 8080
 PODS_AT_ONCE = 256  # connections to pods' admin ports
 
 
 async def serve(settings: Settings) -> None:
-    """Until a signal. Raises ApiError where there is no way to an API server."""
-    api = await Api.connect()
-    store, stop = Store(), asyncio.Event()
-    health = await _health()
+    """Until a signal. Raises ApiError where there is no way to an API server, OSError where a port is taken."""
+    store, echo, requests, measures = Store(), Echo(watch.KINDS), Requests(), Measures()
+    signalled = asyncio.Event()
+    watch.on_signal(signalled.set)
+    api = await Api.connect(requests)
+
+    def wrote(raw: Object) -> None:
+        echo.wrote(raw, monotonic())
+        store.wrote(raw)
+
+    api.wrote = wrote
+    pages = await pages_of(settings, echo, metrics.registry(metrics.Sources(store, measures, requests)))
     connector = aiohttp.TCPConnector(limit=PODS_AT_ONCE)
     try:
         async with aiohttp.ClientSession(connector=connector) as session:
-            await _resource_is_there(api, settings.namespace)
-            loops = Loops(store, api, session, settings)
+            if not await _resource_is_there(api, settings.namespace, signalled):
+                return
+            if settings.namespace:
+                log.info("watching %s only: nodes can't be seen, so they prove nobody dead", settings.namespace)
+            loops = Loops(store, api, session, settings, measures)
             elector = Elector(api, settings.operator_namespace, settings.identity)
+            stop = asyncio.Event()
             async with asyncio.TaskGroup() as group:
+                watching = group.create_task(
+                    watch.run(store, echo, requests, settings.namespace, signalled.set, stop), name="watches"
+                )
+                watching.add_done_callback(lambda _: signalled.set())
                 leading = group.create_task(elector.run(loops.run), name="leader")
-                await watch.operator(store, settings.namespace, stop)  # ends on a signal
+                await signalled.wait()
+                # Before the watches end: the Lease is free at once, and kopf waits for every task that isn't its own.
                 leading.cancel()
+                await asyncio.wait((leading,))
+                await pages.cleanup()
+                stop.set()
     finally:
-        await health.cleanup()
+        await pages.cleanup()
         await api.close()
 
 
-async def _resource_is_there(api: Api, namespace: str) -> None:
-    """Wait for the CustomResourceDefinition: what is watched is looked up only once."""
+async def _resource_is_there(api: Api, namespace: str, signalled: asyncio.Event) -> bool:
+    """Wait for the CustomResourceDefinition: what is watched is looked up only once. False: a signal came first."""
     said = False
-    while True:
+    while not signalled.is_set():
         try:
             await api.list("ProxyPool", namespace)
         except NotFound:
@@ -56,21 +82,36 @@ async def _resource_is_there(api: Api, namespace: str) -> None:
         except ApiError as error:
             log.warning("ProxyPools can't be listed yet: %s", error)
         else:
-            return
-        await asyncio.sleep(2.0)
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await signalled.wait()
+    return False
 
 
-async def _health() -> web.AppRunner:
-    """`/healthz`: that the loop has come to it is the proof."""
+async def pages_of(settings: Settings, echo: Echo, registry: CollectorRegistry) -> web.AppRunner:
+    """`/metrics`, `/healthz` (that the loop has come to it is the proof) and `/livez` (and that no watch is silent)."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
+    async def livez(_: web.Request) -> web.Response:
+        kind = echo.silent(monotonic())
+        if kind:
+            return web.Response(status=503, text=f"what was written is not heard of: the watch of {kind}s is silent\n")
+        return web.Response(text="ok\n")
+
+    async def get_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.render(registry), headers={"Content-Type": metrics.CONTENT_TYPE})
+
     app = web.Application()
-    app.router.add_get("/healthz", healthz)
+    app.add_routes([web.get("/healthz", healthz), web.get("/livez", livez), web.get("/metrics", get_metrics)])
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
-    await web.TCPSite(runner, None, HEALTH_PORT, reuse_address=True).start()
+    for name, port in (("health", settings.health_port), ("metrics", settings.metrics_port)):
+        others = len(runner.addresses)
+        await web.TCPSite(runner, None, port, reuse_address=True).start()
+        log.info("%s on %s", name, ", ".join(f"{host}:{port}" for host, port, *_ in runner.addresses[others:]))
     return runner
 
 

@@ -15,6 +15,7 @@ from kubernetes.aio.client.rest import ApiException
 from kubernetes.aio.dynamic import DynamicClient, Resource
 
 from forebay_operator.objects import MANAGER, Object
+from forebay_operator.requests import Requests
 
 PATIENCE = 10.0  # seconds for one request
 RESOURCES = {
@@ -25,6 +26,7 @@ RESOURCES = {
     "Lease": ("apis", "coordination.k8s.io", "v1", "leases"),
     "ConfigMap": ("api", "", "v1", "configmaps"),
     "Event": ("api", "", "v1", "events"),
+    "Node": ("api", "", "v1", "nodes"),
     "Pod": ("api", "", "v1", "pods"),
     "Secret": ("api", "", "v1", "secrets"),
     "Service": ("api", "", "v1", "services"),
@@ -57,21 +59,24 @@ KINDS = {400: Refused, 403: Refused, 404: NotFound, 409: Conflict, 422: Refused,
 
 
 class Api:
-    """One connection pool to the API server. `connect` it, `close` it."""
+    """One connection pool to the API server. `connect` it, `close` it. `wrote` is told of every object that was
+    created, applied or patched, as the API server has it then."""
 
     def __init__(self, dynamic: Any) -> None:
+        self.wrote: Callable[[Object], None] = lambda _: None
         self._dynamic = dynamic
         self._resources = {kind: _resource(dynamic, kind) for kind in RESOURCES}
 
     @classmethod
-    async def connect(cls) -> "Api":
-        """As the pod's ServiceAccount, else as KUBECONFIG says. Raises ApiError."""
+    async def connect(cls, requests: Requests) -> "Api":
+        """As the pod's ServiceAccount, else as KUBECONFIG says; what is asked is counted. Raises ApiError."""
         settings = client.Configuration()
+        settings.trace_configs = [requests.trace()]
         try:
             if "KUBERNETES_SERVICE_HOST" in os.environ:
                 config.load_incluster_config(client_configuration=settings)
             else:
-                await config.load_kube_config(client_configuration=settings)
+                await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
         except (config.ConfigException, OSError) as error:
             raise ApiError(0, f"no way to the API server: {error}") from None
         return cls(DynamicClient(client.ApiClient(settings)))
@@ -95,7 +100,7 @@ class Api:
 
     async def create(self, body: Mapping[str, Any]) -> Object:
         """Raises Conflict where it is there already, ApiError."""
-        return await self._asked(
+        return await self._written(
             lambda r: self._dynamic.create(
                 r, dict(body), body["metadata"]["namespace"], field_manager=MANAGER, _request_timeout=PATIENCE
             ),
@@ -104,7 +109,7 @@ class Api:
 
     async def apply(self, body: Mapping[str, Any]) -> Object:
         """Server-side, with force: what the operator sets is the operator's. Raises ApiError."""
-        return await self._asked(
+        return await self._written(
             lambda r: self._dynamic.server_side_apply(
                 r, dict(body), field_manager=MANAGER, force_conflicts=True, _request_timeout=PATIENCE
             ),
@@ -113,22 +118,34 @@ class Api:
 
     async def patch(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
         """A merge patch; with `metadata.resourceVersion` in it a compare-and-swap. Raises Conflict, ApiError."""
-        return await self._asked(
+        return await self._written(
             lambda r: self._dynamic.patch(
                 r, dict(body), name, namespace, content_type=MERGE, field_manager=MANAGER, _request_timeout=PATIENCE
             ),
             kind,
         )
 
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """The object of this UID, and no other of its name. Raises NotFound, Conflict (it is another), ApiError."""
+        options = {"preconditions": {"uid": uid}}
+        await self._asked(
+            lambda r: self._dynamic.delete(r, name, namespace, body=options, _request_timeout=PATIENCE), kind
+        )
+
     async def patch_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
         """As `patch`, of the status subresource."""
-        return await self._asked(
+        return await self._written(
             lambda r: r.status.patch(
                 dict(body), name=name, namespace=namespace, content_type=MERGE, field_manager=MANAGER,
                 _request_timeout=PATIENCE,
             ),
             kind,
         )  # fmt: skip
+
+    async def _written(self, ask: Callable[[Any], Awaitable[Any]], kind: str) -> Object:
+        written = await self._asked(ask, kind)
+        self.wrote(written)
+        return written
 
     async def _asked(self, ask: Callable[[Any], Awaitable[Any]], kind: str) -> Object:
         """The one border where the client's errors become ours."""

@@ -4,16 +4,16 @@ ledger that holds them is written."""
 import asyncio
 import logging
 from collections.abc import Mapping
-from time import monotonic
 from typing import Any
 
 import aiohttp
 
 from forebay_core.spec.model import API_VERSION
 from forebay_operator.api import Api, ApiError, Refused
+from forebay_operator.budgeting import Push
 from forebay_operator.memory import Memory
 from forebay_operator.objects import ADMIN_PORT, DOCUMENT, MANAGER
-from forebay_operator.plan import Applied, Event, Gathered, Plan, Push
+from forebay_operator.picture import Applied, Event, Gathered, Plan
 from forebay_operator.store import Key, Store
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,30 @@ async def apply(
     key: Key, plan: Plan, seen: Gathered, store: Store, memory: Memory, api: Api, session: aiohttp.ClientSession
 ) -> None:
     """Raises Conflict where the pool is another than the one that was seen, ApiError; nothing is pushed then."""
+    memory.past = plan.past
     if plan.create is not None:
         await api.create(plan.create)
         memory.token = plan.create["stringData"]["token"]
-    events = list(plan.events)
-    refused = ""
+    for event in await _applied(plan, seen, store, memory, api):
+        await _post(key, event, seen, api)
+    if plan.status is not None:
+        version = {"resourceVersion": seen.raw["metadata"]["resourceVersion"]}
+        written = await api.patch_status("ProxyPool", *key, {"metadata": version, "status": dict(plan.status)})
+        memory.wrote(plan.sequence)
+        store.pools[key] = written
+    token = memory.token or ""
+    await asyncio.gather(*(_push(push, token, session) for push in plan.pushes))
+    for pod, uid in plan.delete:
+        await _delete(key, pod, uid, api)
+    for pod in plan.annotate:
+        await _annotate(key, pod, plan.document, api)
+    for event in plan.events:
+        await _post(key, event, seen, api)
+
+
+async def _applied(plan: Plan, seen: Gathered, store: Store, memory: Memory, api: Api) -> list[Event]:
+    """Apply what is due. Returns what there is to tell of it."""
+    events, refused = [], ""
     for item in plan.apply:
         kind_and_name = item.body["kind"], item.body["metadata"]["name"]
         try:
@@ -40,6 +59,8 @@ async def apply(
             continue
         generation = applied["metadata"].get("generation", 0)
         memory.applied[kind_and_name] = Applied(item.digest, generation)
+        if item.event is not None:
+            events.append(item.event)
         if item.body["kind"] == "Deployment":
             stood = seen.deployment["metadata"].get("generation", 0) if seen.deployment is not None else generation
             if item.again and generation > stood:
@@ -47,24 +68,15 @@ async def apply(
             store.see_deployment(applied)
     if plan.apply:
         memory.refused = refused
-    if plan.status is not None:
-        version = {"resourceVersion": seen.raw["metadata"]["resourceVersion"]}
-        written = await api.patch_status("ProxyPool", *key, {"metadata": version, "status": dict(plan.status)})
-        memory.status_written = monotonic()
-        store.pools[key] = written
-    memory.mourn(dict(plan.dead or {}), monotonic())
-    token = memory.token or ""
-    await asyncio.gather(*(_push(push, token, session) for push in plan.pushes))
-    for pod in plan.annotate:
-        await _annotate(key, pod, plan.document, api)
-    for event in events:
-        await _post(key, event, seen, api)
+    return events
 
 
 async def _push(push: Push, token: str, session: aiohttp.ClientSession) -> None:
     """Level-triggered: what the life has seen is read from its state at the next look."""
     host = f"[{push.ip}]" if ":" in push.ip else push.ip
     body = {"life": push.life, "sequence": push.sequence, "grants": dict(push.grants)}
+    if push.deadline is not None:
+        body["deadline"] = push.deadline
     headers = {"Authorization": f"Bearer {token}"}
     try:
         async with session.put(
@@ -73,7 +85,15 @@ async def _push(push: Push, token: str, session: aiohttp.ClientSession) -> None:
             if response.status != 200:
                 log.warning("%s refuses a grant: %d %s", push.ip, response.status, response.reason)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        log.warning("%s can't be told its grant: %s", push.ip, error or type(error).__name__)
+        log.info("%s can't be told its grant: %s", push.ip, str(error) or type(error).__name__)
+
+
+async def _delete(key: Key, pod: str, uid: str, api: Api) -> None:
+    """That pod and no other of its name; its end is proof. Where it fails it is tried again."""
+    try:
+        await api.delete("Pod", key.namespace, pod, uid)
+    except ApiError as error:
+        log.warning("pod %s/%s can't be deleted: %s", key.namespace, pod, error)
 
 
 async def _annotate(key: Key, pod: str, document: str, api: Api) -> None:
@@ -87,7 +107,7 @@ async def _annotate(key: Key, pod: str, document: str, api: Api) -> None:
 async def _post(key: Key, event: Event, seen: Gathered, api: Api) -> None:
     """An event is for people; where it can't be posted, the log has it."""
     log.info("%s/%s: %s: %s", *key, event.reason, event.message)
-    body = _event(key, event, seen.raw, seen.now)
+    body = _event(key, event, seen.raw, seen.stamp)
     try:
         await api.create(body)
     except ApiError as error:

@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from forebay_core.spec.load import document_hash, load
-from forebay_core.spec.model import API_VERSION, CASecret, CertSecret, ProxyPool, UpstreamTLS
+from forebay_core.spec.model import API_VERSION, CASecret, CertSecret, Postgres, ProxyPool
+from forebay_core.spec.postgres import PasswordSecret, UsersSecret
 
 SECRETS = "/etc/forebay/secrets"
+FileSecret = CASecret | UsersSecret | PasswordSecret
+Secret = FileSecret | CertSecret
 OPERATORS_OWN = ("replicas", "autoscaling", "strategy", "serviceTemplate", "template")
 
 
@@ -25,20 +28,24 @@ class Document(NamedTuple):
 
 def render(pool: ProxyPool, namespace: str) -> Document:
     """The local form of a pool in the cluster's form. Raises DocumentError where local mode would refuse it."""
-    spec = pool.spec.model_dump(mode="json", exclude_defaults=True)
+    # By what is said, not by what differs from a field's default: a protocol may have another.
+    spec = pool.spec.model_dump(mode="json", exclude_unset=True)
     for name in OPERATORS_OWN:
         spec.pop(name, None)
     spec["replicas"] = 1  # a pod is one worker
     listen = pool.spec.listen.tls
     if listen is not None:
-        spec["listen"]["tls"] = _certificate(listen.cert_secret, "certFile", "keyFile")
-        spec["listen"]["tls"] |= _authorities(listen.client_ca_secret, "clientCAFile")
+        _certificate(spec["listen"]["tls"], "cert", "key", listen.cert_secret)
+        _file(spec["listen"]["tls"], "clientCA", listen.client_ca_secret)
     for rendered, upstream in zip(spec["upstreams"], pool.spec.upstreams, strict=True):
         if upstream.service is not None:
             del rendered["service"]
             rendered["dns"] = {"host": f"{upstream.service.name}.{namespace}.svc", "port": upstream.service.port}
         if upstream.tls is not None:
-            rendered["tls"] = _upstream_tls(rendered["tls"], upstream.tls)
+            _file(rendered["tls"], "ca", upstream.tls.ca_secret)
+            _certificate(rendered["tls"], "clientCert", "clientKey", upstream.tls.client_cert_secret)
+    if pool.spec.postgres is not None:
+        _logins(spec["postgres"], pool.spec.postgres)
     document = {
         "apiVersion": API_VERSION,
         "kind": "ProxyPool",
@@ -51,28 +58,38 @@ def render(pool: ProxyPool, namespace: str) -> Document:
 
 def secrets_of(pool: ProxyPool) -> list[str]:
     """The names of the Secrets that the document takes files from, in order."""
-    names = set()
-    listen = pool.spec.listen.tls
-    for tls in (u.tls for u in pool.spec.upstreams):
-        if tls is not None:
-            names |= {secret.name for secret in (tls.ca_secret, tls.client_cert_secret) if secret is not None}
+    listen, postgres = pool.spec.listen.tls, pool.spec.postgres
+    secrets: list[Secret | None] = []
     if listen is not None:
-        names |= {secret.name for secret in (listen.cert_secret, listen.client_ca_secret) if secret is not None}
-    return sorted(names)
+        secrets += [listen.cert_secret, listen.client_ca_secret]
+    for upstream in pool.spec.upstreams:
+        if upstream.tls is not None:
+            secrets += [upstream.tls.ca_secret, upstream.tls.client_cert_secret]
+    if postgres is not None:
+        secrets += [postgres.auth.users_secret, *(database.password_secret for database in postgres.databases)]
+        if postgres.monitor is not None:
+            secrets.append(postgres.monitor.password_secret)
+    return sorted({secret.name for secret in secrets if secret is not None})
 
 
-def _upstream_tls(rendered: dict[str, Any], tls: UpstreamTLS) -> dict[str, Any]:
-    kept = {key: value for key, value in rendered.items() if key not in ("caSecret", "clientCertSecret")}
-    certificate = _certificate(tls.client_cert_secret, "clientCertFile", "clientKeyFile")
-    return kept | _authorities(tls.ca_secret, "caFile") | certificate
+def _logins(rendered: dict[str, Any], postgres: Postgres) -> None:
+    _file(rendered["auth"], "users", postgres.auth.users_secret)
+    if postgres.monitor is not None:
+        _file(rendered["monitor"], "password", postgres.monitor.password_secret)
+    for place, database in enumerate(postgres.databases):
+        _file(rendered["databases"][place], "password", database.password_secret)
 
 
-def _certificate(secret: CertSecret | None, chain: str, key: str) -> dict[str, str]:
-    if secret is None:
-        return {}
-    folder = f"{SECRETS}/{secret.name}"
-    return {chain: f"{folder}/{secret.key}", key: f"{folder}/{secret.private_key}"}
+def _file(rendered: dict[str, Any], field: str, secret: FileSecret | None) -> None:
+    """`caSecret` becomes `caFile`."""
+    if secret is not None:
+        del rendered[f"{field}Secret"]
+        rendered[f"{field}File"] = f"{SECRETS}/{secret.name}/{secret.key}"
 
 
-def _authorities(secret: CASecret | None, name: str) -> dict[str, str]:
-    return {} if secret is None else {name: f"{SECRETS}/{secret.name}/{secret.key}"}
+def _certificate(rendered: dict[str, Any], chain: str, key: str, secret: CertSecret | None) -> None:
+    """`certSecret` becomes `certFile` and `keyFile`."""
+    if secret is not None:
+        del rendered[f"{chain}Secret"]
+        rendered[f"{chain}File"] = f"{SECRETS}/{secret.name}/{secret.key}"
+        rendered[f"{key}File"] = f"{SECRETS}/{secret.name}/{secret.private_key}"

@@ -106,6 +106,8 @@ class Elector:
             return
         try:
             async with asyncio.timeout(RETRY):
-                await self._write(await self._read(), {"holderIdentity": ""})
+                lease = await self._read()
+                if lease["spec"].get("holderIdentity") == self._identity:  # else another has taken it since
+                    await self._write(lease, {"holderIdentity": ""})
         except (ApiError, TimeoutError) as error:
             log.info("the Lease is not released, it runs out: %s", error)

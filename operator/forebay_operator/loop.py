@@ -13,6 +13,7 @@ from forebay_operator.api import Api, ApiError, Conflict
 from forebay_operator.apply import apply
 from forebay_operator.gather import Gone, gather
 from forebay_operator.memory import Memory
+from forebay_operator.metrics import Measures
 from forebay_operator.plan import plan
 from forebay_operator.settings import Settings
 from forebay_operator.store import Key, Store
@@ -29,23 +30,30 @@ BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds after failures in a row
 class Loops:
     """The loops of all pools, while this process leads."""
 
-    def __init__(self, store: Store, api: Api, session: aiohttp.ClientSession, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, api: Api, session: aiohttp.ClientSession, settings: Settings, measures: Measures
+    ) -> None:
         self._store = store
         self._api = api
         self._session = session
         self._settings = settings
+        self._measures = measures
 
     async def run(self) -> None:
         """Until cancelled."""
         running: dict[Key, asyncio.Task[None]] = {}
         for key in self._store.pools:
             self._store.appeared.put_nowait(key)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                key = await self._store.appeared.get()
-                if key not in running or running[key].done():
-                    running[key] = group.create_task(self._follow(key), name=f"{key.namespace}/{key.name}")
-                running = {other: task for other, task in running.items() if not task.done()}
+        self._measures.leading = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    key = await self._store.appeared.get()
+                    if key not in running or running[key].done():
+                        running[key] = group.create_task(self._follow(key), name=f"{key.namespace}/{key.name}")
+                    running = {other: task for other, task in running.items() if not task.done()}
+        finally:
+            self._measures.rest()
 
     async def _follow(self, key: Key) -> None:
         memory = Memory()
@@ -69,23 +77,30 @@ class Loops:
             except ApiError as error:
                 log.warning("%s/%s: %s", *key, error)
                 memory.stale = True
+                self._measures.failed(key)
                 delay = BACKOFF[min(failures, len(BACKOFF) - 1)]
                 failures += 1
             except Exception:  # a mistake of ours must not end the loop of a pool, and not go unseen
                 log.exception("%s/%s: the look failed", *key)
+                self._measures.failed(key)
                 delay = BACKOFF[-1]
             await asyncio.sleep(SOON)
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, delay - SOON)):
                     await wake.wait()
         self._store.forget(key)
+        self._measures.forget(key)
         log.info("%s/%s has gone", *key)
 
     async def _look(self, key: Key, memory: Memory) -> float:
         """Once round; returns the seconds until the next look. Raises Gone, ApiError."""
+        began = monotonic()
+        for name in self._store.disturbed(key):
+            if memory.applied.pop(name, None) is not None:
+                log.info("%s/%s: %s %s was changed or deleted: applied anew", *key, *name)
         seen = await gather(key, self._store, memory, self._api, self._session, self._settings)
         todo = plan(seen)
         await apply(key, todo, seen, self._store, memory, self._api, self._session)
-        self._store.forget_departed(key, [pod.uid for pod in seen.pods if pod.departed])
-        news = bool(todo.pushes) or memory.refused != seen.refused
+        self._measures.looked(key, monotonic() - began, todo.open)
+        news = todo.soon or memory.refused != seen.refused
         return SOON if news else TICK if todo.busy else RESYNC

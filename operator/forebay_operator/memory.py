@@ -1,16 +1,26 @@
-"""What a pool's loop remembers between two looks. Nothing that safety rests on: a new process starts without it."""
+"""What a pool's loop keeps between two looks beside `past`: what need not be asked, parsed or applied again."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
 
-from forebay_operator.plan import Applied
+from forebay_core.budget.ledger import Ledger
+from forebay_core.budget.record import RecordError, load
+from forebay_core.spec.load import DocumentError
+from forebay_operator.blueprint import Blueprint
+from forebay_operator.nodes import Kubelets
+from forebay_operator.observed import Pod
+from forebay_operator.past import Past
+from forebay_operator.picture import Applied
+from forebay_operator.settings import Settings
 
 NEVER = float("-inf")
 
 
 @dataclass(slots=True)
 class Memory:
-    """`stale`: look afresh, past the watches. `dead_until`: when the linger of a life that is known dead is over,
-    by the monotonic clock of this process: a new one waits anew, which is safe."""
+    """`stale`: look afresh, past the watches."""
 
     uid: str = ""
     stale: bool = True
@@ -18,22 +28,54 @@ class Memory:
     applied: dict[tuple[str, str], Applied] = field(default_factory=dict)
     refused: str = ""
     status_written: float = NEVER
-    dead_until: dict[str, float] = field(default_factory=dict)
+    past: Past = field(default_factory=Past)
+    kubelets: Kubelets = field(default_factory=Kubelets)
+    _blueprint: tuple[object, Blueprint | DocumentError] | None = None
+    _ledger: tuple[object, Ledger | None] = (None, None)
+    _pods: dict[str, tuple[object, Pod]] = field(default_factory=dict)
 
-    def belongs_to(self, uid: str) -> None:
-        """A pool that was deleted and made anew is another pool."""
+    def belongs_to(self, uid: str, now: float) -> None:
+        """A pool that was deleted and made anew is another pool. Sequences go on: its replicas may be the same."""
         if self.uid != uid:
             if self.uid:
-                self.token, self.applied, self.refused, self.dead_until = None, {}, "", {}
+                self.token, self.applied, self.refused = None, {}, ""
+            self.past = Past(began=now, highest=self.past.highest)
             self.uid = uid
+
+    def wrote(self, sequence: int) -> None:
+        """The status has been written, with the ledger of this sequence."""
+        self.status_written = monotonic()
+        self.past = replace(self.past, highest=max(self.past.highest, sequence))
 
     def resync(self) -> None:
         """Look and apply everything anew."""
         self.stale, self.token, self.applied = True, None, {}
 
-    def mourn(self, dead: dict[str, float], now: float) -> None:
-        """`dead`: lives known dead, with their linger in seconds."""
-        self.dead_until = {life: self.dead_until.get(life, now + linger) for life, linger in dead.items()}
+    def blueprint(self, raw: Mapping[str, Any], settings: Settings) -> Blueprint | DocumentError:
+        """What the document asks for, or why it can't be used."""
+        version = raw["metadata"]["uid"], raw["metadata"]["generation"]
+        if self._blueprint is None or self._blueprint[0] != version:
+            try:
+                self._blueprint = version, Blueprint(raw, settings)
+            except DocumentError as error:
+                self._blueprint = version, error
+        return self._blueprint[1]
 
-    def lingered(self, now: float) -> frozenset[str]:
-        return frozenset(life for life, until in self.dead_until.items() if now >= until)
+    def ledger(self, raw: Mapping[str, Any]) -> Ledger | None:
+        """The one in its status; None: there is none, or somebody has made it unreadable, which is to have lost it."""
+        record = raw.get("status", {}).get("ledger")
+        if record is not self._ledger[0]:
+            try:
+                self._ledger = record, load(record)
+            except RecordError:
+                self._ledger = record, None
+        return self._ledger[1]
+
+    def pods(self, raws: Sequence[Mapping[str, Any]]) -> dict[str, Pod]:
+        """By UID."""
+        known, self._pods = self._pods, {}
+        for raw in raws:
+            uid = raw["metadata"]["uid"]
+            before = known.get(uid)
+            self._pods[uid] = before if before is not None and before[0] is raw else (raw, Pod.of(raw))
+        return {uid: pod for uid, (_, pod) in self._pods.items()}

@@ -22,6 +22,7 @@ ADMIN_PORT = 9901
 USER = 65532
 PROXY = "proxy"  # the name of our container
 MEMORY = "memory"  # the name of the volume that outlives the process
+POD_UID = "FOREBAY_POD_UID"  # by which a replica's answers name their pod
 DRAIN_SLACK = 5.0  # seconds of termination grace beyond drain.delay and drain.timeout
 
 
@@ -41,6 +42,11 @@ class Wanted:
 def name_of(pool: str) -> str:
     """The name of a pool's objects: never the pool's own, which is often that of the Service behind it."""
     return f"{pool}-forebay"
+
+
+def grace(pool: ProxyPool) -> int:
+    """The pods' termination grace, seconds."""
+    return math.ceil(pool.spec.drain.delay + pool.spec.drain.timeout + DRAIN_SLACK)
 
 
 def selector(pool: str) -> dict[str, str]:
@@ -130,14 +136,13 @@ def _deployment(wanted: Wanted) -> Object:
         "replicas": wanted.replicas,
         "selector": {"matchLabels": selector(wanted.pool.metadata.name)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": rolling},
-        "template": laid_over(_pod_template(wanted), spec.template, proxy=PROXY, memory=MEMORY),
+        "template": laid_over(_pod_template(wanted), spec.template, proxy=PROXY, memory=MEMORY, own_env=POD_UID),
     }
 
 
 def _pod_template(wanted: Wanted) -> Object:
     pool = wanted.pool
     name = name_of(pool.metadata.name)
-    drain = pool.spec.drain
     volumes: list[Mapping[str, Any]] = [
         {"name": MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         {"name": "document", "configMap": {"name": name}},
@@ -171,7 +176,7 @@ def _pod_template(wanted: Wanted) -> Object:
             "serviceAccountName": name,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": math.ceil(drain.delay + drain.timeout + DRAIN_SLACK),
+            "terminationGracePeriodSeconds": grace(pool),
             "securityContext": security,
             "topologySpreadConstraints": [spread],
             "containers": [_container(wanted, mounts)],
@@ -190,6 +195,7 @@ def _container(wanted: Wanted, mounts: list[Mapping[str, Any]]) -> Object:
         "image": wanted.settings.proxy_image,
         "imagePullPolicy": wanted.settings.pull_policy,
         "args": arguments,
+        "env": [{"name": POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
         "ports": [
             {"name": PROXY, "containerPort": wanted.pool.spec.listen.port, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},

@@ -8,98 +8,98 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forebay_operator.objects import DOCUMENT, POOL
+from forebay_core.budget import proofs
+from forebay_core.budget.ledger import Answer
+from forebay_core.scale.readings import Reading, reading
+from forebay_operator.objects import DOCUMENT, POOL, PROXY
+
+BY_POD_GC = "DeletionByPodGC"  # reason of the condition DisruptionTarget where pod GC wrote the phase, unasked
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """`ran`: a process of it may have had connections. `ended`: none of its processes runs, or will again.
+    """`started`, `terminal`, `terminated`: as `forebay_core.budget.proofs` has them. `cores`: what it may use.
 
-    `ended` needs the kubelet's word on every container *and* the pod's deletion and final phase: each alone is not
-    enough, as pod GC sets the phase without asking, and a container that crashed is started again.
-    `farewell`: what its last process said when it ended, (life, connections held).
-    `departed`: the object has gone, this is the last that was seen of it.
+    `farewell`: what its last process said when it ended, its life drained: the life, and what it still held.
     """
 
     name: str
     uid: str
     node: str
     ip: str
-    created: str
     ready: bool
     terminating: bool
-    ran: bool
-    ended: bool
-    farewell: tuple[str, int] | None
+    started: bool
+    terminal: bool
+    terminated: bool
+    farewell: tuple[str, Mapping[str, int]] | None
     document: str | None
-    departed: bool = False
+    cores: float = 1.0
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any], *, departed: bool = False) -> "Pod":
+    def of(cls, raw: Mapping[str, Any]) -> "Pod":
         """From the API server's object."""
-        metadata, status = raw["metadata"], raw.get("status", {})
+        metadata, spec, status = raw["metadata"], raw.get("spec", {}), raw.get("status", {})
         containers = status.get("containerStatuses", [])
         terminating = "deletionTimestamp" in metadata
-        dead = bool(containers) and all("terminated" in c.get("state", {}) for c in containers)
-        conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+        conditions = {c["type"]: c for c in status.get("conditions", [])}
+        own_phase = conditions.get("DisruptionTarget", {}).get("reason") != BY_POD_GC
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
-            node=raw.get("spec", {}).get("nodeName", ""),
+            node=spec.get("nodeName", ""),
             ip=status.get("podIP", ""),
-            created=metadata.get("creationTimestamp", ""),
-            ready=conditions.get("Ready") == "True" and not terminating and not departed,
+            ready=conditions.get("Ready", {}).get("status") == "True" and not terminating,
             terminating=terminating,
-            ran=any(not _unborn(c) for c in containers),
-            ended=dead and terminating and status.get("phase") in ("Succeeded", "Failed"),
+            started="podIP" in status or any(not _unborn(c) for c in containers),
+            terminal=own_phase and status.get("phase") in ("Succeeded", "Failed"),
+            terminated=bool(containers) and all("terminated" in c.get("state", {}) for c in containers),
             farewell=_farewell(containers),
             document=metadata.get("annotations", {}).get(DOCUMENT),
-            departed=departed,
+            cores=_cores(spec),
         )
 
+    @property
+    def as_proof(self) -> proofs.Pod:
+        """In the ledger's words."""
+        return proofs.Pod(self.node, self.started, self.terminal, self.terminated)
 
-@dataclass(frozen=True, slots=True)
-class UpstreamReport:
-    """One upstream as a replica sees it. `budgeted`: its document bounds it; `held`: with what the dead left."""
-
-    held: int
-    grant: int
-    budgeted: bool
-    waiting: int
-    wait_oldest: float
-    paused: bool
+    @property
+    def finished(self) -> bool:
+        """Whether the kubelet has said that all of it has ended, and will not start again: true for good."""
+        return self.terminal and self.terminated
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A pod's own word. `draining`: it takes its leave; `final`: its life drains, and opens nothing any more."""
+    """A pod's own word: to the ledger, to the autoscaler, and the document that it serves."""
 
-    life: str
-    sequence: int
+    answer: Answer
+    reading: Reading
     document: str
-    draining: bool
-    final: bool
-    upstreams: Mapping[str, UpstreamReport]
-
-    @property
-    def held(self) -> dict[str, int]:
-        return {name: upstream.held for name, upstream in self.upstreams.items()}
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> "Report":
-        """From `/state`. Raises ValueError where it isn't one."""
+    def of(cls, state: Mapping[str, Any], at: float, cores: float = 1.0) -> "Report":
+        """From `/state`, read at `at`, of a pod that may use so many cores. Raises ValueError where it isn't one."""
         try:
             worker = state["workers"][0]
-            return cls(
-                life=str(worker["life"]),
-                sequence=int(worker["sequence"]),
-                document=str(worker["document"]),
-                draining=bool(worker["draining"]),
-                final=bool(worker.get("life_draining", False)),
-                upstreams={name: _upstream(upstream) for name, upstream in worker["upstreams"].items()},
+            if not worker["pod"]:
+                raise ValueError("expected the UID of its pod in pod, which is empty")
+            bounded = {name: u["held"] for name, u in worker["upstreams"].items() if u["grant"] is not None}
+            answer = Answer(
+                str(worker["life"]),
+                str(worker["pod"]),
+                _count(worker["sequence"]),
+                {name: _count(held) for name, held in bounded.items()},
+                bool(worker["life_draining"]),
             )
+            return cls(answer, reading(worker, at, cores), str(worker["document"]))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"expected the state of a worker, found no usable {error}") from None
+
+    @property
+    def paused(self) -> bool:
+        return any(upstream.paused for upstream in self.reading.upstreams.values())
 
 
 def of_pool(raw: Mapping[str, Any]) -> str:
@@ -107,15 +107,10 @@ def of_pool(raw: Mapping[str, Any]) -> str:
     return str(raw["metadata"].get("labels", {}).get(POOL, ""))
 
 
-def _upstream(state: Mapping[str, Any]) -> UpstreamReport:
-    return UpstreamReport(
-        held=int(state["held"]),
-        grant=int(state["grant"] or 0),
-        budgeted=state["budget"] is not None,
-        waiting=int(state["waiting"]),
-        wait_oldest=float(state["wait_oldest"] or 0.0),
-        paused=bool(state["paused"]),
-    )
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"expected an integer of 0 or more, found {value!r}")
+    return value
 
 
 def _unborn(container: Mapping[str, Any]) -> bool:
@@ -123,15 +118,28 @@ def _unborn(container: Mapping[str, Any]) -> bool:
     return "waiting" in container.get("state", {}) and not container.get("lastState") and not container["restartCount"]
 
 
-def _farewell(containers: list[Mapping[str, Any]]) -> tuple[str, int] | None:
+def _farewell(containers: list[Mapping[str, Any]]) -> tuple[str, Mapping[str, int]] | None:
     """The termination message of the container `proxy`: `{"life": text, "held": {upstream: integer}}`."""
     for container in containers:
         for state in (container.get("state", {}), container.get("lastState", {})):
             message = state.get("terminated", {}).get("message", "")
-            if container["name"] == "proxy" and message:
+            if container["name"] == PROXY and message:
                 try:
                     said = json.loads(message)
-                    return str(said["life"]), sum(said["held"].values())
+                    return str(said["life"]), {str(name): _count(held) for name, held in said["held"].items()}
                 except (ValueError, KeyError, TypeError, AttributeError):
                     return None  # an image of ours that says nothing, or not ours
     return None
+
+
+def _cores(spec: Mapping[str, Any]) -> float:
+    """The proxy container's CPU limit, in cores ("2", "0.5") or thousandths ("500m"); without one it may use one."""
+    for container in spec.get("containers", ()):
+        limit = container.get("resources", {}).get("limits", {}).get("cpu")
+        if container.get("name") == PROXY and limit is not None:
+            text = str(limit)
+            try:
+                return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1) or 1.0
+            except ValueError:
+                return 1.0
+    return 1.0

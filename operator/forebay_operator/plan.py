@@ -1,179 +1,131 @@
 """One immutable picture of a pool in, everything to do about it out. Pure: no API, no clock, no randomness."""
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from forebay_core.spec.load import DocumentError, Problem, parse
-from forebay_core.spec.model import ProxyPool
-from forebay_operator import objects, status
-from forebay_operator.book import Book, read
-from forebay_operator.document import Document, render
-from forebay_operator.grants import Seen, Turn, next_turn, pushes
+from forebay_core.budget.decide import PATIENCE, Decision
+from forebay_core.budget.rebuild import PER_SECOND
+from forebay_core.scale.diagnosis import Cause
+from forebay_core.scale.grants import grants_wanted
+from forebay_core.scale.verdict import Verdict
+from forebay_core.spec.load import DocumentError
+from forebay_operator import budgeting, objects, scaling, status
+from forebay_operator.blueprint import Blueprint, Built
+from forebay_operator.budgeting import Push
+from forebay_operator.events import because, events, scaled, worries
 from forebay_operator.observed import Pod, Report
-from forebay_operator.settings import Settings
+from forebay_operator.past import Past, Signal
+from forebay_operator.picture import Applied, Apply, Event, Gathered, Plan, Turns
 
-CONFIRM_DEAD = "forebay.dev/confirm-dead"  # annotation of the ProxyPool: uids of pods that a person says are dead
-
-
-class Applied(NamedTuple):
-    """An object as it was last applied by this process: the digest of what was sent, the generation that came back."""
-
-    digest: str
-    generation: int
-
-
-class Apply(NamedTuple):
-    """An object to apply. `again`: somebody else has changed it since it was applied."""
-
-    body: objects.Object
-    digest: str
-    again: bool
-
-
-class Push(NamedTuple):
-    """Grants for a pod's life, of the book that the plan writes (or that is written already)."""
-
-    ip: str
-    life: str
-    sequence: int
-    grants: Mapping[str, int]
-
-
-class Event(NamedTuple):
-    """`type`: Normal or Warning."""
-
-    type: str
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """What is seen. `raw`: the ProxyPool; `token`: the one in the Secret, None where there is no Secret; `fresh_token`
-    is for it then; `applied` by (kind, name); `refused`: what the API server said of what was applied last;
-    `now`: RFC 3339; `status_age`: seconds since this process last wrote the status.
-    """
-
-    raw: Mapping[str, Any]
-    pods: tuple[Pod, ...]
-    reports: Mapping[str, Report]
-    deployment: Mapping[str, Any] | None
-    token: str | None
-    fresh_token: str
-    applied: Mapping[tuple[str, str], Applied]
-    refused: str
-    lingered: frozenset[str]
-    now: str
-    status_age: float
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """In the order of doing: make the Secret, apply, write the status (with the ledger), and only then push.
-
-    `dead`: lives in the book whose process is known dead, whose linger is to be waited for, in seconds.
-    `busy`: something is under way, look again soon.
-    """
-
-    create: objects.Object | None = None
-    apply: tuple[Apply, ...] = ()
-    annotate: tuple[str, ...] = ()
-    document: str = ""
-    status: Mapping[str, Any] | None = None
-    pushes: tuple[Push, ...] = ()
-    events: tuple[Event, ...] = ()
-    dead: Mapping[str, float] | None = None
-    busy: bool = False
+# What is said only once it lasts, and of which cause. `ConnectFailing` is told by an event alone.
+SIGNALS = {"BudgetExhausted": Cause.BUDGET, "BackendSaturated": Cause.BACKEND, "ConnectFailing": Cause.CONNECT}
+CALM = {
+    "BudgetExhausted": ("WithinBudget", "the budget is enough for what is asked of it"),
+    "BackendSaturated": ("NotSaturated", "no upstream is slower for being asked by more connections"),
+}
 
 
 def plan(seen: Gathered) -> Plan:
     """See the module's docstring."""
-    try:
-        pool, document = _understood(seen.raw)
-        wanted = objects.Wanted(
-            pool=pool,
-            namespace=seen.raw["metadata"]["namespace"],
-            uid=seen.raw["metadata"]["uid"],
-            document=document,
-            token=seen.token if seen.token is not None else seen.fresh_token,
-            replicas=replicas(pool, seen.deployment),
-            settings=seen.settings,
-        )
-        built = objects.build(wanted)
-    except DocumentError as error:
-        return _refused(seen, error)
-    budgets = {
-        u.name: u.budget.max_connections - u.budget.reserved for u in pool.spec.upstreams if u.budget is not None
-    }
+    if isinstance(seen.blueprint, DocumentError):
+        return _refused(seen, seen.blueprint)
+    blueprint, look = seen.blueprint, seen.look
+    pool, pods = blueprint.pool, tuple(look.pods.values())
     old = seen.raw.get("status", {})
-    turn = next_turn(
-        read(old.get("ledger")),
-        budgets,
-        pool.spec.maximum_replicas,
-        Seen(seen.pods, seen.reports, seen.lingered, _confirmed(seen.raw)),
-    )
-    pods = tuple(pod for pod in seen.pods if not pod.departed)
+    turns = _turns(seen, blueprint, old)
+    decision, ledger = turns.decision, turns.ledger
+    wanted = turns.verdict.replicas
+    past = _past(seen, turns, old)
+    unsettled = budgeting.unsettled(ledger)
     states = (
-        status.ready(_problem(seen.refused), pods, wanted.replicas),
-        status.waiting_for(turn.waits_for)
-        or status.progressing(pods, seen.reports, wanted.replicas, document.hash, seen.deployment),
-        status.paused(pool, seen.reports.values()),
+        status.ready(seen.refused, pods, wanted),
+        status.progressing(pods, look.reports, wanted, blueprint.document.hash, seen.deployment, unsettled),
+        *(_state(name, past.signals[name], turns.verdict, old) for name in CALM),
+        status.paused(pool, look.reports.values()),
     )
+    rows = status.upstreams(pool, ledger, turns.verdict)
     new = status.status(
         pool,
         seen.raw["metadata"]["generation"],
         states,
         pods,
-        turn.book,
-        status.upstreams(pool, turn.book, seen.reports.values()),
+        rows,
+        ledger=_record(seen, decision),
+        autoscaler=scaling.record(turns.scaler),
         old=old,
-        now=seen.now,
+        now=seen.stamp,
     )
-    told = _pushes(turn.book, pods, seen.reports)
+    told: tuple[Push, ...] = ()
+    stuck: list[Pod] = []
+    if ledger is not None:
+        told = budgeting.pushes(ledger, look, decision.pressing, pool.spec.drain.timeout)
+        stuck = budgeting.stuck(ledger, look, past.silent, decision.pressing)
     behind = tuple(
         pod.name
         for pod in pods
-        if pod.uid in seen.reports and seen.reports[pod.uid].document != document.hash and pod.document != document.hash
+        if pod.uid in look.reports and blueprint.document.hash not in (look.reports[pod.uid].document, pod.document)
     )
-    waits = turn.changed or turn.book is None or states[1].holds or seen.refused or _leaving(pods)
-    linger = max((u.budget.linger for u in pool.spec.upstreams if u.budget is not None), default=0.0)
-    dead = {life: linger for life, owner in turn.book.owners.items() if owner.ended} if turn.book is not None else {}
     return Plan(
-        create=objects.secret(wanted) if seen.token is None else None,
-        apply=tuple(_due(body, seen) for body in built if _is_due(body, seen)),
+        past,
+        create=blueprint.secret(seen.fresh_token) if seen.token is None else None,
+        apply=_due(seen, blueprint.built(seen.token or seen.fresh_token, wanted), turns.verdict),
         annotate=behind,
-        document=document.hash,
+        document=blueprint.document.hash,
         status=status.patch(old, new, seen.status_age),
+        sequence=ledger.sequence if ledger is not None else 0,
         pushes=told,
-        events=tuple(_events(old, new, turn)),
-        dead=dead,
-        busy=bool(waits or told or dead),
+        delete=tuple((pod.name, pod.uid) for pod in stuck),
+        events=tuple(events(seen, new["conditions"], turns, past, stuck)),
+        open=_open(look.reports.values()),
+        busy=bool(pods or wanted or decision.dead),
+        soon=decision.ledger is not None,
     )
 
 
-def replicas(pool: ProxyPool, deployment: Mapping[str, Any] | None) -> int:
-    """How many there shall be: what spec says, or with autoscaling as many as there are, within its bounds."""
-    scaling = pool.spec.autoscaling
-    if scaling is None:
-        return pool.spec.replicas
-    present = deployment["spec"].get("replicas", 1) if deployment is not None else scaling.min_replicas
-    return max(scaling.min_replicas, min(scaling.max_replicas, present))
+def _turns(seen: Gathered, blueprint: Blueprint, old: Mapping[str, Any]) -> Turns:
+    spec, look = blueprint.pool.spec, seen.look
+    stands = look.ledger.in_force if look.ledger is not None else {}
+    in_force = {name: stands.get(name, term.budget) for name, term in blueprint.terms.items()}
+    state = seen.past.scaler or scaling.first(spec, old.get("autoscaler"), seen.deployment, look.now)
+    readings = [report.reading for report in look.reports.values()]
+    verdict, scaler = scaling.turn(spec, in_force, state, readings, look.now)
+    decision = budgeting.turn(look, seen.past, blueprint.terms, blueprint.grace, grants_wanted(verdict))
+    return Turns(verdict, scaler, decision, decision.ledger if decision.ledger is not None else look.ledger)
 
 
-def digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _understood(raw: Mapping[str, Any]) -> tuple[ProxyPool, Document]:
-    pool = parse(raw, form="cluster")
-    if pool.spec.listen.port == objects.ADMIN_PORT:
-        expected = "expected another port: this is the admin port of every pod"
-        raise DocumentError((Problem("spec.listen.port", str(objects.ADMIN_PORT), expected),))
-    return pool, render(pool, raw["metadata"]["namespace"])
+def _past(seen: Gathered, turns: Turns, old: Mapping[str, Any]) -> Past:
+    past, look = seen.past, seen.look
+    ledgers = [each for each in (look.ledger, turns.decision.ledger) if each is not None]
+    lives = {life: home.pod for each in ledgers for life, home in each.lives().items()}
+    homes = set(lives.values())
+    found = dict.fromkeys(turns.decision.dead, look.now)
+    begun = any(change.kind == "enter" for change in turns.decision.changes) or (
+        look.ledger is not None and look.ledger.sequence - past.highest >= PER_SECOND
+    )  # a ledger that was begun anew, by whomever: who is dead in it is found dead in it
+    before = {c["type"]: c["status"] == "True" for c in old.get("conditions", [])}
+    causes = {verdict.cause for verdict in turns.verdict.upstreams.values()}
+    signals = {
+        name: past.signals.get(name, Signal(before.get(name, False))).after(cause in causes, look.now)
+        for name, cause in SIGNALS.items()
+    }
+    silent = [uid for uid, pod in look.pods.items() if pod.started and not pod.finished and uid not in look.reports]
+    return replace(
+        past,
+        highest=max(past.highest, look.ledger.sequence if look.ledger is not None else 0),
+        heard=(past.heard | look.reports.keys()) & look.pods.keys(),
+        silent={uid: past.silent.get(uid, look.now) for uid in silent},
+        dead_since={
+            life: at for life, at in (found if begun else {**found, **past.dead_since}).items() if life in lives
+        },
+        missing={uid: at for uid, at in past.missing.items() if uid in homes},
+        ended={uid: pod for uid, pod in past.ended.items() if uid in homes},
+        scaler=turns.scaler,
+        signals=signals,
+        spec_replicas=seen.raw["spec"].get("replicas"),
+        told=frozenset(worries(seen, turns)),
+    )
 
 
 def _refused(seen: Gathered, error: DocumentError) -> Plan:
@@ -183,28 +135,49 @@ def _refused(seen: Gathered, error: DocumentError) -> Plan:
     generation = seen.raw["metadata"]["generation"]
     new = {
         "observedGeneration": generation,
-        "conditions": status.conditions([state], generation, old, seen.now),
+        "conditions": status.conditions([state], generation, old, seen.stamp),
     }
     changed = {key: value for key, value in new.items() if old.get(key) != value}
     before = {c["type"]: c for c in old.get("conditions", [])}.get("Ready", {})
     news = before.get("reason") != state.reason or before.get("observedGeneration") != generation
     events = (Event("Warning", state.reason, str(error)),) if news else ()
-    return Plan(status=changed or None, events=events)
+    return Plan(seen.past, status=changed or None, events=events)
 
 
-def _problem(refused: str) -> status.State | None:
-    return status.State("Ready", False, "Refused", refused) if refused else None
+def _record(seen: Gathered, decision: Decision) -> status.Json | None:
+    """The ledger as it is to stand in the status; what stands there where nothing of it changes."""
+    stands: status.Json | None = seen.raw.get("status", {}).get("ledger")
+    if decision.ledger is not None:
+        return status.ledger_record(decision.ledger, decision.orphaned)
+    look = seen.look
+    if look.ledger is None or stands is None:
+        return stands
+    before = {row["life"] for row in stands.get("orphaned", ())}
+    # A leader that has just begun has not looked at everybody yet.
+    if before == decision.orphaned or (not decision.orphaned and look.now - seen.past.began <= PATIENCE):
+        return stands
+    return status.ledger_record(look.ledger, decision.orphaned)
 
 
-def _is_due(body: objects.Object, seen: Gathered) -> bool:
-    before = seen.applied.get((body["kind"], body["metadata"]["name"]))
-    return before is None or before.digest != digest(body) or _edited(body, before, seen.deployment)
+def _state(name: str, signal: Signal, verdict: Verdict, old: Mapping[str, Any]) -> status.State:
+    """A condition that follows from a cause. What it says stays while it stays: figures are in the columns."""
+    before = next((c for c in old.get("conditions", []) if c["type"] == name), None)
+    if before is not None and (before["status"] == "True") == signal.holds:
+        return status.State(name, signal.holds, before["reason"], before["message"])
+    if not signal.holds:
+        return status.State(name, False, *CALM[name])
+    return status.State(name, True, str(SIGNALS[name]), because(verdict, SIGNALS[name]))
 
 
-def _due(body: objects.Object, seen: Gathered) -> Apply:
-    before = seen.applied.get((body["kind"], body["metadata"]["name"]))
-    sent = digest(body)
-    return Apply(body, sent, before is not None and before.digest == sent)
+def _due(seen: Gathered, built: tuple[Built, ...], verdict: Verdict) -> tuple[Apply, ...]:
+    """The objects that are not there, not as they should be, or that somebody has edited since."""
+    due = []
+    for body, digest in built:
+        before = seen.applied.get((body["kind"], body["metadata"]["name"]))
+        if before is None or before.digest != digest or _edited(body, before, seen.deployment):
+            again = before is not None and before.digest == digest
+            due.append(Apply(body, digest, again, scaled(body, seen, verdict)))
+    return tuple(due)
 
 
 def _edited(body: objects.Object, before: Applied, deployment: Mapping[str, Any] | None) -> bool:
@@ -214,35 +187,9 @@ def _edited(body: objects.Object, before: Applied, deployment: Mapping[str, Any]
     return deployment is None or deployment["metadata"].get("generation", 0) > before.generation
 
 
-def _pushes(book: Book | None, pods: tuple[Pod, ...], reports: Mapping[str, Report]) -> tuple[Push, ...]:
-    if book is None:
-        return ()
-    told = []
-    for pod in pods:
-        report = reports.get(pod.uid)
-        grants = pushes(book, report) if report is not None else None
-        if report is not None and grants is not None:
-            told.append(Push(pod.ip, report.life, book.ledger.sequence, grants))
-    return tuple(told)
-
-
-def _events(old: Mapping[str, Any], new: Mapping[str, Any], turn: Turn) -> list[Event]:
-    events = []
-    if turn.founded and turn.book is not None and turn.book.owners:
-        message = "the ledger was lost, or older than what replicas have seen: founded anew from their answers"
-        events.append(Event("Warning", "LedgerFounded", message))
-    before = {condition["type"]: condition["status"] for condition in old.get("conditions", [])}
-    for condition in new["conditions"]:
-        if condition["type"] == "Ready" and before.get("Ready") != condition["status"]:
-            kind = "Normal" if condition["status"] == "True" or "Ready" not in before else "Warning"
-            events.append(Event(kind, condition["reason"], condition["message"]))
-    return events
-
-
-def _confirmed(raw: Mapping[str, Any]) -> frozenset[str]:
-    said = raw["metadata"].get("annotations", {}).get(CONFIRM_DEAD, "")
-    return frozenset(uid.strip() for uid in said.split(",") if uid.strip())
-
-
-def _leaving(pods: tuple[Pod, ...]) -> bool:
-    return any(pod.terminating for pod in pods)
+def _open(reports: Iterable[Report]) -> dict[str, int]:
+    """Connections by upstream, as replicas say."""
+    total: Counter[str] = Counter()
+    for report in reports:
+        total.update(report.answer.held)
+    return dict(total)

@@ -12,13 +12,16 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`namespace`: the one that is watched, empty for all; `identity`: this process, as the leader's Lease names it."""
+    """`namespace`: the one that is watched, empty for all; `identity`: this process, as the leader's Lease names it;
+    a port that is 0 is chosen by the kernel."""
 
     proxy_image: str
     pull_policy: str
     namespace: str
     operator_namespace: str
     identity: str
+    health_port: int = 8080
+    metrics_port: int = 9090
 
     @classmethod
     def of(cls, environ: Mapping[str, str], host: str) -> "Settings":
@@ -36,4 +39,13 @@ class Settings:
             namespace=environ.get("FOREBAY_NAMESPACE", ""),
             operator_namespace=environ.get("FOREBAY_OPERATOR_NAMESPACE", "") or "forebay-system",
             identity=environ.get("POD_NAME", "") or host,
+            health_port=_port(environ, "FOREBAY_HEALTH_PORT", 8080),
+            metrics_port=_port(environ, "FOREBAY_METRICS_PORT", 9090),
         )
+
+
+def _port(environ: Mapping[str, str], variable: str, default: int) -> int:
+    text = environ.get(variable, "") or str(default)
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise SettingsError(f"{variable}: {text!r}: expected a port, 0 to 65535")
+    return int(text)

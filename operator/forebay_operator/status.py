@@ -7,16 +7,22 @@ where one has moved by a tenth: status is no metrics pipe.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from forebay_core.budget.ledger import Ledger
+from forebay_core.budget.record import dump
+from forebay_core.scale.verdict import Verdict
 from forebay_core.spec.model import ProxyPool
-from forebay_operator.book import Book, write
+from forebay_core.spec.quantities import format_duration, parse_duration
 from forebay_operator.objects import selector_text
 from forebay_operator.observed import Pod, Report
 
 Json = dict[str, Any]
 
-NUMBERS = ("granted", "budget", "waiting", "upstreams")
+SHOWN = ("granted", "budget", "waiting", "waitP95", "limitedBy")  # columns, of the upstream that waits longest
+NUMBERS = (*SHOWN, "upstreams", "autoscaler")
 ALONE = 30.0  # seconds between two writes for the numbers' sake
 MOVED = 0.1  # the part by which a number must have moved for that
+LEAST = 0.005  # seconds by which a wait must have moved, however short it was
+LONGEST = 3600.0  # seconds of wait that are shown
 
 
 class State(NamedTuple):
@@ -28,11 +34,12 @@ class State(NamedTuple):
     message: str
 
 
-def ready(problem: State | None, pods: Iterable[Pod], wanted: int) -> State:
-    """Whether clients are served. `problem`: what stands in the way of the present document, if anything."""
+def ready(refused: str, pods: Iterable[Pod], wanted: int) -> State:
+    """Whether clients are served. `refused`: what the API server has said of the present objects, if it won't have
+    them."""
     count = sum(pod.ready for pod in pods)
-    if problem is not None:
-        return problem
+    if refused:
+        return State("Ready", False, "Refused", refused)
     if wanted == 0:
         return State("Ready", False, "ScaledToZero", "no replicas are wanted")
     message = f"{count} of {wanted} replicas are ready"
@@ -40,55 +47,62 @@ def ready(problem: State | None, pods: Iterable[Pod], wanted: int) -> State:
 
 
 def progressing(
-    pods: Iterable[Pod], reports: Mapping[str, Report], wanted: int, document: str, deployment: Mapping[str, Any] | None
+    pods: Iterable[Pod],
+    reports: Mapping[str, Report],
+    wanted: int,
+    document: str,
+    deployment: Mapping[str, Any] | None,
+    unsettled: list[str],
 ) -> State:
-    """Whether the replicas are still on their way to what is wanted: number, rollout, document."""
+    """Whether the replicas are still on their way to what is wanted: shares, number, rollout, document."""
     present = [pod for pod in pods if not pod.terminating]
     behind = [p.name for p in present if p.ready and p.uid in reports and reports[p.uid].document != document]
     count = sum(pod.ready for pod in present)
-    rollout = deployment is not None and _rolling(deployment)
-    if rollout:
+    if unsettled:
+        message = f"no connection is granted until it is known what these may hold: {some(unsettled)}"
+        return State("Progressing", True, "Ledger", message)
+    if deployment is not None and _rolling(deployment):
         return State("Progressing", True, "Rollout", "replicas are being replaced")
     if len(present) != wanted or count != wanted:
         return State("Progressing", True, "Replicas", f"{count} of {wanted} replicas are ready, {len(present)} exist")
     if behind:
-        return State("Progressing", True, "Document", f"not all replicas serve the present document: {_some(behind)}")
+        return State("Progressing", True, "Document", f"not all replicas serve the present document: {some(behind)}")
     return State("Progressing", False, "Settled", "all replicas serve the present document")
-
-
-def waiting_for(pods: tuple[str, ...]) -> State | None:
-    """While a lost ledger can't be founded anew."""
-    if not pods:
-        return None
-    message = f"the ledger is lost; no connection is granted until these answer, or have ended: {_some(list(pods))}"
-    return State("Progressing", True, "LedgerLost", message)
 
 
 def paused(pool: ProxyPool, reports: Iterable[Report]) -> State:
     """Whether spec or a replica says so."""
     if pool.spec.paused:
         return State("Paused", True, "Spec", "spec.paused is true: requests wait")
-    if any(upstream.paused for report in reports for upstream in report.upstreams.values()):
+    if any(report.paused for report in reports):
         return State("Paused", True, "Replica", "a replica has been told to pause: its requests wait")
     return State("Paused", False, "Running", "requests are served")
 
 
-def upstreams(pool: ProxyPool, book: Book | None, reports: Iterable[Report]) -> list[Json]:
+def upstreams(pool: ProxyPool, ledger: Ledger | None, verdict: Verdict) -> list[Json]:
     """`status.upstreams`."""
-    result = []
-    by_replica = [report.upstreams for report in reports]
+    rows = []
     for upstream in pool.spec.upstreams:
-        waiting = sum(seen[upstream.name].waiting for seen in by_replica if upstream.name in seen)
-        row: Json = {"name": upstream.name, "waiting": waiting}
+        found = verdict.upstreams[upstream.name]
+        row: Json = {
+            "name": upstream.name,
+            "waiting": found.waiting,
+            "waitP95": format_duration(min(found.wait_p95, LONGEST)),
+            "limitedBy": str(found.cause),
+        }
         if upstream.budget is not None:
-            limit = upstream.budget.max_connections - upstream.budget.reserved
-            row["budget"] = limit
-            if book is not None:
-                entries = book.ledger.entries.items()
-                row["granted"] = sum(entry.grant for (_, name), entry in entries if name == upstream.name)
-                row["budgetInForce"] = max(limit, book.ledger.bounds(upstream.name))
-        result.append(row)
-    return result
+            row["budget"] = upstream.budget.max_connections - upstream.budget.reserved
+            if ledger is not None:
+                row["granted"] = ledger.granted(upstream.name)
+                row["budgetInForce"] = ledger.in_force.get(upstream.name, row["budget"])
+        rows.append(row)
+    return rows
+
+
+def shown(rows: list[Json]) -> Json:
+    """The columns: of the upstream that waits longest, of those where none does the first that is bounded."""
+    row = max(rows, key=lambda row: (parse_duration(row["waitP95"]), row["waiting"], "budget" in row))
+    return {key: row[key] for key in SHOWN if key in row}
 
 
 def status(
@@ -96,16 +110,15 @@ def status(
     generation: int,
     states: Iterable[State],
     pods: Iterable[Pod],
-    book: Book | None,
     rows: list[Json],
     *,
+    ledger: Json | None,
+    autoscaler: Json,
     old: Mapping[str, Any],
     now: str,
 ) -> Json:
     """The whole status; `old` is the one that stands, `now` the time for conditions that turn."""
-    present = [pod for pod in pods if not pod.terminating and not pod.departed]
-    # The columns show one upstream: the one that most wait for, of those where none does the first that is bounded.
-    shown = max(rows, key=lambda row: (row["waiting"], "budget" in row))
+    present = [pod for pod in pods if not pod.terminating]
     result: Json = {
         "observedGeneration": generation,
         "replicas": len(present),
@@ -113,11 +126,17 @@ def status(
         "selector": selector_text(pool.metadata.name),
         "conditions": conditions(states, generation, old, now),
         "upstreams": rows,
-        **{key: shown.get(key) for key in ("granted", "budget", "waiting")},
+        "autoscaler": autoscaler,
+        **shown(rows),
     }
-    if book is not None:
-        result["ledger"] = write(book)
-    return {key: value for key, value in result.items() if value is not None}
+    return result if ledger is None else {**result, "ledger": ledger}
+
+
+def ledger_record(ledger: Ledger, orphaned: frozenset[str]) -> Json:
+    """`status.ledger`, with what a person needs to know to speak for orphans."""
+    homes = ledger.lives()
+    rows = [{"life": life, "pod": homes[life].pod, "node": homes[life].node} for life in sorted(orphaned)]
+    return {**dump(ledger), "orphaned": rows}
 
 
 def conditions(states: Iterable[State], generation: int, old: Mapping[str, Any], now: str) -> list[Json]:
@@ -141,23 +160,46 @@ def conditions(states: Iterable[State], generation: int, old: Mapping[str, Any],
 def patch(old: Mapping[str, Any], new: Json, age: float) -> Json | None:
     """The merge patch of the status from `old` to `new`, None where there is no need to write. `age`: seconds since
     the last write."""
-    changed = {key: value for key, value in new.items() if old.get(key) != value}
-    changed |= {key: None for key in NUMBERS if key in old and key not in new}
+    changed = merge_patch(old, new)
     if not changed or (all(key in NUMBERS for key in changed) and not (age >= ALONE and _moved(old, new))):
         return None
     return changed
 
 
-def _moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
+    """What makes `new` of `old` (RFC 7386): what has gone is null, objects are patched, lists are replaced."""
+    changed: Json = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            if before is not value and (inner := merge_patch(before, value)):
+                changed[key] = inner
+        elif before != value or key not in old:
+            changed[key] = value
+    return changed
+
+
+def _moved(old: Mapping[str, Any], new: Json) -> bool:
     before = {row["name"]: row for row in old.get("upstreams", [])}
-    for row in new["upstreams"]:
-        last = before.get(row["name"])
-        if last is None or last.keys() != row.keys():
+    pairs = [(before.get(row["name"], {}), row) for row in new["upstreams"]]
+    return any(map(_differ, *zip(*pairs, strict=True))) or _differ(old.get("autoscaler", {}), new["autoscaler"])
+
+
+def _differ(before: Any, now: Any) -> bool:
+    """Whether a number within has moved, or anything else is another."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return before.keys() != now.keys() or any(_differ(before[key], now[key]) for key in now)
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) != len(now) or any(map(_differ, before, now))
+    if isinstance(before, str) and isinstance(now, str) and before != now:
+        try:
+            before, now = parse_duration(before), parse_duration(now)
+        except ValueError:
             return True
-        for key, value in row.items():
-            if key != "name" and abs(value - last[key]) > MOVED * max(value, last[key], 1):
-                return True
-    return len(before) != len(new["upstreams"])
+        return bool(abs(now - before) > max(LEAST, MOVED * max(now, before)))
+    if isinstance(before, int | float) and isinstance(now, int | float):
+        return abs(now - before) > MOVED * max(abs(now), abs(before))
+    return bool(before != now)
 
 
 def _rolling(deployment: Mapping[str, Any]) -> bool:
@@ -168,5 +210,5 @@ def _rolling(deployment: Mapping[str, Any]) -> bool:
     return not observed or updated < min(wanted, present) or present > max(updated, wanted)
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

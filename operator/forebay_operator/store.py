@@ -5,12 +5,18 @@ by its resourceVersion.
 """
 
 import asyncio
+import json
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import Any, NamedTuple
 
+from forebay_operator.namesakes import Namesakes
 from forebay_operator.observed import of_pool
 
 Raw = Mapping[str, Any]
+
+
+Name = tuple[str, str]  # kind and name of an object
 
 
 class Key(NamedTuple):
@@ -21,15 +27,19 @@ class Key(NamedTuple):
 
 
 class Store:
-    """See the module's docstring. `departed`: pods whose objects have gone, as they were seen last, until `forget`."""
+    """See the module's docstring. `appeared`: pools that came, for whoever leads. `departed`: pods whose objects have
+    gone, as they were seen last, until `forget`."""
 
     def __init__(self) -> None:
         self.pools: dict[Key, Raw] = {}
         self.appeared: asyncio.Queue[Key] = asyncio.Queue()
+        self.namesakes = Namesakes()
         self._pods: dict[Key, dict[str, Raw]] = {}
         self._departed: dict[Key, dict[str, Raw]] = {}
         self._deployments: dict[Key, Raw] = {}
         self._wakes: dict[Key, asyncio.Event] = {}
+        self._objects: dict[Key, dict[Name, int]] = {}
+        self._disturbed: dict[Key, set[Name]] = {}
 
     def wake(self, key: Key) -> asyncio.Event:
         """Set whenever something of this pool has changed."""
@@ -46,9 +56,13 @@ class Store:
 
     def see_pool(self, raw: Raw, *, deleted: bool = False) -> None:
         key = Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        self.namesakes.see_pool(key, raw, monotonic())
+        if not deleted and key in self.pools and _older(raw, self.pools[key]):
+            return  # it was on its way while we wrote
         if not deleted:
+            if key not in self.pools:
+                self.appeared.put_nowait(key)
             self.pools[key] = raw
-            self.appeared.put_nowait(key)
         elif self.pools.get(key, raw)["metadata"]["uid"] == raw["metadata"]["uid"]:  # else its successor is there
             self.pools.pop(key, None)
         self.wake(key).set()
@@ -56,6 +70,7 @@ class Store:
     def see_pod(self, raw: Raw, *, deleted: bool = False) -> None:
         key = Key(raw["metadata"]["namespace"], of_pool(raw))
         uid = raw["metadata"]["uid"]
+        self.namesakes.see_pod(key, monotonic(), gone=deleted)
         if deleted:
             self._pods.get(key, {}).pop(uid, None)
             self._departed.setdefault(key, {})[uid] = raw
@@ -70,6 +85,29 @@ class Store:
         elif self._deployments.get(key, raw)["metadata"]["uid"] == raw["metadata"]["uid"]:
             self._deployments.pop(key, None)
         self.wake(key).set()
+
+    def see_object(self, raw: Raw, *, deleted: bool = False) -> None:
+        """Any other object that a pool owns: it is kept only what it was like, to tell when somebody has been at it."""
+        key = Key(raw["metadata"]["namespace"], of_pool(raw))
+        if key not in self.pools:
+            return
+        name, known = (raw["kind"], raw["metadata"]["name"]), self._objects.setdefault(key, {})
+        was, now = known.pop(name, None), None if deleted else _content(raw)
+        if now is not None:
+            known[name] = now
+        if was is not None and was != now:
+            self._disturbed.setdefault(key, set()).add(name)
+            self.wake(key).set()
+
+    def wrote(self, raw: Raw) -> None:
+        """The API server's answer to an apply of ours: what is seen like this is no news."""
+        key = Key(raw["metadata"]["namespace"], of_pool(raw))
+        if key in self.pools:
+            self._objects.setdefault(key, {})[raw["kind"], raw["metadata"]["name"]] = _content(raw)
+
+    def disturbed(self, key: Key) -> set[Name]:
+        """Objects of this pool that were changed or deleted since this was asked last, mostly by somebody else."""
+        return self._disturbed.pop(key, set())
 
     def listed(self, key: Key, pool: Raw, pods: Iterable[Raw], deployment: Raw | None) -> None:
         """What a fresh look has found, in the place of what the watches told."""
@@ -86,5 +124,21 @@ class Store:
 
     def forget(self, key: Key) -> None:
         """The pool has gone."""
-        for table in (self.pools, self._pods, self._departed, self._deployments, self._wakes):
+        for table in (
+            self.pools, self._pods, self._departed, self._deployments, self._wakes, self._objects, self._disturbed,
+        ):  # fmt: skip
             table.pop(key, None)
+
+
+def _older(raw: Raw, known: Raw) -> bool:
+    """Whether it is an earlier version of the same object. Versions rise (Kubernetes API conventions, 1.35)."""
+    one, other = raw["metadata"], known["metadata"]
+    return bool(one["uid"] == other["uid"] and int(one["resourceVersion"]) < int(other["resourceVersion"]))
+
+
+def _content(raw: Raw) -> int:
+    """What an apply sets, as a number that is the same for the same content, in this process."""
+    metadata = raw["metadata"]
+    kept = {field: raw[field] for field in raw if field not in ("apiVersion", "kind", "metadata", "status")}
+    named = {field: metadata.get(field) for field in ("labels", "annotations", "ownerReferences")}
+    return hash(json.dumps([kept, named], sort_keys=True))

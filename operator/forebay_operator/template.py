@@ -2,7 +2,7 @@
 
 Objects merge by key; `containers`, `initContainers`, `volumes`, `volumeMounts` and `env` by their items' name; other
 lists replace. What the operator's own work rests on can't be overridden, and is put back: selector labels, ports, the
-termination grace and the memory.
+termination grace, the memory, and by what a replica knows its pod.
 """
 
 import copy
@@ -14,8 +14,11 @@ from forebay_core.spec.load import DocumentError, Problem
 BY_NAME = ("containers", "initContainers", "volumes", "volumeMounts", "env")
 
 
-def laid_over(base: Mapping[str, Any], over: Mapping[str, Any], *, proxy: str, memory: str) -> dict[str, Any]:
-    """The pod template `base` with `over` on top. `proxy`: the name of our container; `memory`: of its volume.
+def laid_over(
+    base: Mapping[str, Any], over: Mapping[str, Any], *, proxy: str, memory: str, own_env: str
+) -> dict[str, Any]:
+    """The pod template `base` with `over` on top. `proxy`: the name of our container; `memory`: of its volume;
+    `own_env`: of the variable that tells a replica its pod.
     Raises DocumentError where `over` has not the shape of a pod template.
     """
     merged: dict[str, Any] = _merged(base, over, "spec.template")
@@ -27,6 +30,7 @@ def laid_over(base: Mapping[str, Any], over: Mapping[str, Any], *, proxy: str, m
     container, own_container = _named(spec["containers"], proxy), _named(own["containers"], proxy)
     container["ports"] = copy.deepcopy(own_container["ports"])
     _put_back(container["volumeMounts"], own_container["volumeMounts"], memory)
+    _put_back(container["env"], own_container["env"], own_env)
     return merged
 
 

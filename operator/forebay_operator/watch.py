@@ -1,31 +1,76 @@
 """kopf's part: it watches, and tells the store. No handlers that persist anything, no finalizers, no peering."""
 
 import asyncio
+import signal
 from collections.abc import Callable
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
+import aiohttp
 import kopf
 
+from forebay_operator.echo import Echo
 from forebay_operator.objects import POOL
+from forebay_operator.requests import Requests
 from forebay_operator.store import Raw, Store
 
+# Seconds without anything, after which a watch is begun anew: the API server sends a bookmark every 60, and keeps
+# events for 75, so nothing is missed.
+SILENCE = 70.0
 
-def operator(store: Store, namespace: str, stop: asyncio.Event) -> Any:
-    """The coroutine that watches until `stop`, or a signal; `namespace` empty: all of them."""
-    registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry)(_login)
-    kopf.on.event("forebay.dev", "v1alpha1", "proxypools", registry=registry)(_telling(store.see_pool))
-    kopf.on.event("", "v1", "pods", registry=registry, labels={POOL: kopf.PRESENT})(_telling(store.see_pod))
-    kopf.on.event("apps", "v1", "deployments", registry=registry, labels={POOL: kopf.PRESENT})(
-        _telling(store.see_deployment)
+
+class Watched(NamedTuple):
+    """A resource; all but the ProxyPools by our label, filtered by the API server: a cluster has many pods that are
+    none of ours."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    see: Callable[..., None]
+
+
+def watched(store: Store) -> tuple[Watched, ...]:
+    """What is watched, and who is told of it."""
+    return (
+        Watched("forebay.dev", "v1alpha1", "proxypools", "ProxyPool", store.see_pool),
+        Watched("", "v1", "pods", "Pod", store.see_pod),
+        Watched("apps", "v1", "deployments", "Deployment", store.see_deployment),
+        Watched("", "v1", "configmaps", "ConfigMap", store.see_object),
+        Watched("", "v1", "services", "Service", store.see_object),
+        Watched("", "v1", "serviceaccounts", "ServiceAccount", store.see_object),
+        Watched("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", store.see_object),
+        Watched("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", store.see_object),
     )
+
+
+KINDS = frozenset(one.kind for one in watched(Store()))
+
+
+def on_signal(told: Callable[[], None]) -> None:
+    """`told` is called when this process is asked to end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+
+
+async def run(
+    store: Store, echo: Echo, requests: Requests, namespace: str, signalled: Callable[[], None], stop: asyncio.Event
+) -> None:
+    """Watch until `stop`; `namespace` empty: all of them. Signals go to `signalled`."""
+    others = asyncio.all_tasks()
+    store.namesakes.since = monotonic()
+    registry = kopf.OperatorRegistry()
     settings = kopf.OperatorSettings()
+    kopf.on.login(registry=registry)(_login(requests))
+    for one in watched(store):
+        labelled: dict[str, Any] = {} if one.plural == "proxypools" else {"labels": {POOL: kopf.PRESENT}}
+        kopf.on.event(one.group, one.version, one.plural, registry=registry, **labelled)(_telling(one, echo))
+        if labelled:
+            settings.watching.label_selectors[one.plural] = POOL
     settings.posting.enabled = False
     settings.scanning.disabled = True
-    # Filtered by the API server: a cluster has many pods that are none of ours.
-    settings.watching.label_selectors["pods"] = POOL
-    settings.watching.label_selectors["deployments"] = POOL
-    return kopf.operator(
+    settings.watching.inactivity_timeout = SILENCE
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=settings,
         standalone=True,
@@ -33,16 +78,39 @@ def operator(store: Store, namespace: str, stop: asyncio.Event) -> Any:
         namespaces=[namespace] if namespace else [],
         stop_flag=stop,
     )
+    on_signal(signalled)  # kopf has just set handlers of its own
+    await kopf.run_tasks(tasks, ignored=others)
 
 
-def _login(**context: Any) -> kopf.ConnectionInfo | None:
-    """Without the client library, whose synchronous half costs tens of megabytes."""
-    return kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
+def _login(requests: Requests) -> Callable[..., Any]:
+    """Without the client library, whose synchronous half costs tens of megabytes; its requests are counted."""
+
+    async def login(**context: Any) -> kopf.AiohttpSession | None:
+        found = kopf.login_with_service_account(**context) or kopf.login_with_kubeconfig(**context)
+        if found is None:
+            return None
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=found.as_ssl_context()),
+            headers=found.as_http_headers(),
+            trust_env=found.trust_env,
+            trace_configs=[requests.trace()],
+        )
+        return kopf.AiohttpSession(
+            server=found.server,
+            default_namespace=found.default_namespace,
+            priority=found.priority,
+            expiration=found.expiration,
+            aiohttp_session=session,
+        )
+
+    return login
 
 
-def _telling(see: Callable[..., None]) -> Callable[..., Any]:
+def _telling(one: Watched, echo: Echo) -> Callable[..., Any]:
     async def told(type: str | None, body: Raw, **_: Any) -> None:
-        see(_plain(body), deleted=type == "DELETED")
+        raw, deleted = _plain(body), type == "DELETED"
+        echo.heard(raw, deleted=deleted)
+        one.see(raw, deleted=deleted)
 
     return told
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,23 @@ CLIENT = {
         ],
     },
 }
+# Goes on by itself: the one who asked for it may not be able to wait.
+KILL = """
+import os, signal, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+null = os.open("/dev/null", os.O_RDWR)
+for stream in range(3):
+    os.dup2(null, stream)
+time.sleep(float(sys.argv[1]))
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if b"\\0worker\\0" in open(f"/proc/{pid}/cmdline", "rb").read():
+            os.kill(int(pid), signal.SIGKILL)
+    except OSError:
+        pass  # it has ended since, or is none of ours
+"""
 
 
 @dataclass(frozen=True)
@@ -85,12 +103,20 @@ class Place:
         assert isinstance(outcome, dict)
         return outcome
 
+    def raw(self, path: str) -> str:
+        """What a port of a pod or a Service answers (`pods/NAME:PORT/proxy/`), by way of the API server."""
+        return self.kubectl("get", "--raw", f"/api/v1/namespaces/{self.name}/{path}")
+
     def counts(self) -> dict[str, int]:
         """What the backend has counted: `open`, `peak` (the most at once), `refused`, `answered`."""
-        source = "import urllib.request as u; print(u.urlopen('http://orders:81/', timeout=5).read().decode())"
-        counted = json.loads(self.python(source))
+        counted = json.loads(self.raw("services/orders:counts/proxy/"))
         assert isinstance(counted, dict)
         return counted
+
+    def tell_backend(self, what: str) -> None:
+        """`reset` or `slow`."""
+        path = f"/api/v1/namespaces/{self.name}/services/orders:counts/proxy/{what}"
+        self.kubectl("create", "--raw", path, "-f", "-", stdin="{}")
 
     def declare(self, document: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", stdin=json.dumps(document))
@@ -110,11 +136,35 @@ class Place:
         """How often each of them has been restarted in place."""
         return {name: pod["status"]["containerStatuses"][0]["restartCount"] for name, pod in self.pods().items()}
 
+    def kill(self, pod: str, after: float = 0) -> None:
+        """SIGKILL for its process, in so many seconds; the pod's containers share their processes."""
+        self.kubectl("exec", pod, "--", "python", "-c", KILL, str(after))
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Of the ledger, in the order in which lives joined; none where there is no ledger yet."""
+        status = self.get("pp", "orders").get("status", {})
+        entries = status.get("ledger", {}).get("entries", [])
+        assert isinstance(entries, list)
+        return entries
+
+    def bounds(self) -> dict[str, int]:
+        """The most that each pod may yet hold, by UID: what the ledger says."""
+        return {entry["home"]["pod"]: entry["bound"] for entry in self.entries()}
+
+    def settled(self, replicas: int, seconds: float = 60) -> None:
+        """Wait until so many replicas serve, and nobody else may hold anything."""
+        self.ready(replicas)
+        until = time.monotonic() + seconds
+        while (holders := set(self.bounds())) != {pod["metadata"]["uid"] for pod in self.pods().values()}:
+            assert time.monotonic() < until, holders
+            time.sleep(0.5)
+
 
 def fixed(replicas: int, connections: int, reserved: int) -> dict[str, Any]:
-    """The example with a fixed number of replicas, this budget, and a drain that ends within a test's patience."""
+    """The example with a fixed number of replicas, this budget, a drain and a linger within a test's patience."""
     document: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
     document["spec"] |= {"replicas": replicas, "drain": {"delay": "2s", "timeout": "10s"}}
     del document["spec"]["autoscaling"]
-    document["spec"]["upstreams"][0]["budget"] = {"maxConnections": connections, "reserved": reserved}
+    budget = {"maxConnections": connections, "reserved": reserved, "linger": "5s"}
+    document["spec"]["upstreams"][0]["budget"] = budget
     return document

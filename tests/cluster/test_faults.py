@@ -1,6 +1,7 @@
 """What may happen to a pool in a cluster. The operator watches one namespace, with rights in no other."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -13,7 +14,6 @@ from tests.cluster.place import Place, fixed
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 BUDGET = 36
-SHARE = 12  # of the budget, for each of two replicas and a newcomer
 SERVICE = "orders-forebay:8080"
 STATUS = """
 import sys, urllib.request, urllib.error
@@ -56,9 +56,18 @@ def bury(place: Place, uid: str) -> None:
 
 
 def settled(place: Place) -> None:
-    """Wait until two replicas serve, and nobody else has a grant."""
+    """Wait until two replicas serve, and nobody else may hold anything."""
     place.ready(2)
-    place.kubectl("wait", f"--for=jsonpath={{.status.granted}}={2 * SHARE}", "pp/orders", "--timeout=60s")
+    until = time.monotonic() + 60
+    while (holders := set(holding(place))) != {pod["metadata"]["uid"] for pod in place.pods().values()}:
+        assert time.monotonic() < until, holders
+        time.sleep(0.5)
+
+
+def holding(place: Place) -> dict[str, int]:
+    """The most that each pod may yet hold, by UID: what the ledger says."""
+    entries = place.get("pp", "orders")["status"]["ledger"]["entries"]
+    return {entry["home"]["pod"]: entry["bound"] for entry in entries}
 
 
 def operators(replicas: int) -> None:
@@ -135,8 +144,12 @@ def test_a_pod_deleted_by_force_frees_nothing(place: Place, background: Callable
     place.kubectl("delete", "pod", victim, "--force", "--grace-period=0")
     load.result()  # its clients are cut off: only the budget has to hold
     place.ready(2)
-    assert place.get("pp", "orders")["status"]["granted"] == 3 * SHARE
-    bury(place, pod["metadata"]["uid"])
+    uid = pod["metadata"]["uid"]
+    bounds = holding(place)
+    assert bounds[uid] > 0
+    assert sum(bounds.values()) <= BUDGET
+    assert uid in [row["pod"] for row in place.get("pp", "orders")["status"]["ledger"]["orphaned"]]
+    bury(place, uid)
 
 
 def test_a_pool_scales_up_and_down_under_load(place: Place, background: Callable[..., Future[dict[str, Any]]]) -> None:

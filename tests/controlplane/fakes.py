@@ -3,15 +3,16 @@
 import base64
 import copy
 import itertools
+import json
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from tests.controlplane.parts import raw_pod
+from tests.controlplane.parts import BOOT, raw_pod, state
 
-from forebay_core.ledger import Ledger
+from forebay_core.budget.ledger import Ledger
+from forebay_core.budget.record import load
 from forebay_operator.api import ApiError, Conflict, NotFound
-from forebay_operator.book import read
 
 Object = dict[str, Any]
 
@@ -20,7 +21,10 @@ class FakeApi:
     """As `forebay_operator.api.Api`, over a dict. `away`: every request fails; `refuses`: a kind that is not taken."""
 
     def __init__(self) -> None:
-        self.objects: dict[tuple[str, str, str], Object] = {}
+        self.objects: dict[tuple[str, str, str], Object] = {
+            ("Node", "", "node1"): {"status": {"nodeInfo": {"bootID": BOOT}}},
+            ("Lease", "kube-node-lease", "node1"): {"spec": {"renewTime": "1"}},
+        }
         self.written: list[str] = []
         self.away = False
         self._versions = itertools.count(100)
@@ -73,22 +77,26 @@ class FakeApi:
         ):
             raise Conflict(409, "the object has been modified")
         self.written.append(f"patch {kind}")
-        return self.put(_merged(old, body))
+        return self.put(merged(old, body))
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        if (await self.get(kind, namespace, name))["metadata"]["uid"] != uid:
+            raise Conflict(409, "the UID in the precondition does not match the UID in record")
+        self.written.append(f"delete {kind}")
+        del self.objects[kind, namespace, name]
 
     async def patch_status(self, kind: str, namespace: str, name: str, body: Mapping[str, Any]) -> Object:
         return await self.patch(kind, namespace, name, body)
 
     def ledger(self) -> Ledger:
-        book = read(self.objects["ProxyPool", "shop", "orders"]["status"]["ledger"])
-        assert book is not None
-        return book.ledger
+        return load(self.objects["ProxyPool", "shop", "orders"]["status"]["ledger"])
 
     def _reached(self) -> None:
         if self.away:
             raise ApiError(0, "the API server is not to be reached")
 
 
-def _merged(old: Any, patch: Any) -> Any:
+def merged(old: Any, patch: Any) -> Any:
     """RFC 7386."""
     if not isinstance(patch, Mapping):
         return patch
@@ -97,7 +105,7 @@ def _merged(old: Any, patch: Any) -> Any:
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = _merged(result.get(key), value)
+            result[key] = merged(result.get(key), value)
     return result
 
 
@@ -105,28 +113,24 @@ class FakeReplica:
     """A pod's admin port: it takes grants as a replica does."""
 
     def __init__(self, name: str, ip: str, document: str = "") -> None:
-        self.name, self.ip, self.document = name, ip, document
-        self.sequence = self.grant = 0
+        self.name, self.ip, self.document, self.life = name, ip, document, f"life-{name}"
+        self.sequence = self.grant = self.held = 0
         self.token = ""
+        self.deadline: float | None = None
 
     def pod(self) -> Object:
         ready = {"type": "Ready", "status": "True" if self.grant else "False"}
         return {"kind": "Pod", **raw_pod(self.name, podIP=self.ip, conditions=[ready])}
 
     def state(self) -> Object:
-        upstream = {
-            "held": 0, "grant": self.grant, "budget": 12, "waiting": 0, "wait_oldest": None, "paused": False,
-        }  # fmt: skip
-        worker = {
-            "life": f"life-{self.name}", "sequence": self.sequence, "document": self.document, "draining": False,
-            "upstreams": {"orders": upstream},
-        }  # fmt: skip
-        return {"workers": [worker]}
+        grant = {"grant": self.grant, "limit": self.grant}
+        return state(self.life, self.sequence, self.held, pod=f"{self.name}-uid", document=self.document, orders=grant)
 
     def push(self, body: Mapping[str, Any], token: str) -> None:
         self.token = token
-        if body["life"] == f"life-{self.name}" and body["sequence"] > self.sequence:
+        if body["life"] == self.life and body["sequence"] > self.sequence:
             self.sequence, self.grant = body["sequence"], body["grants"]["orders"]
+            self.deadline = body.get("deadline")
 
 
 class _Response:
@@ -141,8 +145,8 @@ class _Response:
     async def __aexit__(self, kind: type | None, error: BaseException | None, where: TracebackType | None) -> None:
         return None
 
-    async def json(self) -> Any:
-        return self._body
+    async def read(self) -> bytes:
+        return json.dumps(self._body).encode()
 
 
 class FakeSession:

@@ -6,6 +6,7 @@ import pytest
 from tests.controlplane.parts import pool
 
 from forebay_core.spec.load import DocumentError, document_hash, load, parse
+from forebay_operator.blueprint import terms
 from forebay_operator.document import Document, render, secrets_of
 
 TLS: dict[str, Any] = {
@@ -52,6 +53,46 @@ def test_secrets_become_files() -> None:
     assert (upstream.client_cert_file, upstream.client_key_file) == (f"{folder}/web/a.crt", f"{folder}/web/a.key")
     assert upstream.server_name == "orders.example"
     assert secrets_of(parse(pool(TLS), form="cluster")) == ["backend", "clients", "web"]
+
+
+POSTGRES: dict[str, Any] = {
+    "protocol": "postgres",
+    "upstreams": [
+        {
+            "name": "orders",
+            "dns": {"host": "db", "port": 5432},
+            "budget": {"maxConnections": 20, "per": "upstream"},
+            "pool": {"idleTimeout": "55s"},
+        }
+    ],
+    "postgres": {
+        "auth": {"usersSecret": {"name": "users"}},
+        "monitor": {"user": "forebay", "passwordSecret": {"name": "monitor"}},
+        "databases": [{"name": "a"}, {"name": "b", "user": "u", "passwordSecret": {"name": "b", "key": "p"}}],
+    },
+}
+
+
+def test_logins_become_files() -> None:
+    postgres = load(rendered(POSTGRES).text, form="local").spec.postgres
+    assert postgres is not None
+    assert postgres.monitor is not None
+    folder = "/etc/forebay/secrets"
+    assert postgres.auth.users_file == f"{folder}/users/userlist.txt"
+    assert postgres.monitor.password_file == f"{folder}/monitor/password"
+    assert [database.password_file for database in postgres.databases] == [None, f"{folder}/b/p"]
+    assert secrets_of(parse(pool(POSTGRES), form="cluster")) == ["b", "monitor", "users"]
+
+
+def test_a_session_protocol_is_granted_two_or_none() -> None:
+    assert terms(parse(pool(POSTGRES), form="cluster"))["orders"].least == 2
+    assert terms(parse(pool(), form="cluster"))["orders"].least == 1
+
+
+def test_what_is_said_stands_though_it_is_the_default_of_another_protocol() -> None:
+    (upstream,) = load(rendered(POSTGRES).text, form="local").spec.upstreams
+    assert upstream.budget is not None
+    assert (upstream.budget.per, upstream.pool.idle_timeout) == ("upstream", 55)
 
 
 def test_the_hash_is_the_one_that_a_pod_will_report() -> None:

@@ -81,3 +81,12 @@ async def test_who_can_not_renew_stops_leading_before_another_may_begin() -> Non
     api.away = False
     await asyncio.wait_for(candidate.leads.wait(), 5)
     await candidate.stop()
+
+
+async def test_who_wakes_after_another_took_over_does_not_release_the_others_lease() -> None:
+    api = FakeApi()
+    paused = Candidate(api, "a")
+    await asyncio.wait_for(paused.leads.wait(), 5)
+    api.objects[KEY]["spec"]["holderIdentity"] = "b"  # while it slept
+    await paused.stop()
+    assert holder(api) == "b"

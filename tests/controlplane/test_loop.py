@@ -1,6 +1,7 @@
 """A pool's loop from end to end, with stand-ins for the API server and the pods."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
@@ -13,6 +14,7 @@ from tests.controlplane.parts import SETTINGS, gathered, pool
 from forebay_operator import loop
 from forebay_operator.api import Api
 from forebay_operator.loop import Loops
+from forebay_operator.metrics import Measures
 from forebay_operator.plan import plan
 from forebay_operator.store import Key, Store
 
@@ -24,11 +26,14 @@ class Cluster:
     """What a test looks at and changes; the store is told of changed objects as by a watch."""
 
     def __init__(self) -> None:
-        self.api, self.session, self.store = FakeApi(), FakeSession(), Store()
+        self.api, self.session, self.store, self.measures = FakeApi(), FakeSession(), Store(), Measures()
+        self.store.namesakes.since = float("-inf")  # it is known that nobody had the pool's name before
         self.tell_pool(pool())
 
     def loops(self) -> Loops:
-        return Loops(self.store, cast(Api, self.api), cast(aiohttp.ClientSession, self.session), SETTINGS)
+        return Loops(
+            self.store, cast(Api, self.api), cast(aiohttp.ClientSession, self.session), SETTINGS, self.measures
+        )
 
     def tell_pool(self, raw: dict[str, Any]) -> None:
         self.store.see_pool(self.api.put(raw))
@@ -77,13 +82,13 @@ async def test_a_pool_gets_its_objects_and_its_pods_their_grants() -> None:
     async with running(cluster):
         await until(lambda: ("Deployment", "shop", "orders-forebay") in cluster.api.objects)
         cluster.start(a, b)
-        await until(lambda: (a.grant, b.grant) == (4, 4))
+        await until(lambda: min(a.grant, b.grant) >= 4)
         secret = cluster.api.objects["Secret", "shop", "orders-forebay-admin"]
         assert a.token == b.token != "Bearer "
         assert secret["data"]["token"]
         cluster.start(a, b)
         await until(lambda: cluster.ready() == "Serving")
-    assert cluster.api.ledger().bounds("orders") == 8
+    assert cluster.api.ledger().bounds("orders") <= 12
     assert cluster.status["readyReplicas"] == 2
     first_ledger = cluster.api.written.index("patch ProxyPool")
     assert cluster.api.written[0] == "create Secret"
@@ -100,7 +105,7 @@ async def test_nothing_is_pushed_that_could_not_be_written() -> None:
         await asyncio.sleep(0.1)
         assert a.grant == 0
         cluster.api.away = False
-        await until(lambda: a.grant == 4)
+        await until(lambda: a.grant == 11)  # all but the place that is never lent
 
 
 async def test_a_stale_view_is_refused_and_read_anew() -> None:
@@ -108,12 +113,12 @@ async def test_a_stale_view_is_refused_and_read_anew() -> None:
     a = FakeReplica("a", "10.0.0.1", HASH)
     async with running(cluster):
         await until(lambda: "ledger" in cluster.status)
-        raw = cluster.api.objects["ProxyPool", *ORDERS]
+        raw = copy.deepcopy(cluster.api.objects["ProxyPool", *ORDERS])
         raw["spec"]["upstreams"][0]["budget"]["maxConnections"] = 6
         cluster.api.put(raw)  # and no watch tells of it
         cluster.start(a)
         await until(lambda: a.grant > 0)
-    assert a.grant == 2
+    assert a.grant == 5
 
 
 async def test_a_deployment_scaled_by_hand_is_put_right() -> None:
@@ -132,7 +137,7 @@ async def test_a_new_operator_changes_nothing_that_was_right() -> None:
     a = FakeReplica("a", "10.0.0.1", HASH)
     async with running(cluster):
         cluster.start(a)
-        await until(lambda: a.grant == 4)
+        await until(lambda: a.grant == 11)  # all but the place that is never lent
     before = cluster.api.ledger()
     cluster.api.written.clear()
     async with running(cluster):

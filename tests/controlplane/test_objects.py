@@ -106,7 +106,7 @@ def test_the_users_template_is_laid_over_and_can_not_break_what_we_rest_on() -> 
                             "name": "proxy",
                             "ports": [],
                             "resources": {"requests": {"cpu": "2"}},
-                            "env": [{"name": "A", "value": "1"}],
+                            "env": [{"name": "A", "value": "1"}, {"name": "FOREBAY_POD_UID", "value": "another"}],
                             "volumeMounts": [{"name": "memory", "mountPath": "/elsewhere"}],
                         },
                         {"name": "sidecar", "image": "sidecar:1"},
@@ -123,7 +123,7 @@ def test_the_users_template_is_laid_over_and_can_not_break_what_we_rest_on() -> 
     assert proxy["resources"] == {"requests": {"cpu": "2", "memory": "64Mi"}}
     assert proxy["ports"] == plain["containers"][0]["ports"]
     assert proxy["volumeMounts"] == plain["containers"][0]["volumeMounts"]
-    assert proxy["env"] == [{"name": "A", "value": "1"}]
+    assert proxy["env"] == [*plain["containers"][0]["env"], {"name": "A", "value": "1"}]
     assert sidecar == {"name": "sidecar", "image": "sidecar:1"}
 
 

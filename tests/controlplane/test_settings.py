@@ -15,6 +15,8 @@ def test_only_the_image_is_required() -> None:
     [
         ({}, "FOREBAY_PROXY_IMAGE: missing"),
         ({"FOREBAY_PROXY_IMAGE": "p", "FOREBAY_PROXY_PULL_POLICY": "sometimes"}, "FOREBAY_PROXY_PULL_POLICY"),
+        ({"FOREBAY_PROXY_IMAGE": "p", "FOREBAY_HEALTH_PORT": "http"}, "FOREBAY_HEALTH_PORT: 'http': expected a port"),
+        ({"FOREBAY_PROXY_IMAGE": "p", "FOREBAY_METRICS_PORT": "65536"}, "FOREBAY_METRICS_PORT: '65536': expected a"),
     ],
 )
 def test_bad_settings_name_the_variable(environ: dict[str, str], says: str) -> None:

@@ -76,6 +76,20 @@ def worker(pid: int = 1, **fields: Any) -> dict[str, Any]:
     }
 
 
+def supervisor(**fields: Any) -> dict[str, Any]:
+    """What local mode adds; `cause` and `message` are those of the upstream `backend`."""
+    verdict = {"cause": fields.pop("cause", "None"), "message": fields.pop("message", "")}
+    return {
+        "restarts": 0,
+        "reload_success": True,
+        "replicas": {"wanted": 1, "current": 1, "ready": 1},
+        "budgets": {},
+        "ledger": {"sequence": 1, "inForce": {}, "entries": []},
+        "verdict": {"replicas": 1, **verdict, "upstreams": {"backend": verdict}},
+        **fields,
+    }
+
+
 def state(*workers: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """A pool's state; `dead` and `supervisor` where they are given."""
     return {"name": "orders", "namespace": "", "workers": list(workers), **fields}

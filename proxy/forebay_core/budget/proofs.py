@@ -45,13 +45,15 @@ class Cluster:
     """What the API server shows, by pod UID and node name.
 
     `missing`: when a pod's object was first found to be gone, in seconds. `grace`: the pods' termination grace, in
-    seconds. `confirmed`: UIDs of pods that a person says are dead.
+    seconds. `confirmed`: UIDs of pods that a person says are dead. `unseen`: nodes that were not looked at, which
+    prove nothing; any other that is not in `nodes` has been deleted.
     """
 
     pods: Mapping[str, Pod] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
     missing: Mapping[str, float] = field(default_factory=dict)
     confirmed: frozenset[str] = frozenset()
+    unseen: frozenset[str] = frozenset()
     grace: float = 0.0
 
 
@@ -67,7 +69,7 @@ def proof(life: str, home: Home, cluster: Cluster, answers: Mapping[str, Answer]
     pod = cluster.pods.get(home.pod)
     if pod is not None and finished(pod):
         return "its containers have terminated"
-    if not home.node:
+    if not home.node or home.node in cluster.unseen:
         return None
     node = cluster.nodes.get(home.node)
     if node is None:

@@ -1,0 +1,101 @@
+"""What people are told of, once each: decisions, turns of conditions, and what only they can settle. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from forebay_core.scale.diagnosis import Cause
+from forebay_core.scale.verdict import Verdict
+from forebay_operator.budgeting import STUCK
+from forebay_operator.objects import Object
+from forebay_operator.observed import Pod
+from forebay_operator.past import Past
+from forebay_operator.picture import Event, Gathered, Turns
+
+CONFIRM_DEAD = "forebay.dev/confirm-dead"  # annotation of the ProxyPool: uids of pods that a person says are dead
+TOLD = 60.0  # seconds for which nothing proves an orphan dead, or a pod does not answer, before a person is told
+TURNS = ("BudgetExhausted", "BackendSaturated")  # conditions that are bad news when they become true
+
+
+def events(seen: Gathered, conditions: list[dict[str, Any]], turns: Turns, past: Past, stuck: list[Pod]) -> list[Event]:
+    """Of this look. `conditions`: as they will be; `past`: as it will be; `stuck`: pods that are deleted."""
+    told = [*_of_ledger(seen, turns), *_of_conditions(seen, conditions), *_of_scale(seen, turns, past)]
+    told += [event for key, event in worries(seen, turns).items() if key not in seen.past.told]
+    for pod in stuck:
+        message = f"pod {pod.name} has not answered for {STUCK:.0f} s and keeps others from their share"
+        told.append(Event("Warning", "PodDeleted", message))
+    return told
+
+
+def worries(seen: Gathered, turns: Turns) -> dict[str, Event]:
+    """What lasts and needs a person: by the life of an orphan, or by the UID of a pod that does not answer."""
+    found = {}
+    homes = seen.look.ledger.lives() if seen.look.ledger is not None else {}
+    for life in sorted(turns.decision.orphaned & homes.keys()):
+        pod = homes[life].pod
+        if seen.look.now - seen.past.missing.get(pod, seen.look.now) >= TOLD:
+            message = f"pod {pod} has gone and nothing proves that its process has ended: what it may hold counts on"
+            found[life] = Event("Warning", "Orphaned", f"{message}{_confirm(seen, pod)}")
+    for uid, since in seen.past.silent.items():
+        silent = seen.look.pods.get(uid)
+        if silent is not None and uid not in seen.look.reports and seen.look.now - since >= TOLD:
+            message = f"pod {silent.name} has not answered for {TOLD:.0f} s: what it may hold counts on"
+            found[uid] = Event("Warning", "PodSilent", f"{message}{_confirm(seen, uid)}")
+    return found
+
+
+def _confirm(seen: Gathered, uid: str) -> str:
+    """What a person may do about it."""
+    name = seen.raw["metadata"]["name"]
+    return f"; if you know that it is dead: kubectl annotate proxypool {name} --overwrite {CONFIRM_DEAD}={uid}"
+
+
+def scaled(body: Object, seen: Gathered, verdict: Verdict) -> Event | None:
+    """The event of a Deployment that is applied with another number of replicas, where the autoscaler rules."""
+    if body["kind"] != "Deployment" or seen.deployment is None or "autoscaling" not in seen.raw["spec"]:
+        return None
+    before, now = seen.deployment["spec"].get("replicas", 1), body["spec"]["replicas"]
+    if before == now:
+        return None
+    return Event(
+        "Normal", "ScaledUp" if now > before else "ScaledDown", f"from {before} to {now} replicas: {verdict.message}"
+    )
+
+
+def because(verdict: Verdict, cause: Cause) -> str:
+    """The upstreams of which this is the cause, and why."""
+    return "; ".join(f"{name}: {each.message}" for name, each in verdict.upstreams.items() if each.cause is cause)
+
+
+def confirmed(raw: Mapping[str, Any]) -> frozenset[str]:
+    """UIDs of pods that a person says are dead."""
+    said = raw["metadata"].get("annotations", {}).get(CONFIRM_DEAD, "")
+    return frozenset(uid.strip() for uid in said.split(",") if uid.strip())
+
+
+def _of_ledger(seen: Gathered, turns: Turns) -> Iterator[Event]:
+    entered = any(change.kind == "enter" for change in turns.decision.changes)
+    if entered and (seen.look.ledger is not None or seen.look.reports):
+        message = "the ledger was missing, or older than the world: begun anew, grants rise once all have answered"
+        yield Event("Warning", "LedgerBegun", message)
+
+
+def _of_conditions(seen: Gathered, conditions: list[dict[str, Any]]) -> Iterator[Event]:
+    before = {c["type"]: c["status"] for c in seen.raw.get("status", {}).get("conditions", [])}
+    for condition in conditions:
+        name, says = condition["type"], condition["status"]
+        if name == "Ready" and before.get(name) != says:
+            kind = "Normal" if says == "True" or name not in before else "Warning"
+            yield Event(kind, condition["reason"], condition["message"])
+        elif name in TURNS and before.get(name, "False") != says:
+            bad = says == "True"
+            yield Event("Warning" if bad else "Normal", name if bad else condition["reason"], condition["message"])
+
+
+def _of_scale(seen: Gathered, turns: Turns, past: Past) -> Iterator[Event]:
+    before = seen.past.signals.get("ConnectFailing")
+    if past.signals["ConnectFailing"].holds and not (before is not None and before.holds):
+        yield Event("Warning", "ConnectFailing", because(turns.verdict, Cause.CONNECT))
+    changed = past.spec_replicas != seen.past.spec_replicas and seen.past.scaler is not None
+    if "autoscaling" in seen.raw["spec"] and changed:
+        message = f"spec.replicas is {past.spec_replicas}: with autoscaling it is only reported"
+        yield Event("Normal", "ScaleIgnored", message)
