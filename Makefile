@@ -67,6 +67,7 @@ docs: $(READY) ## Write the generated files anew
 	$(BIN)/python -m forebay_core.spec.crd > manifests/crd/proxypools.forebay.dev.yaml
 	$(BIN)/python -m forebay_core.spec.reference > docs/reference/proxypool.md
 	$(BIN)/python -m forebay_proxy.metrics > docs/reference/metrics.md
+	$(BIN)/python -m forebay_operator.metrics > docs/reference/operator-metrics.md
 	cp manifests/crd/proxypools.forebay.dev.yaml charts/forebay/files/
 	$(BIN)/python -m tests.chart.dashboard > charts/forebay/files/dashboard.json
 	$(BIN)/python -m tests.chart.readme > charts/forebay/README.md
