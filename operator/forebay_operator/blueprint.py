@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from forebay_core.budget import shares
 from forebay_core.budget.ledger import Terms
+from forebay_core.budget.terms import terms
 from forebay_core.spec.load import DocumentError, Problem, parse
 from forebay_core.spec.model import ProxyPool
 from forebay_operator import objects
@@ -30,7 +30,7 @@ class Blueprint:
             expected = "expected another port: this is the admin port of every pod"
             raise DocumentError((Problem("spec.listen.port", str(objects.ADMIN_PORT), expected),))
         self.document: Document = render(self.pool, raw["metadata"]["namespace"])
-        self.terms: Mapping[str, Terms] = terms(self.pool)
+        self.terms: Mapping[str, Terms] = terms(self.pool.spec)
         self.grace: float = objects.grace(self.pool)
         self._namespace: str = raw["metadata"]["namespace"]
         self._uid: str = raw["metadata"]["uid"]
@@ -50,21 +50,6 @@ class Blueprint:
 
     def _wanted(self, token: str, replicas: int) -> objects.Wanted:
         return objects.Wanted(self.pool, self._namespace, self._uid, self.document, token, replicas, self._settings)
-
-
-def terms(pool: ProxyPool) -> dict[str, Terms]:
-    """What the document says about every upstream with a budget. Floors are of use: `parse` has seen to that."""
-    return {
-        upstream.name: shares.terms(
-            upstream.budget.max_connections - upstream.budget.reserved,
-            pool.spec.maximum_replicas,
-            ceiling=upstream.pool.size + upstream.pool.max_overflow,
-            session=pool.spec.session,
-            linger=upstream.budget.linger,
-        )
-        for upstream in pool.spec.upstreams
-        if upstream.budget is not None
-    }
 
 
 def digest(body: Mapping[str, Any]) -> str:

@@ -118,6 +118,11 @@ class EndpointHealth:
         state = "healthy" if self.healthy else f"out ({self.reason})"
         return f"<EndpointHealth {state}, {self.errors} errors in a row>"
 
+    @property
+    def failing(self) -> bool:
+        """Is it out, or would it be if so many of its group might be?"""
+        return not self.healthy or self.errors >= self.group.policy.consecutive_errors
+
     def available(self, now: float) -> bool:
         """May a request go there now? It is healthy, or due for a probe (which ``take_probe`` claims)."""
         return self.healthy or now >= (self._due if self.group.healthy else self._base_due)

@@ -252,7 +252,7 @@ class Pool:
         self.grant_per_endpoint = per_endpoint
         self._set_limit()
         for endpoint in self.endpoints:  # the oldest go first
-            while endpoint.idle and self._excess(endpoint):
+            while endpoint.idle and self.excess(endpoint):
                 self._drop_idle(endpoint.idle[0], "shrink")
         self._supply(now)
 
@@ -750,12 +750,12 @@ class Pool:
             return "recycle"
         if connection.uses >= self.max_uses:
             return "uses"
-        return "shrink" if self._excess(connection.endpoint) else None
+        return "shrink" if self.excess(connection.endpoint) else None
 
     def _room(self, endpoint: Endpoint) -> bool:
         return self.total + self.left < self.limit and endpoint.open + self.left < self.endpoint_limit
 
-    def _excess(self, endpoint: Endpoint) -> bool:
+    def excess(self, endpoint: Endpoint) -> bool:
         """Whether the limit is exceeded even when all that are closing have gone."""
         return (
             self.total - self.closing + self.left > self.limit

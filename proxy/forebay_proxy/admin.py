@@ -1,6 +1,7 @@
 """The admin port: health, metrics and state for everybody who can reach it, commands for those with the token."""
 
 import hmac
+from math import inf
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -21,8 +22,9 @@ class Target(Protocol):
     async def command(self, name: str) -> None:
         """One of COMMANDS. Raises LookupError where it is not offered here."""
 
-    def push(self, life: str, sequence: int, grants: dict[str, int]) -> dict[str, Any]:
-        """A grant of the ledger. Raises LookupError where grants don't come this way."""
+    def push(self, life: str, sequence: int, grants: dict[str, int], deadline: float | None) -> dict[str, Any]:
+        """A grant of the ledger, and seconds until what is leased above it is cut, None: when its lease ends. Raises
+        LookupError where grants don't come this way."""
 
 
 def build(target: Target, token: str) -> web.Application:
@@ -55,15 +57,18 @@ def build(target: Target, token: str) -> web.Application:
         authorized(request)
         try:
             body = await request.json()
-            life, sequence, grants = str(body["life"]), body["sequence"], body["grants"]
+            life, sequence, grants, deadline = str(body["life"]), body["sequence"], body["grants"], body.get("deadline")
             if type(sequence) is not int or any(type(g) is not int or g < 0 for g in grants.values()):
+                raise ValueError
+            if deadline is not None and not (type(deadline) in (int, float) and 0 <= deadline < inf):
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
             raise web.HTTPBadRequest(
-                text='expected {"life": text, "sequence": integer, "grants": {upstream: integer}}\n'
+                text='expected {"life": text, "sequence": integer, "grants": {upstream: integer}}, and "deadline": '
+                "seconds, where others need the places\n"
             ) from None
         try:
-            return web.json_response(target.push(life, sequence, grants))
+            return web.json_response(target.push(life, sequence, grants, deadline))
         except LookupError as error:
             raise web.HTTPNotFound(text=f"{error.args[0]}\n") from None
 

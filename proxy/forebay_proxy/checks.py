@@ -74,6 +74,9 @@ class HttpCheck:
     def payload(self, data: bytes) -> None:
         """The body does not matter."""
 
+    def take_back(self) -> None:
+        """A check ends by itself."""
+
     def upstream_full(self) -> None:
         """A check is smaller than any buffer."""
 

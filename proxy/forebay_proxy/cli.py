@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from forebay_core.spec.cautions import cautions
 from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
 
@@ -80,6 +81,8 @@ def warn_of_pure_codec() -> None:
 def run(path: Path, admin: tuple[str, int]) -> None:
     """Run a pool on this machine: a supervisor and its worker processes."""
     text, pool = read(path)
+    for caution in cautions(pool):
+        logging.warning("%s", caution)
     warn_of_pure_codec()
 
     import asyncio
@@ -152,6 +155,8 @@ def validate(path: Path, output: str) -> None:
             click.echo(json.dumps({"valid": False, "problems": problems}, indent=2))
             raise SystemExit(2) from None
         raise
+    for caution in cautions(pool):
+        click.echo(f"warning: {caution}", err=True)
     if output == "json":
         click.echo(json.dumps({"valid": True, "name": pool.metadata.name}))
     else:

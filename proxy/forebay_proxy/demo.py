@@ -1,6 +1,7 @@
 """`forebay demo`: a backend that bears few connections, clients that want more, and a pool between them.
 
-First the clients go straight to the backend, then through the pool, in phases of rising and falling load. Everything
+First the clients go straight to the backend, then through the pool, in phases of rising and falling load: workers are
+added while that helps, and the budget holds all the while. Everything
 that is shown and summed up is measured: by the clients, by the pool (`forebay top`), and inside the backend.
 """
 
@@ -35,11 +36,11 @@ metadata: {{name: demo}}
 spec:
   protocol: http
   listen: {{port: 0, address: 127.0.0.1}}
-  replicas: 2
+  autoscaling: {{minReplicas: 1, maxReplicas: 3}}
   upstreams:
   - name: backend
     endpoints: [{{host: 127.0.0.1, port: {port}}}]
-    pool: {{size: 8}}
+    pool: {{size: 4, maxOverflow: 0}}
     budget: {{maxConnections: {limit}}}
 """
 READY = re.compile(r"listening on (\S+):(\d+), admin on (\S+:\d+)")
@@ -48,6 +49,7 @@ STOP = 10.0  # seconds that a child may take to end
 REQUEST = b"GET / HTTP/1.1\r\nHost: demo\r\n\r\n"
 PATIENCE = 10.0  # seconds for one answer
 PAUSE = 0.1  # seconds between a failure and the client's next attempt
+STAY = 20  # requests of a client on one connection: the next one may come to another worker
 
 
 class Phase(NamedTuple):
@@ -61,10 +63,10 @@ class Phase(NamedTuple):
 
 PHASES = (
     Phase("60 clients straight at the backend", 60, False, 5 / 60),
-    Phase("5 clients through the pool", 5, True, 10 / 60),
-    Phase("60 clients through the pool", 60, True, 15 / 60),
-    Phase("300 clients through the pool", 300, True, 20 / 60),
-    Phase("5 clients through the pool", 5, True, 10 / 60),
+    Phase("1 client through the pool", 1, True, 10 / 60),
+    Phase("60 clients through the pool", 60, True, 20 / 60),
+    Phase("300 clients through the pool", 300, True, 15 / 60),
+    Phase("1 client through the pool", 1, True, 10 / 60),
 )
 
 
@@ -91,7 +93,7 @@ class Tally:
 
 
 async def client(port: int, tally: Tally) -> None:
-    """One keep-alive client: asks again as soon as it is answered; after a failure it connects anew."""
+    """One keep-alive client: asks again as soon as it is answered, connects anew after STAY answers or a failure."""
     while True:
         writer: asyncio.StreamWriter | None = None
         begun = time.monotonic()
@@ -101,7 +103,7 @@ async def client(port: int, tally: Tally) -> None:
             # A client that leaves resets: after a mere FIN its answer would still be wanted, and keep its turn.
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            while True:
+            for _ in range(STAY):
                 begun = time.monotonic()
                 async with asyncio.timeout(PATIENCE):
                     status = await ask(reader, writer)
@@ -111,10 +113,10 @@ async def client(port: int, tally: Tally) -> None:
                 tally.slowest = max(tally.slowest, time.monotonic() - begun)
         except (OSError, EOFError, TimeoutError):
             tally.failed += 1
+            await asyncio.sleep(PAUSE)
         finally:
             if writer is not None:
                 writer.transport.abort()
-        await asyncio.sleep(PAUSE)
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:

@@ -18,7 +18,7 @@ class Local:
     async def state(self) -> dict[str, Any]:
         return await self._supervisor.state()
 
-    def push(self, life: str, sequence: int, grants: dict[str, int]) -> dict[str, Any]:
+    def push(self, life: str, sequence: int, grants: dict[str, int], deadline: float | None) -> dict[str, Any]:
         raise LookupError("in local mode the supervisor makes the grants")
 
     async def command(self, name: str) -> None:
@@ -27,4 +27,4 @@ class Local:
         elif name == "restart":
             self._supervisor.replace_all()
         else:
-            await self._supervisor.command(name)
+            self._supervisor.command(name)

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from forebay_core.histogram import SECONDS
+from forebay_core.scale.diagnosis import Cause
 from forebay_proxy.gathered import added
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -127,6 +128,27 @@ def restarts(state: State) -> Readings:
     return [((), state["supervisor"]["restarts"])] if "supervisor" in state else []
 
 
+def replicas(state: State) -> Readings:
+    return (((kind,), number) for kind, number in state.get("supervisor", {}).get("replicas", {}).items())
+
+
+def budget_connections(state: State) -> Readings:
+    for name, kinds in state.get("supervisor", {}).get("budgets", {}).items():
+        for kind, number in kinds.items():
+            yield (name, kind), number
+
+
+def limited_by(state: State) -> Readings:
+    if "supervisor" in state:
+        for name, upstream in state["supervisor"]["verdict"]["upstreams"].items():
+            for cause in Cause:
+                yield (name, cause), int(cause == upstream["cause"])
+
+
+def ledger_sequence(state: State) -> Readings:
+    return [((), state["supervisor"]["ledger"]["sequence"])] if "supervisor" in state else []
+
+
 def build(_: State) -> Readings:
     try:
         return [((version("forebay"),), 1)]
@@ -192,6 +214,18 @@ METRICS = (
         "When a worker process started, in Unix time.", each_worker("started")),
     Row("worker_restarts_total", "counter", (),
         "Workers replaced because they ended unasked; local mode only.", restarts),
+    Row("budget_connections", "gauge", ("upstream", "kind"),
+        "Connections to the upstream: limit (maxConnections), reserved (of it, for others), granted (that workers have "
+        "been told they may open), open (that they hold, with what the dead left); local mode, else the operator has "
+        "it.", budget_connections),
+    Row("limited_by", "gauge", ("upstream", "cause"),
+        f"1 for the cause that keeps requests waiting, else 0: {', '.join(Cause)}; local mode, else the operator has "
+        "it.", limited_by),
+    Row("replicas", "gauge", ("kind",),
+        "Workers: wanted (by the document or its autoscaling), current, ready; local mode, else the operator has it.",
+        replicas),
+    Row("ledger_sequence", "gauge", (),
+        "The ledger's sequence, +1 per write; local mode, else the operator has it.", ledger_sequence),
     Row("config_last_reload_success", "gauge", (),
         "0 where the document was last refused and an older one is served, else 1.", reload_success, min),
     Row("tls_certificate_expiry_seconds", "gauge", (),

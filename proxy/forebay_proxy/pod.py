@@ -50,8 +50,8 @@ class Pod:
             "workers": [self.worker.state()],
         }
 
-    def push(self, life: str, sequence: int, grants: dict[str, int]) -> dict[str, Any]:
-        return self.worker.push(life, sequence, grants)
+    def push(self, life: str, sequence: int, grants: dict[str, int], deadline: float | None) -> dict[str, Any]:
+        return self.worker.push(life, sequence, grants, deadline)
 
     async def command(self, name: str) -> None:
         if name == "drain":

@@ -66,7 +66,8 @@ def upstream_state(upstream: Upstream, now: float) -> dict[str, Any]:
         "grant": pool.grant if budget is not None else None,
         "budget": budget.max_connections - budget.reserved if budget is not None else None,
         "ceiling": pool.size + pool.max_overflow,
-        "held": s.held,
+        "held": upstream.held,
+        "pressed": upstream.pressed,
         "waiting": s.waiting,
         "wait_oldest": s.wait_oldest,
         "lease_oldest": s.lease_oldest,
@@ -84,6 +85,7 @@ def upstream_state(upstream: Upstream, now: float) -> dict[str, Any]:
         "endpoints": {
             e.name if e.host == e.address else f"{e.name}@{e.address}": {
                 "healthy": e.health.healthy,
+                "failing": e.health.failing,
                 "reason": e.health.reason,
                 "ejections": e.health.ejections_total,
                 "leased": e.leased,

@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import tempfile
-from collections import Counter
+from collections.abc import Container
 from hashlib import sha256
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class StateDirectory:
         self.path = Path(base) / "forebay" / sha256(str(document.resolve()).encode()).hexdigest()[:16]
         self.token = os.environ.get("FOREBAY_ADMIN_TOKEN") or secrets.token_hex(16)
         self.lock = -1
-        self._kept: list[Path] = []
+        self._kept: set[Path] = set()
 
     async def acquire(self) -> None:
         """Take the lock, and leave the token where only this user can read it. Raises StartError."""
@@ -63,20 +63,20 @@ class StateDirectory:
                 return
         raise StartError(f"workers of an earlier run of {self._document} have not ended")
 
-    async def inherit(self) -> dict[str, int]:
-        """What the workers of an earlier supervisor left open, by upstream. Raises StartError."""
-        left: Counter[str] = Counter()
+    async def inherit(self) -> dict[str, dict[str, int]]:
+        """What the workers of an earlier supervisor left open, by memory and upstream. Raises StartError."""
+        left: dict[str, dict[str, int]] = {}
         for path in list(self.path.glob("*.memory")):
             for _ in range(round(PATIENCE / RETRY)):
                 try:
-                    left.update(self.bury(path))
+                    left[path.stem] = self.bury(path)
                 except MemoryLocked:  # its process has let go of the directory's lock, and ends just now
                     await asyncio.sleep(RETRY)
                 else:
                     break
             else:
                 raise StartError(f"a worker of an earlier run of {self._document} has not ended")
-        return dict(left)
+        return {memory: found for memory, found in left.items() if found}
 
     def memory(self) -> Path:
         """Where a new worker keeps its memory."""
@@ -88,16 +88,16 @@ class StateDirectory:
         left = {name: count for name, count in memory.left.items() if count}
         memory.close()
         if left:
-            self._kept.append(path)
+            self._kept.add(path)
         else:
             path.unlink()
         return left
 
-    def forget(self) -> None:
-        """Nothing that the dead have left is open any more."""
-        for path in self._kept:
+    def forget(self, but: Container[str]) -> None:
+        """Nothing that the dead have left is open any more, but of these memories."""
+        for path in [path for path in self._kept if path.stem not in but]:
             path.unlink()
-        self._kept.clear()
+            self._kept.discard(path)
 
     def release(self) -> None:
         """Let go of the lock."""

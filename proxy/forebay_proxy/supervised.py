@@ -80,7 +80,7 @@ class Supervised:
         return {"document": self.worker.document_hash}
 
     async def do_push(self, message: dict[str, Any]) -> dict[str, Any]:
-        return self.worker.push(message["life"], message["sequence"], message["grants"])
+        return self.worker.push(message["life"], message["sequence"], message["grants"], message["deadline"])
 
     async def do_state(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"state": self.worker.state()}

@@ -184,6 +184,10 @@ class TcpClient(Waiter, asyncio.Protocol):
             else:
                 self.reset()
 
+    def take_back(self) -> None:
+        """The connection's place in the budget is another's now, and the time to end by itself is over."""
+        self.reset()
+
     def upstream_full(self) -> None:
         if self.transport is not None:
             self.transport.pause_reading()

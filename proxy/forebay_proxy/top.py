@@ -1,6 +1,7 @@
 """`forebay top`: what a pool does now, and why requests wait, from two looks at `/state` an interval apart.
 
-Gather (`look`), decide (`compare`, `cause`: pure), show (`tables`, `lines`). `forebay demo` shows the same.
+Gather (`look`), compare (pure), show (`tables`, `lines`). The cause is what the autoscaler says; a pod has none of its
+own, and shows none. `forebay demo` shows the same.
 """
 
 import asyncio
@@ -21,9 +22,6 @@ from forebay_core.histogram import SECONDS, Histogram, HistogramSnapshot
 from forebay_proxy.gathered import added
 
 PATIENCE = 5.0  # seconds for one answer
-TARGET_WAIT = 0.02  # seconds; a p95 below it is no wait worth a cause (the default of autoscaling.targetWait)
-
-Cause = Literal["none", "connect", "backend", "budget", "pool", "ceiling"]
 
 
 class Unreachable(Exception):
@@ -45,13 +43,10 @@ class Facts(NamedTuple):
     grant: int | None  # None: no budget
     budget: int | None
     waiting: int
-    below_ceiling: bool  # a worker with waiters (without any, a worker) has a grant below size + maxOverflow
-    lease_oldest: float
     wait: Histogram  # whatever its outcome
     hold: Histogram
     requests: int
     errors: int
-    connect_errors: int
     endpoints: Mapping[str, bool]  # healthy, in every worker's eyes
 
 
@@ -59,6 +54,7 @@ class UpstreamRow(NamedTuple):
     """A line of the first table; None: not measured in this interval. Times in seconds."""
 
     upstream: str
+    open: int  # whatever for, those that are being opened or closed and what the dead left among them
     leased: int
     idle: int
     opening: int
@@ -72,7 +68,8 @@ class UpstreamRow(NamedTuple):
     requests_per_second: float | None
     errors_per_second: float | None
     hold_p50: float | None
-    cause: Cause
+    cause: str | None  # why requests wait, as in `limitedBy`
+    message: str
     endpoints_healthy: int
     endpoints: int
 
@@ -136,7 +133,10 @@ def compare(previous: Look, current: Look) -> View:
     """What happened between two looks."""
     seconds = max(current.at - previous.at, 1e-3)
     before = facts(previous.state)
-    upstreams = [_row(name, before.get(name), now, seconds) for name, now in facts(current.state).items()]
+    verdicts = current.state.get("supervisor", {}).get("verdict", {"upstreams": {}})["upstreams"]
+    upstreams = [
+        _row(name, before.get(name), now, seconds, verdicts.get(name, {})) for name, now in facts(current.state).items()
+    ]
     cpu = {worker["pid"]: worker["cpu"] for worker in previous.state["workers"]}
     workers = [
         WorkerRow(
@@ -168,7 +168,6 @@ def _facts(live: list[Mapping[str, Any]], counting: list[Mapping[str, Any]]) -> 
     for part in live:
         connections = added(connections, part["connections"])
     grants = [part["grant"] for part in live if part["grant"] is not None]
-    constrained = [part for part in live if part["waiting"]] or live
     codes = list(chain.from_iterable(part["codes"].items() for part in counting))
     return Facts(
         connections=connections,
@@ -176,13 +175,10 @@ def _facts(live: list[Mapping[str, Any]], counting: list[Mapping[str, Any]]) -> 
         grant=sum(grants) if grants else None,
         budget=live[0]["budget"],
         waiting=sum(part["waiting"] for part in live),
-        below_ceiling=any(part["grant"] is not None and part["grant"] < part["ceiling"] for part in constrained),
-        lease_oldest=max(part["lease_oldest"] for part in live),
         wait=_sum(chain.from_iterable(part["wait"].values() for part in counting)),
         hold=_sum(part["hold"] for part in counting),
         requests=sum(number for _, number in codes),
         errors=sum(number for code, number in codes if _is_error(code)),
-        connect_errors=sum(sum(part["connect_errors"].values()) for part in counting),
         endpoints={
             endpoint: all(part["endpoints"][endpoint]["healthy"] for part in live if endpoint in part["endpoints"])
             for endpoint in chain.from_iterable(part["endpoints"] for part in live)
@@ -202,11 +198,12 @@ def _is_error(code: str) -> bool:
     return code.startswith("5") if code[:1].isdecimal() else code != "ok"
 
 
-def _row(name: str, previous: Facts | None, current: Facts, seconds: float) -> UpstreamRow:
+def _row(name: str, previous: Facts | None, current: Facts, seconds: float, verdict: Mapping[str, Any]) -> UpstreamRow:
     wait, hold = _since(previous, current, "wait"), _since(previous, current, "hold")
     connections = current.connections
     return UpstreamRow(
         upstream=name,
+        open=sum(connections.values()),
         leased=connections["leased"] + connections["draining"],
         idle=connections["idle"],
         opening=connections["opening"],
@@ -220,7 +217,8 @@ def _row(name: str, previous: Facts | None, current: Facts, seconds: float) -> U
         requests_per_second=(current.requests - previous.requests) / seconds if previous and wait else None,
         errors_per_second=(current.errors - previous.errors) / seconds if previous and wait else None,
         hold_p50=hold.quantile(0.5) if hold else None,
-        cause=cause(previous, current),
+        cause=verdict.get("cause"),
+        message=verdict.get("message", ""),
         endpoints_healthy=sum(current.endpoints.values()),
         endpoints=len(current.endpoints),
     )
@@ -240,44 +238,11 @@ def _histogram(facts: Facts, which: Literal["wait", "hold"]) -> Histogram:
     return facts.wait if which == "wait" else facts.hold
 
 
-def cause(previous: Facts | None, current: Facts) -> Cause:
-    """Why requests wait, as far as two looks tell (design section 5 has the words): the first of these that holds.
-
-    none: nobody waits, and the p95 of waits is within TARGET_WAIT; connect: opening failed, or is all that is missing;
-    backend: no endpoint is healthy, or leases last more than twice as long as they did; budget: it is granted in full;
-    pool: a grant below `size + maxOverflow`, while budget is left; ceiling: `size + maxOverflow`.
-    """
-    wait = _since(previous, current, "wait")
-    p95 = wait.quantile(0.95) if wait else None
-    if not current.waiting and (p95 is None or p95 <= TARGET_WAIT):
-        return "none"
-    if previous is not None and current.connect_errors > previous.connect_errors:
-        return "connect"
-    if not any(current.endpoints.values()) or _holds_have_doubled(previous, current):
-        return "backend"
-    if current.connections["opening"] and sum(current.connections.values()) < current.limit:
-        return "connect"
-    if current.budget is not None and (current.grant or 0) >= current.budget:
-        return "budget"
-    return "pool" if current.below_ceiling else "ceiling"
-
-
-def _holds_have_doubled(previous: Facts | None, current: Facts) -> bool:
-    hold = _since(previous, current, "hold")
-    if previous is None or hold is None:
-        return False
-    now = hold.quantile(0.5)
-    if now is None:  # no lease has ended: the oldest tells how long they last at least
-        now = current.lease_oldest
-    usual = previous.hold.quantile(0.5)
-    return usual is not None and now > 2 * usual
-
-
 # ---------------------------------------------------------------------- show
 
 UPSTREAM_COLUMNS = (
-    "upstream", "leased/idle\n/opening", "grant/\nbudget", "waiting", "wait\np50/p95", "req/err\nper s", "hold\np50",
-    "cause", "healthy",
+    "upstream", "leased/\nopen", "grant/\nbudget", "waiting", "wait\np95", "req/err\nper s", "hold\np50", "cause",
+    "healthy",
 )  # fmt: skip
 WORKER_COLUMNS = ("worker", "clients", "cpu", "rss", "loop lag", "status")
 
@@ -288,13 +253,13 @@ def tables(view: View) -> RenderableType:
     for row in view.upstreams:
         upstreams.add_row(
             row.upstream,
-            f"{row.leased}/{row.idle}/{row.opening} of {row.limit}",
+            f"{row.leased}/{row.open}",
             _share(row),
             str(row.waiting),
-            f"{duration(row.wait_p50)}/{duration(row.wait_p95)}",
+            duration(row.wait_p95),
             f"{number(row.requests_per_second)}/{number(row.errors_per_second)}",
             duration(row.hold_p50),
-            row.cause,
+            row.cause or "-",
             f"{row.endpoints_healthy}/{row.endpoints}",
         )
     workers = _table(WORKER_COLUMNS)
@@ -302,7 +267,8 @@ def tables(view: View) -> RenderableType:
         cpu = "-" if worker.cpu_percent is None else f"{worker.cpu_percent:.0f} %"
         rss, lag = f"{worker.rss / 2**20:.0f} MiB", duration(worker.loop_lag)
         workers.add_row(str(worker.pid), str(worker.clients), cpu, rss, lag, worker.status)
-    return Group(upstreams, "", workers)
+    reasons = [f"{row.upstream}: {row.message}" for row in view.upstreams if row.message]
+    return Group(upstreams, "", *reasons, "", workers)
 
 
 def _table(columns: Iterable[str], title: str | None = None) -> Table:
@@ -315,11 +281,12 @@ def _table(columns: Iterable[str], title: str | None = None) -> Table:
 def lines(view: View) -> list[str]:
     """The view as a line per upstream."""
     return [
-        f"{row.upstream}: {row.leased} leased, {row.idle} idle, {row.opening} opening of {row.limit}"
+        f"{row.upstream}: {row.open} open, {row.leased} leased, {row.idle} idle, {row.opening} opening"
         f" | grant {_share(row)} | {row.waiting} waiting, p50 {duration(row.wait_p50)}, p95 {duration(row.wait_p95)}"
         f" | {number(row.requests_per_second)} req/s, {number(row.errors_per_second)} errors/s"
-        f" | hold p50 {duration(row.hold_p50)} | cause {row.cause}"
+        f" | hold p50 {duration(row.hold_p50)} | cause {row.cause or '-'}"
         f" | {row.endpoints_healthy}/{row.endpoints} endpoints healthy"
+        f" | workers {len(view.workers)}"
         for row in view.upstreams
     ]
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from forebay_core.balance import Endpoint, Picker, picker
 from forebay_core.health import HealthGroup, HealthPolicy
 from forebay_core.histogram import Histogram
-from forebay_core.pool import Connection, Pool, Refusal
+from forebay_core.pool import LEASED, Connection, Pool, Refusal
 from forebay_core.retry import RetryBudget
 from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy.connection import LoginError, UpstreamConnection
@@ -83,6 +83,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._expiry: asyncio.TimerHandle | None = None
         self._expires_at = 0.0
+        self._pressed: asyncio.TimerHandle | None = None
         self._seed = int(random() * 2**32)
 
         self.connect_seconds = Histogram()
@@ -176,6 +177,37 @@ class Upstream:
         self.new_requests = 0
         self.pool.tick(now)
         self.act()
+
+    @property
+    def held(self) -> int:
+        """What counts against the grant, with what the dead left. One that holds for each endpoint apart: at the
+        endpoint that has most."""
+        pool = self.pool
+        if not pool.grant_per_endpoint:
+            return pool.held
+        return max((connection.endpoint.open for connection in pool.connections), default=0) + pool.left
+
+    def press(self, within: float | None) -> None:
+        """What is leased above the limit is cut in so many seconds, if it still is then: others need the places. None:
+        the leases may take their time."""
+        if within is None and self._pressed is not None:
+            self._pressed.cancel()
+            self._pressed = None
+        elif within is not None and self._pressed is None:
+            self._pressed = self._loop.call_later(within, self._take_back)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether a deadline is running."""
+        return self._pressed is not None
+
+    def _take_back(self) -> None:
+        """The longest leases go first."""
+        self._pressed = None
+        leased = [connection for connection in self.pool.connections if connection.state == LEASED]
+        for connection in sorted(leased, key=lambda c: c.leased_at):
+            if self.pool.excess(connection.endpoint):
+                connection.owner.take_back()  # type: ignore[attr-defined]
 
     def may_retry(self, reason: str) -> bool:
         """Whether the retry budget allows one more; True spends it and counts it by its reason."""

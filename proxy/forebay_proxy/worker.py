@@ -24,12 +24,15 @@ from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy import descriptors
 from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.checks import Checker
+from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.discovery import Discovery, targets
 from forebay_proxy.http.proxy import HttpProxy
 from forebay_proxy.http.upstream import HttpConnection
 from forebay_proxy.leavings import Leavings
 from forebay_proxy.loop_lag import LoopLag
 from forebay_proxy.memory import Memory
+from forebay_proxy.postgres.proxy import PgProxy
+from forebay_proxy.postgres.server import PgConnection
 from forebay_proxy.proxied_listener import ProxiedListener
 from forebay_proxy.resolver import Resolver
 from forebay_proxy.state import worker_state
@@ -43,6 +46,12 @@ from forebay_proxy.wheel import Wheel
 log = logging.getLogger(__name__)
 
 Listener = asyncio.Server | ProxiedListener
+# The upstream's side of each protocol; the client's is made in `Worker.__init__`.
+CONNECTIONS: dict[str, type[UpstreamConnection]] = {
+    "http": HttpConnection,
+    "tcp": TcpConnection,
+    "postgres": PgConnection,
+}
 
 SILENT = 5.0  # seconds of drain after which a client that asked nothing is closed unasked
 BACKLOG = 4096  # connections that the kernel accepts ahead of us; nginx has 511, a reconnect herd is larger
@@ -78,9 +87,11 @@ class Worker:
         self.reload_success = True
         self.pid = os.getpid()
         self.started = time.time()
-        self.proxy: HttpProxy | TcpProxy
+        self.proxy: HttpProxy | TcpProxy | PgProxy
         if pool.spec.protocol == "http":
             self.proxy = HttpProxy(self.wheel, tls=self.server_tls is not None)
+        elif pool.spec.protocol == "postgres":
+            self.proxy = PgProxy(self.wheel, self.tasks)
         else:
             self.proxy = TcpProxy(self.wheel)
 
@@ -141,7 +152,7 @@ class Worker:
                 await self.listen(sock)
         self._pause_or_resume()
 
-    def _observe(self, proxy: HttpProxy | TcpProxy) -> None:
+    def _observe(self, proxy: HttpProxy | TcpProxy | PgProxy) -> None:
         """Log and tracer, made only where the document asks for them (and made anew when that changes)."""
         telemetry = self.pool.spec.telemetry
         if telemetry == self._telemetry:
@@ -159,20 +170,23 @@ class Worker:
     def _configure(self, spec: UpstreamSpec, tls: ClientTLS | None) -> None:
         known = self.upstreams.get(spec.name) or self._revived(spec.name)
         if known is not None:
+            # What it holds where there was no bound it may keep until it is told: the ledger raises nobody before that.
+            kept = known.pool.total if known.spec.budget is None else 0
             known.configure(spec)
             known.ssl_context = tls.context if tls else None
             known.retry_budget = retry_budget(self.pool)
-            self._grant(spec.name, self.memory.grants.get(spec.name, 0), monotonic())
+            self._grant(spec.name, self.memory.grants.get(spec.name, kept), monotonic())
             return
         upstream = self.upstreams[spec.name] = Upstream(
             spec,
-            make=HttpConnection if self.pool.spec.protocol == "http" else TcpConnection,
+            make=CONNECTIONS[self.pool.spec.protocol],
             wheel=self.wheel,
             tasks=self.tasks,
             memory=self.memory,
             ssl_context=tls.context if tls else None,
             random=random.random,
             retry_budget=retry_budget(self.pool),
+            session=self.pool.spec.session,
         )
         self._follow(upstream)
         if spec.budget is not None:  # before there is an endpoint, so before anything can be opened
@@ -228,19 +242,25 @@ class Worker:
     def budgeted(self) -> list[str]:
         return [u.name for u in self.pool.spec.upstreams if u.budget is not None]
 
-    def push(self, life: str, sequence: int, grants: Mapping[str, int]) -> dict[str, Any]:
-        """Take a grant if it is meant for this life and newer than any seen; answer in any case."""
+    def push(
+        self, life: str, sequence: int, grants: Mapping[str, int], deadline: float | None = None
+    ) -> dict[str, Any]:
+        """Take a grant if it is meant for this life and newer than any seen; answer in any case. `deadline`: seconds
+        until what is leased above the grant is cut, as others need the places; None: it may take its time."""
         if life == self.memory.life and sequence > self.memory.sequence and not self.memory.draining:
             self.memory.take(sequence, dict(grants))
             now = monotonic()
             for name, grant in grants.items():
                 if name in self.upstreams:
                     self._grant(name, grant, now)
+        if life == self.memory.life:
+            for name in self.budgeted:
+                self.upstreams[name].press(deadline)
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
         """As `forebay_core.budget.ledger.Answer`: held is counted with what the dead left, for what is bounded here."""
-        held = {name: u.pool.held for name, u in self.every_upstream.items() if u.spec.budget is not None}
+        held = {name: u.held for name, u in self.every_upstream.items() if u.spec.budget is not None}
         return {
             "life": self.memory.life,
             "pod": self.pod,

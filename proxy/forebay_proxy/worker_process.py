@@ -1,15 +1,19 @@
 """One worker process, as the supervisor sees it."""
 
 import asyncio
+import logging
 import signal
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from forebay_core.ledger import Answer
+from forebay_core.budget.ledger import Answer, Push
 from forebay_proxy.control import Link
 
+log = logging.getLogger(__name__)
+
 SILENT = 3.0  # seconds without a heartbeat (there is one a second) after which others serve a worker's clients too
+ASK_TIMEOUT = 2.0
 
 
 class WorkerProcess:
@@ -22,8 +26,8 @@ class WorkerProcess:
         self.process: asyncio.subprocess.Process | None = None
         self.link: Link | None = None
         self.life = ""
-        self.answer: Answer | None = None
         self.state: dict[str, Any] | None = None
+        self.state_at = 0.0  # when it was told
         self.beat = monotonic()
         self.started = monotonic()
         self.serving: list[int] | None = None
@@ -33,6 +37,11 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self.process.pid if self.process is not None else 0
+
+    @property
+    def name(self) -> str:
+        """What the ledger knows its place by: its memory's."""
+        return self.memory.stem
 
     @property
     def end(self) -> str:
@@ -54,3 +63,44 @@ class WorkerProcess:
     def able(self) -> bool:
         """Whether it has room for connections: a grant, and not all of it taken by what a dead predecessor left."""
         return self.state is not None and bool(self.state["ready"])
+
+    def kill(self, why: str) -> None:
+        log.error("worker %d %s and is killed", self.pid, why)
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+
+    # ------------------------------------------------------------------ asking
+
+    async def ask(self, **message: Any) -> dict[str, Any] | None:
+        """Its reply; None where it has none in time, or not this time: the next tick asks again."""
+        assert self.link is not None
+        try:
+            reply = await self.link.ask(ASK_TIMEOUT, **message)
+        except (TimeoutError, ConnectionResetError):
+            return None
+        if "error" in reply:
+            log.error("worker %d: %s: %s", self.pid, message["do"], reply["error"])
+            return None
+        return reply
+
+    async def push(self, push: Push, deadline: float | None) -> Answer | None:
+        """Tell it its grants; whatever it does with them, it answers."""
+        reply = await self.ask(do="push", **push._asdict(), deadline=deadline)
+        if reply is None:
+            return None
+        return Answer(reply["life"], reply["pod"], reply["sequence"], reply["held"], reply["draining"])
+
+    async def look(self) -> bool:
+        """Ask for its state. Whether it has told."""
+        reply = await self.ask(do="state")
+        if reply is not None:
+            self.state, self.state_at = reply["state"], monotonic()
+        return reply is not None
+
+    async def serve(self, sockets: list[int]) -> None:
+        """Have it accept from these listening sockets, and no others."""
+        if self.serving == sockets:
+            return
+        self.serving = sockets
+        if await self.ask(do="serve", sockets=sockets) is None:
+            self.serving = None

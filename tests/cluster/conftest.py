@@ -39,6 +39,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.fixture(autouse=True)
+def _no_process_left() -> None:
+    """Instead of that of all tests, which would end what belongs to the cluster: `parts` may start it anew."""
+
+
 @pytest.fixture(scope="session")
 def images() -> None:
     """Both images, built from this tree, are on the nodes."""

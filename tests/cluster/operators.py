@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.cluster.conftest import SYSTEM
-from tests.cluster.kubectl import get, kubectl
+from tests.cluster.kubectl import get, kubectl, run
 
 PODS = ("pods", "-l", "app.kubernetes.io/name=forebay-operator")
 COMMAND = "/spec/template/spec/containers/0/command"
@@ -42,8 +42,8 @@ def chaotic(replicas: int, *modes: str) -> Iterator[None]:
 
 
 def done_to_them() -> list[str]:
-    """What chaos.py says that it did, over all operators that there are."""
-    logs = [kubectl("logs", "--namespace", SYSTEM, pod, "--tail=-1") for pod in operator_pods()]
+    """What chaos.py says that it did, over all operators that there are. One that has not begun has no log."""
+    logs = [run("kubectl", "logs", "--namespace", SYSTEM, pod, "--tail=-1").stdout for pod in operator_pods()]
     lines = [line for log in logs for line in log.splitlines()]
     return [line.removeprefix("chaos: ") for line in lines if line.startswith("chaos: ")]
 

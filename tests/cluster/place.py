@@ -114,7 +114,7 @@ class Place:
         return counted
 
     def tell_backend(self, what: str) -> None:
-        """`reset` or `slow`."""
+        """`reset`, `slow` or `fast`."""
         path = f"/api/v1/namespaces/{self.name}/services/orders:counts/proxy/{what}"
         self.kubectl("create", "--raw", path, "-f", "-", stdin="{}")
 

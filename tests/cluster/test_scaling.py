@@ -103,7 +103,7 @@ def test_a_slowed_backend_is_said_and_brings_nothing(
         assert place.get("pp", "orders")["status"]["replicas"] == 1
         running.result()
     finally:
-        place.python(POST, "http://orders:81/reset")
+        place.python(POST, "http://orders:81/fast")
 
 
 def test_a_pod_deleted_by_force_is_free_once_its_kubelet_has_been_at_work_since(place: Place) -> None:

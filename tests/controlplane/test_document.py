@@ -6,7 +6,6 @@ import pytest
 from tests.controlplane.parts import pool
 
 from forebay_core.spec.load import DocumentError, document_hash, load, parse
-from forebay_operator.blueprint import terms
 from forebay_operator.document import Document, render, secrets_of
 
 TLS: dict[str, Any] = {
@@ -82,11 +81,6 @@ def test_logins_become_files() -> None:
     assert postgres.monitor.password_file == f"{folder}/monitor/password"
     assert [database.password_file for database in postgres.databases] == [None, f"{folder}/b/p"]
     assert secrets_of(parse(pool(POSTGRES), form="cluster")) == ["b", "monitor", "users"]
-
-
-def test_a_session_protocol_is_granted_two_or_none() -> None:
-    assert terms(parse(pool(POSTGRES), form="cluster"))["orders"].least == 2
-    assert terms(parse(pool(), form="cluster"))["orders"].least == 1
 
 
 def test_what_is_said_stands_though_it_is_the_default_of_another_protocol() -> None:

@@ -113,39 +113,51 @@ async def test_grants_of_a_pod(start: Start, origin: Origin) -> None:
         b"", b"[]", b"{", {"life": life}, {"life": life, "sequence": "1", "grants": {}},
         {"life": life, "sequence": 1, "grants": {"origin": -1}}, {"life": life, "sequence": True, "grants": {}},
         {"life": life, "sequence": 1, "grants": []}, {"life": life, "sequence": 1, "grants": {"origin": 1.5}},
+        {"life": life, "sequence": 1, "grants": {}, "deadline": -1},
+        {"life": life, "sequence": 1, "grants": {}, "deadline": "1s"},
     ):  # fmt: skip
         answer = await put(f, wrong)
         assert answer.status == 400, (wrong, answer)
         assert b"expected" in answer.body
 
-    async def grant(sequence: int, connections: int, to: str = life) -> dict[str, Any]:
-        answer = await put(f, {"life": to, "sequence": sequence, "grants": {"origin": connections}})
+    async def grant(sequence: int, connections: int, to: str = life, **more: Any) -> tuple[int, int]:
+        """The sequence that it has seen, and what it holds."""
+        answer = await put(f, {"life": to, "sequence": sequence, "grants": {"origin": connections}, **more})
         assert answer.status == 200, answer
-        return json.loads(answer.body)  # type: ignore[no-any-return]
+        said = json.loads(answer.body)
+        assert (said["life"], said["draining"], said["held"].keys()) == (life, False, {"origin"})
+        return said["sequence"], said["held"]["origin"]
 
-    assert await grant(4, 9, to="another") == {"life": life, "sequence": 0, "held": {"origin": 0}}
+    assert await grant(4, 9, to="another") == (0, 0)
     assert (await f.admin("/readyz")).status == 503
-    assert await grant(5, 2) == {"life": life, "sequence": 5, "held": {"origin": 0}}
+    assert await grant(5, 2) == (5, 0)
     assert (await f.admin("/readyz")).status == 200
     assert (await f.metrics()).value("forebay_upstream_connections_limit") == 2
     tasks = [asyncio.create_task(fetch(f.port, "/slow/0.2")) for _ in range(2)]
     await origin.until(lambda stats: stats["active"] == 2)
     # Late and repeated pushes change nothing.
-    assert await grant(4, 8) == {"life": life, "sequence": 5, "held": {"origin": 2}}
-    assert await grant(5, 8) == {"life": life, "sequence": 5, "held": {"origin": 2}}
+    assert await grant(4, 8) == (5, 2)
+    assert await grant(5, 8) == (5, 2)
     assert (await f.metrics()).value("forebay_upstream_connections_limit") == 2
     # A shrink holds for what is opened, and what is above it is closed as leases end.
-    assert await grant(6, 1) == {"life": life, "sequence": 6, "held": {"origin": 2}}
+    assert await grant(6, 1) == (6, 2)
     assert {(await task).status for task in tasks} == {200}
     await origin.until(lambda stats: stats["open"] == 1)
+    # With a deadline a lease above the grant is cut at last.
+    tasks = [asyncio.create_task(fetch(f.port, "/slow/5"))]
+    await origin.until(lambda stats: stats["active"] == 1)
+    assert await grant(7, 0, deadline=0.2) == (7, 1)
+    assert (await tasks[0]).status == 503
+    await origin.until(lambda stats: stats["open"] == 0)
+    assert (await grant(8, 1))[0] == 8
     # Another upstream's name is no error: the document may be behind the ledger.
-    assert (await put(f, {"life": life, "sequence": 7, "grants": {"other": 3}})).status == 200
+    assert (await put(f, {"life": life, "sequence": 9, "grants": {"other": 3}})).status == 200
     # Its successor in the same memory goes on with life and grant, without being told.
     f.child.send(signal.SIGKILL)
     await f.wait()
     await f.start()
     (worker,) = (await f.state())["workers"]
-    assert (worker["life"], worker["sequence"], worker["upstreams"]["origin"]["grant"]) == (life, 7, 1)
+    assert (worker["life"], worker["sequence"], worker["upstreams"]["origin"]["grant"]) == (life, 9, 1)
 
 
 async def test_grants_are_not_taken_in_local_mode(start: Start, origin: Origin) -> None:

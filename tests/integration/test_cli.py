@@ -111,6 +111,16 @@ def test_validate_says_what_is_wrong_to_programs(written: Written) -> None:
     assert (done.returncode, json.loads(done.stdout)) == (0, {"valid": True, "name": "test"})
 
 
+def test_validate_warns_of_what_a_valid_document_gives_up(written: Written) -> None:
+    spec = {"protocol": "postgres", "postgres": {"auth": {"method": "trust"}}}
+    done = forebay("validate", "-f", written(http_pool(1, spec=spec)))
+    assert done.returncode == 0
+    assert done.stdout.endswith("is valid\n")
+    trust, monitor = done.stderr.splitlines()
+    assert trust.startswith("warning: spec.postgres.auth.method: trust: ")
+    assert monitor.startswith("warning: spec.postgres.monitor: missing: ")
+
+
 def test_a_port_in_use(written: Written, taken: int, tmp_path: Path) -> None:
     path = written(http_pool(1, spec={"listen": {"port": taken, "address": "127.0.0.1"}}))
     said = f"can't listen on 127.0.0.1:{taken}: Address already in use"

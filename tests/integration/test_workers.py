@@ -90,7 +90,7 @@ async def test_kill_of_a_worker_costs_what_was_in_flight_on_it(
 @pytest.mark.slow
 async def test_a_stopped_worker_leaves_new_clients_to_the_others(forebay: Start, origin: Origin) -> None:
     f = await forebay(pool_of_three(origin, {"maxConnections": 12, "linger": "500ms"}))
-    async with unharmed(f, origin, limit=9, workers=3):
+    async with unharmed(f, origin, limit=12, workers=3):
         await ready_workers(f, lambda pids: len(pids) == 3)
         load = Load(f.port, clients=30, request=marked, check=own, timeout=20)
         async with load:

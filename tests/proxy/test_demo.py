@@ -138,7 +138,7 @@ def test_its_document_is_valid_and_has_the_backends_limit_as_budget() -> None:
     spec = load(demo.DOCUMENT.format(port=80, limit=demo.LIMIT), form="local").spec
     assert spec.upstreams[0].budget is not None
     assert spec.upstreams[0].budget.max_connections == demo.LIMIT
-    assert spec.upstreams[0].pool.size * spec.replicas > demo.LIMIT  # or there would be nothing to hold
+    assert spec.upstreams[0].pool.size * spec.maximum_replicas > demo.LIMIT  # or there would be nothing to hold
 
 
 def test_the_phases_take_the_whole_time() -> None:

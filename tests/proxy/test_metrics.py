@@ -10,7 +10,7 @@ from tests.support.forebay import Forebay, Metrics, http_pool
 from tests.support.origin import Origin
 from tests.support.process import ROOT, need
 from tests.support.raw import fetch
-from tests.support.states import endpoint, histogram, state, upstream, worker
+from tests.support.states import endpoint, histogram, state, supervisor, upstream, worker
 
 from forebay_proxy import metrics
 from forebay_proxy.gathered import Counters
@@ -47,7 +47,13 @@ FULL = state(
     worker(12, clients=5, codec="pure", certificate_expiry=1_900_000_000.0, reload_success=False,
            upstreams={"backend": busy(limit=4) | {"wait_oldest": 0.25}}),
     dead={"codes": {"404": 1}, "rejections": {}, "upstreams": {"backend": busy()}},
-    supervisor={"restarts": 1, "reload_success": True},
+    supervisor=supervisor(
+        restarts=1,
+        replicas={"wanted": 3, "current": 2, "ready": 1},
+        budgets={"backend": {"limit": 20, "reserved": 2, "granted": 17, "open": 8}},
+        ledger={"sequence": 42},
+        cause="Budget",
+    ),
 )  # fmt: skip
 
 
@@ -69,6 +75,19 @@ def test_counters_and_histograms_include_the_dead() -> None:
     assert page.value("forebay_upstream_hold_seconds_count") == 6
     assert page.value("forebay_upstream_hold_seconds_sum") == pytest.approx(300.3)
     assert page.value("forebay_worker_restarts_total") == 1
+
+
+def test_local_mode_has_what_the_operator_has_elsewhere() -> None:
+    page = scrape(FULL)
+    for kind, number in {"limit": 20, "reserved": 2, "granted": 17, "open": 8}.items():
+        assert page.value("forebay_budget_connections", upstream="backend", kind=kind) == number
+    for kind, number in {"wanted": 3, "current": 2, "ready": 1}.items():
+        assert page.value("forebay_replicas", kind=kind) == number
+    assert page.value("forebay_ledger_sequence") == 42
+    assert page.value("forebay_limited_by", upstream="backend", cause="Budget") == 1
+    assert page.value("forebay_limited_by", upstream="backend") == 1  # of all causes one
+    alone = scrape(state(worker()))
+    assert alone.get("forebay_limited_by", cause="None") == alone.get("forebay_replicas", kind="wanted") == 0
 
 
 def test_buckets_are_cumulated_and_their_bounds_inclusive() -> None:
@@ -95,7 +114,7 @@ def test_the_worst_counts_for_health_reload_and_certificate() -> None:
 
 
 def test_a_supervisor_that_refused_a_document_shows() -> None:
-    page = scrape(state(worker(), supervisor={"restarts": 0, "reload_success": False}))
+    page = scrape(state(worker(), supervisor=supervisor(reload_success=False)))
     assert page.value("forebay_config_last_reload_success") == 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from rich.console import Console
-from tests.support.states import endpoint, histogram, state, upstream, worker
+from tests.support.states import endpoint, histogram, state, supervisor, upstream, worker
 
 from forebay_proxy import top
 
@@ -45,7 +45,7 @@ def test_workers_are_summed() -> None:
     one = upstream(connections={"leased": 2, "draining": 1}, limit=4, grant=4, budget=12, waiting=1)
     two = upstream(connections={"idle": 3, "opening": 1, "closing": 1}, limit=5, grant=5, budget=12, waiting=2)
     [row] = view(pool(one, two), pool(one, two)).upstreams
-    assert (row.leased, row.idle, row.opening, row.closing, row.limit) == (3, 3, 1, 1, 9)
+    assert (row.open, row.leased, row.idle, row.opening, row.closing, row.limit) == (8, 3, 3, 1, 1, 9)
     assert (row.grant, row.budget, row.waiting) == (9, 12, 3)
 
 
@@ -88,58 +88,39 @@ def test_the_workers_cpu_is_that_of_the_interval() -> None:
 
 # ---------------------------------------------------------------------- the cause
 
-FULL = {"connections": {"leased": 4}, "limit": 4, "waiting": 5}
-CAUSES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "nothing happens": ("none", {}, {}),
-    "full, and nobody waits": ("none", {}, FULL | {"waiting": 0, "ceiling": 4}),
-    "waits within the target": ("none", {}, {"wait": {"served": histogram(*[0.019] * 20)}}),
-    "waits beyond it": ("ceiling", {}, FULL | {"waiting": 0, "ceiling": 4, "wait": {"served": histogram(0.1)}}),
-    "opening fails": ("connect", {"connect_errors": {"tls": 1}}, FULL | {"connect_errors": {"tls": 2}}),
-    "opening failed long ago": ("ceiling", {"connect_errors": {"tls": 1}}, FULL | {"connect_errors": {"tls": 1}}),
-    "opening is slow": ("connect", {}, {"connections": {"opening": 3, "leased": 1}, "limit": 5, "waiting": 3}),
-    "no endpoint": ("backend", {}, FULL | {"endpoints": {"a:80": endpoint(False)}}),
-    "one endpoint is left": ("ceiling", {}, FULL | {"endpoints": {"a:80": endpoint(False), "b:80": endpoint()}}),
-    "leases last longer than they did": (
-        "backend", {"hold": histogram(*[0.01] * 9)}, FULL | {"hold": histogram(*[0.01] * 9, 0.4, 0.4, 0.4)},
-    ),
-    "no lease has ended for long": (
-        "backend", {"hold": histogram(*[0.01] * 9)}, FULL | {"hold": histogram(*[0.01] * 9), "lease_oldest": 3.0},
-    ),
-    "leases last as long as ever": (
-        "ceiling", {"hold": histogram(*[0.4] * 9)}, FULL | {"hold": histogram(*[0.4] * 12), "lease_oldest": 0.3},
-    ),
-    "the budget is granted in full": ("budget", {}, FULL | {"grant": 4, "budget": 4, "ceiling": 15}),
-    "a grant, and budget left": ("pool", {}, FULL | {"grant": 4, "budget": 9, "ceiling": 15}),
-    "the ceiling, and budget left": ("ceiling", {}, FULL | {"grant": 4, "budget": 9, "ceiling": 4}),
-    "no budget": ("ceiling", {}, FULL | {"ceiling": 4}),
-}  # fmt: skip
+
+def test_the_cause_is_the_autoscalers() -> None:
+    told = pool(upstream(), supervisor=supervisor(cause="Pool", message="a replica waits at its grant"))
+    [row] = view(told, told).upstreams
+    assert (row.cause, row.message) == ("Pool", "a replica waits at its grant")
 
 
-@pytest.mark.parametrize("name", CAUSES)
-def test_cause(name: str) -> None:
-    expected, before, after = CAUSES[name]
-    [row] = view(pool(upstream(**before)), pool(upstream(**after))).upstreams
-    assert row.cause == expected
+def test_a_pod_alone_has_no_cause() -> None:
+    [row] = view(pool(upstream()), pool(upstream())).upstreams
+    assert row.cause is None
 
 
-def test_the_worker_with_waiters_decides() -> None:
-    held_back = upstream(**FULL, grant=4, budget=20, ceiling=15)
-    at_ease = upstream(limit=4, grant=4, budget=20, ceiling=4)
-    both = pool(at_ease, held_back)
-    assert view(both, both).upstreams[0].cause == "pool"
-    both = pool(upstream(limit=3, grant=3, budget=20, ceiling=15), upstream(**FULL, grant=4, budget=20, ceiling=4))
-    assert view(both, both).upstreams[0].cause == "ceiling"
+def test_an_upstream_that_the_verdict_does_not_know_yet_has_no_cause() -> None:
+    after = pool(upstream(), supervisor=supervisor(cause="Budget"))
+    after["workers"][0]["upstreams"]["new"] = upstream()
+    assert [row.cause for row in view(pool(upstream()), after).upstreams] == ["Budget", None]
 
 
 # ---------------------------------------------------------------------- showing
 
-BUSY = pool(upstream(**FULL, grant=4, budget=9, ceiling=15, codes={"200": 30}, hold=histogram(0.03)))
+BUSY = pool(
+    upstream(
+        connections={"leased": 4, "closing": 1}, limit=4, waiting=5, grant=4, budget=9, codes={"200": 30},
+        hold=histogram(0.03),
+    ),
+    supervisor=supervisor(cause="Pool", message="a replica waits at its grant: it gets what others leave"),
+)  # fmt: skip
 
 
 def test_a_line_per_upstream() -> None:
     assert top.lines(view(pool(upstream()), BUSY)) == [
-        "backend: 4 leased, 0 idle, 0 opening of 4 | grant 4/9 | 5 waiting, p50 -, p95 -"
-        " | 15 req/s, 0 errors/s | hold p50 35ms | cause pool | 1/1 endpoints healthy"
+        "backend: 5 open, 4 leased, 0 idle, 0 opening | grant 4/9 | 5 waiting, p50 -, p95 -"
+        " | 15 req/s, 0 errors/s | hold p50 35ms | cause Pool | 1/1 endpoints healthy | workers 1"
     ]
 
 
@@ -148,9 +129,23 @@ def test_the_tables_fit_a_terminal_of_80_columns() -> None:
     Console(file=out, width=80).print(top.tables(view(pool(upstream()), BUSY)))
     text = out.getvalue()
     assert "…" not in text
-    assert "4/0/0 of 4" in text
-    assert "pool" in text
+    assert "4/5" in text
+    assert "Pool" in text
+    assert "backend: a replica waits at its grant" in text
     assert "ready" in text
+
+
+def test_they_fit_with_large_numbers_too() -> None:
+    busy = {"leased": 100, "idle": 20}
+    before = upstream(connections=busy, grant=120, budget=200)
+    after = upstream(
+        connections=busy, grant=120, budget=200, waiting=1000, codes={"200": 24_000, "503": 200},
+        wait={"served": histogram(*[0.45] * 20)}, hold=histogram(*[0.12] * 20),
+    )  # fmt: skip
+    out = io.StringIO()
+    told = supervisor(cause="Connect", message="")
+    Console(file=out, width=80).print(top.tables(view(pool(before), pool(after, supervisor=told))))
+    assert "…" not in out.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -192,13 +187,13 @@ async def test_once_takes_two_looks_and_prints_one() -> None:
     async with serving(iter([web.json_response(pool(upstream())), web.json_response(BUSY)])) as url:
         text = await show(url)
     assert text.count("\n") == 1
-    assert "cause pool" in text
+    assert "cause Pool" in text
 
 
 async def test_json_is_the_same_in_numbers() -> None:
     async with serving(iter([web.json_response(pool(upstream())), web.json_response(BUSY)])) as url:
         shown = json.loads(await show(f"http://{url}/", output="json"))
-    assert shown["upstreams"][0]["cause"] == "pool"
+    assert shown["upstreams"][0]["cause"] == "Pool"
     assert shown["upstreams"][0]["waiting"] == 5
     assert shown["workers"][0]["status"] == "ready"
 

@@ -26,6 +26,7 @@ def upstream(**fields: Any) -> dict[str, Any]:
         "budget": None,
         "ceiling": 15,
         "held": sum(connections.values()),
+        "pressed": False,
         "waiting": 0,
         "wait_oldest": 0.0,
         "lease_oldest": 0.0,
@@ -45,8 +46,8 @@ def upstream(**fields: Any) -> dict[str, Any]:
     }
 
 
-def endpoint(healthy: bool = True) -> dict[str, Any]:
-    return {"healthy": healthy, "reason": "", "ejections": 0, "leased": 0, "open": 0}
+def endpoint(healthy: bool = True, reason: str = "") -> dict[str, Any]:
+    return {"healthy": healthy, "failing": not healthy, "reason": reason, "ejections": 0, "leased": 0, "open": 0}
 
 
 def worker(pid: int = 1, **fields: Any) -> dict[str, Any]:

@@ -45,6 +45,7 @@ _TABLE = {
     "draining": Said("FATAL", "57P03", "the database system is shutting down: this replica drains"),
     "not_ready": Said("FATAL", "57P03", "the database system is starting up: {cause}"),
     "unavailable": Said("ERROR", "57P03", 'upstream "{upstream}" cannot be reached: {cause}'),
+    "cancelled": Said("ERROR", "57014", "canceling statement due to user request"),
     # Ends
     "ended": Said("FATAL", "57P01", "terminating connection due to administrator command: {cause}"),
     "server_lost": Said("ERROR", "08006", 'the connection to the server of upstream "{upstream}" was lost: {cause}'),
@@ -54,6 +55,7 @@ _TABLE = {
         'the connection to the server of upstream "{upstream}" was lost in the middle of an answer: {cause}',
     ),
     "state_lost": Said("FATAL", "08006", "the session's {state} was lost with the connection to the server: {cause}"),
+    "not_settable": Said("FATAL", "22023", "a parameter's value can't be set safely on the server that serves now"),
     "idle_transaction": Said(
         "FATAL", "25P03", "terminating connection due to idle-in-transaction timeout of {timeout:g} s"
     ),
@@ -61,6 +63,7 @@ _TABLE = {
     "client_idle": Said("FATAL", "57P05", "terminating connection due to clientIdleTimeout of {timeout:g} s"),
     # Logins
     "wrong_password": Said("FATAL", "28P01", 'password authentication failed for user "{user}"'),
+    "login_timeout": Said("FATAL", "57014", "canceling authentication due to timeout of {timeout:g} s"),
     "no_tls": Said("FATAL", "28000", "TLS is required: connect with sslmode=require or stricter"),
     "certificate": Said("FATAL", "28000", 'certificate authentication failed for user "{user}"'),
     "no_user": Said("FATAL", "28000", "no PostgreSQL user name specified in startup packet"),
@@ -74,7 +77,7 @@ _TABLE = {
     "startup": Said("FATAL", "22023", "{cause}"),
     "too_many_statements": Said("FATAL", "54000", "expected at most {limit} prepared statements of a client"),
     # Modes
-    "statement_mode": Said("ERROR", "0A000", "transaction blocks not allowed in statement pooling mode"),
+    "statement_mode": Said("FATAL", "0A000", "transaction blocks not allowed in statement pooling mode"),
 }
 
 

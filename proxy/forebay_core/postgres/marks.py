@@ -12,8 +12,9 @@ Precedents: PgBouncer's "SQL feature map for pooling modes" lists what breaks in
 | cursor       | DECLARE ... WITH HOLD                                       | CLOSE ALL                          |
 | lock         | session-level advisory locks                                | SELECT pg_advisory_unlock_all()    |
 | prepare      | PREPARE                                                     | DEALLOCATE ALL                     |
-| set:<name>   | SET, set_config(..., false); `*` where the name is unknown  | RESET <name>                       |
+| set:<name>   | SET, set_config(..., false); `*` where the name is unknown  | RESET <name>, DEALLOCATE ALL       |
 | unclear      | DO, text that can't be read, an identifier with escapes     | DISCARD ALL                        |
+| long         | an unnamed Parse too long to be kept (`extended`)           | nothing needed: it is replaced     |
 | load, slot, backup, dblink, seed | LOAD; temporary slots, backup mode, dblink connections, setseed | nothing |
 """
 
@@ -57,6 +58,7 @@ _UNDO = {
     "cursor": b"CLOSE ALL",
     "lock": b"SELECT pg_catalog.pg_advisory_unlock_all()",
     "prepare": b"DEALLOCATE ALL",
+    "long": b"",
 }
 _SIMPLE_NAME = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*\Z")
 _NEVER_UNDONE = frozenset({"load", "slot", "backup", "dblink", "seed"})
@@ -67,6 +69,11 @@ _PERHAPS = re.compile(
     rb"(?:set|reset|listen|unlisten|load|prepare|deallocate|discard|declare|close|do|explain)(?![a-z0-9_$\x80-\xff])"
     rb"|temp|advisory_|set_config|pg_settings|replication_slot|_backup|dblink|setseed|u&\"",
     re.IGNORECASE,
+)
+# The usual texts, told at a fraction of the cost of a search for _PERHAPS: one statement that begins with one of these
+# words, with nothing in it that may be a mark, a second statement or a comment.
+_PLAIN_STARTS = (
+    *(b"select", b"insert", b"update", b"delete", b"begin", b"commit", b"rollback", b"with", b"end", b"fetch"),
 )
 _FUNCTIONS = {
     b"pg_advisory_lock": "lock",
@@ -94,11 +101,35 @@ _SPELLINGS = {
 _ALIASES = {b"names": "client_encoding", b"schema": "search_path"}
 
 
+def plain(text: bytes) -> bool:
+    """Whether a text surely has no mark. Most have none, and are never the same twice where values stand in them."""
+    low = text.lower()
+    return low.startswith(_PLAIN_STARTS) and not (
+        b";" in low[:-1]
+        or b"temp" in low
+        or b"--" in low
+        or b"/*" in low
+        or b"advisory_" in low
+        or b"set_config" in low
+        or b"pg_settings" in low
+        or b"_slot" in low
+        or b"_backup" in low
+        or b"dblink" in low
+        or b"setseed" in low
+        or b'u&"' in low
+    )
+
+
+def perhaps(text: bytes) -> bool:
+    """Whether a text, or a part of one, may have a mark."""
+    return _PERHAPS.search(text) is not None
+
+
 def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) -> Marks:
     """What `text` shows. `standard_strings` is the session's standard_conforming_strings; `readable` is False where
     the client's encoding is one of `lexer.AMBIGUOUS_ENCODINGS` and the text is not all ASCII.
     """
-    if not _PERHAPS.search(text):
+    if not perhaps(text):
         return NONE
     if len(text) > LARGEST or not readable:
         return UNCLEAR
@@ -120,6 +151,8 @@ def undo(reasons: frozenset[str]) -> bytes | None:
     if "unclear" in reasons:
         return b"DISCARD ALL"
     statements: dict[bytes, None] = {}  # a set that keeps its order
+    if any(reason.startswith("set:") for reason in reasons):  # what was prepared may have been analysed under it
+        reasons |= {"prepare"}
     for reason in sorted(reasons, key=lambda reason: (not reason.startswith("set:session_auth"), reason)):
         if not reason.startswith("set:"):
             statements[_UNDO[reason]] = None
@@ -131,7 +164,7 @@ def undo(reasons: frozenset[str]) -> bytes | None:
             statements[b'RESET "' + reason[4:].replace(".", '"."').encode() + b'"'] = None
         else:  # which may be anything, so also what RESET ALL leaves
             return b"DISCARD ALL"
-    return b"; ".join(statements)
+    return b"; ".join(filter(None, statements))
 
 
 def _statements(found: list[Token]) -> Iterator[list[Token]]:
@@ -186,7 +219,7 @@ def _anywhere(statement: list[Token], words: list[bytes]) -> Iterator[str]:
         yield "unclear"
     if b"update" in words and any(token.kind in "wq" and token.text == b"pg_settings" for token in statement):
         yield "set:*"
-    if _has(words, b"with", b"hold") and b"declare" in words:
+    if _has(words, b"with", b"hold") and words[0] in (b"declare", b"explain"):
         yield "cursor"
     if _makes_temporary(statement, words):
         yield "temp"

@@ -52,6 +52,10 @@ def statement(text: bytes, types: bytes, context: bytes, ends_all: bool = False)
     return Statement(PREFIX + digest.hexdigest().encode(), text, types, ends_all)
 
 
+# A client's unnamed statement that was too long to be kept: it is on its server connection only.
+LONG = Statement(b"", b"", b"\0\0")
+
+
 class Send(NamedTuple):
     """A message of ours: Parse of `statement` as `name`, or Close of `name` where there is none."""
 
@@ -163,9 +167,10 @@ class Pipeline:
 
     __slots__ = ("_batches", "_client", "_copying", "_pending", "_server", "_unnamed_is_ours")
 
-    def __init__(self, client: ClientStatements, server: ServerStatements) -> None:
+    def __init__(self, client: ClientStatements, server: ServerStatements, *, unnamed_there: bool = False) -> None:
+        """`unnamed_there`: the client's unnamed statement is on the server already."""
         self._client, self._server = client, server
-        self._unnamed_is_ours = False  # on the server
+        self._unnamed_is_ours = unnamed_there  # on the server
         self._batches: deque[_Batch] = deque()
         self._pending: dict[tuple[str, bytes], tuple[_Batch, Statement | None]] = {}
         self._copying = False
@@ -177,6 +182,12 @@ class Pipeline:
     def idle(self) -> bool:
         """Nothing is under way, so the lease may end (where the last status was I)."""
         return not self._batches
+
+    @property
+    def under_way(self) -> tuple[int, bool]:
+        """How many ReadyForQuery the server owes, and whether messages wait for their Sync."""
+        ended = sum(1 for batch in self._batches if batch.end)
+        return ended, ended < len(self._batches)
 
     # What the client sends.
 
@@ -207,6 +218,15 @@ class Pipeline:
         before = self._make_room(made)
         self._plan("apply", (mine_now, _Change("server", made.name, made)))
         return Step(before, made.name)
+
+    def parse_long(self) -> Step:
+        """Parse of the unnamed statement, too long to be kept (LONG)."""
+        batch = self._open()
+        if not batch.failed:
+            if self._held(("client", b""), ("server", b"")):
+                return _HOLD
+            self._plan("unnamed", (_Change("client", b"", LONG), _Change("server", b"", LONG)))
+        return Step(name=b"")
 
     def bind(self, name: bytes) -> Step:
         """Bind of, or Describe of, the statement `name`."""

@@ -1,9 +1,9 @@
 """The CustomResourceDefinition, from the model: `python -m forebay_core.spec.crd` prints it.
 
 A structural schema (apiextensions v1): no markers, no local-only fields, CEL for the rules over several
-fields. A field that some protocol refuses has no `default` in it, or the API server would set what it then
-must refuse; its description names the default. Objects have none either: what is absent stays absent in the
-stored object.
+fields. A field that some protocol refuses, or has another default for, has no `default` in it, or the API server
+would set what it then must refuse, or what another protocol takes; its description names the default. Objects have
+none either: what is absent stays absent in the stored object.
 """
 
 import copy
@@ -116,8 +116,8 @@ def _protocol_rules(node: Json, path: tuple[str, ...]) -> Iterator[Json]:
         if "x-protocol" in child:
             only = child["x-protocol"]
             yield {
-                "rule": f"self.protocol == '{only}' || {_absent(place)}",
-                "message": f"expected {'.'.join(place)} only with protocol {only}",
+                "rule": f"self.protocol in {only} || {_absent(place)}",
+                "message": f"expected {'.'.join(place)} only with protocol {' or '.join(only)}",
             }
         elif child.get("type") == "array":
             yield from _protocol_rules(child["items"], (*path, f"{name}[]"))
@@ -151,7 +151,7 @@ def _structural(node: Any) -> Any:
         elif key == "default":
             if node.get("type") == "object" or value == []:
                 continue
-            if "x-protocol" not in node:
+            if not {"x-protocol", "x-defaults"} & set(node):
                 flat[key] = value
         elif key == "additionalProperties":  # the API server drops unknown fields, or refuses them, by itself
             continue
@@ -159,8 +159,10 @@ def _structural(node: Any) -> Any:
             flat[key] = value
         elif not key.startswith("x-"):
             raise ValueError(f"a schema of the API server can't have {key}")
+    if "x-protocol" in node or "x-defaults" in node:
+        flat["description"] += _stated_default(node)
     if "x-protocol" in node:
-        flat["description"] = f"{node['description']}{_stated_default(node)} Only with {node['x-protocol']}."
+        flat["description"] += f" Only with {' or '.join(node['x-protocol'])}."
     return flat
 
 
@@ -168,7 +170,8 @@ def _stated_default(node: Json) -> str:
     default = node.get("default")
     if default is None or isinstance(default, dict | list):
         return ""
-    return f" Default: {default}."
+    others = "".join(f"; with {protocol} {value}" for protocol, value in node.get("x-defaults", {}).items())
+    return f" Default: {default}{others}."
 
 
 def render() -> str:

@@ -7,8 +7,9 @@ from here. Rules over several fields are in `rules`, loading is in `load`.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from forebay_core.spec.postgres import Postgres
 from forebay_core.spec.scaling import Autoscaling, Behavior, ScaleDown, ScaleUp, ScalingPolicy
 from forebay_core.spec.traffic import Http, Listen, ListenTLS, Retries, Route
 from forebay_core.spec.upstream import (
@@ -29,6 +30,7 @@ from forebay_core.spec.upstream import (
 )
 from forebay_core.spec.values import (
     HTTP_ONLY,
+    POSTGRES_ONLY,
     Annotations,
     Duration,
     Model,
@@ -60,6 +62,7 @@ __all__ = [
     "Metadata",
     "PassiveCheck",
     "Pool",
+    "Postgres",
     "ProxyPool",
     "Retries",
     "Route",
@@ -77,7 +80,7 @@ __all__ = [
 ]
 
 API_VERSION = "forebay.dev/v1alpha1"
-UNBUILT = ("forward", "postgres", "mysql", "redis", "amqp", "grpc")  # planned protocols, refused as such
+UNBUILT = ("forward", "mysql", "redis", "amqp", "grpc")  # planned protocols, refused as such
 
 
 class Drain(Model):
@@ -130,14 +133,14 @@ class ServiceTemplate(Model):
 
 def _built(protocol: object) -> object:
     if protocol in UNBUILT:
-        raise ValueError(f"{protocol} is not built yet; expected http or tcp")
+        raise ValueError(f"{protocol} is not built yet; expected http, tcp or postgres")
     return protocol
 
 
 class Spec(Model):
     """What is wanted."""
 
-    protocol: Annotated[Literal["http", "tcp"], BeforeValidator(_built)] = Field(
+    protocol: Annotated[Literal["http", "tcp", "postgres"], BeforeValidator(_built)] = Field(
         description="What is spoken with clients and upstreams. tcp: one client, one connection, nothing is reused."
     )
     listen: Listen = Field(description="Where clients connect.")
@@ -160,6 +163,11 @@ class Spec(Model):
         json_schema_extra=HTTP_ONLY,
     )
     http: Http = Field(Http(), description="Limits and timeouts of HTTP.", json_schema_extra=HTTP_ONLY)
+    postgres: Postgres | None = Field(
+        None,
+        description="Pooling, logins, databases and timeouts of PostgreSQL. Required with protocol postgres.",
+        json_schema_extra=POSTGRES_ONLY,
+    )
     max_client_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         10_000, description="Client connections per replica."
     )
@@ -182,6 +190,16 @@ class Spec(Model):
         description="Laid over the pod template of the replicas: objects merge by key; containers, volumes, "
         "volumeMounts and env by name; other lists replace. The proxy's container is named proxy.",
     )
+
+    @field_validator("upstreams")
+    @classmethod
+    def _defaults_of_the_protocol(cls, upstreams: tuple[Upstream, ...], info: ValidationInfo) -> tuple[Upstream, ...]:
+        return tuple(upstream.of_protocol(info.data.get("protocol", "")) for upstream in upstreams)
+
+    @property
+    def session(self) -> bool:
+        """Whether the protocol is one of sessions, whose cancels take connections of their own."""
+        return self.protocol == "postgres"
 
     @property
     def maximum_replicas(self) -> int:

@@ -82,7 +82,10 @@ def _default(node: Json, required: bool) -> str:
     default = node.get("default")
     if default is None or default == {} or (isinstance(default, dict) and node.get("properties")):
         return ""
-    return f"`{_cell(_inline(default))}`"
+    others = node.get("x-defaults", {}).items()
+    return "; ".join(
+        (f"`{_cell(_inline(default))}`", *(f"with {protocol} `{_cell(_inline(value))}`" for protocol, value in others))
+    )
 
 
 def _inline(value: Any) -> str:
@@ -93,7 +96,7 @@ def _inline(value: Any) -> str:
 def _about(node: Json) -> str:
     marks = []
     if "x-protocol" in node:
-        marks.append(f"*{node['x-protocol']} only.* ")
+        marks.append(f"*{' and '.join(node['x-protocol'])} only.* ")
     if "x-form" in node:
         marks.append("*local mode.* " if node["x-form"] == "local" else "*cluster.* ")
     return "".join(marks) + _cell(node["description"])

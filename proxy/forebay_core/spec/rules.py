@@ -2,9 +2,7 @@
 server. A check yields what it finds, with the arithmetic; `needs` names other places that a finding rests on.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 from forebay_core.spec.model import (
     Autoscaling,
@@ -18,32 +16,10 @@ from forebay_core.spec.model import (
     Upstream,
     UpstreamTLS,
 )
+from forebay_core.spec.postgres_rules import POSTGRES_RULES
+from forebay_core.spec.rule import Finding, Rule
 from forebay_core.spec.schema import Loc
 from forebay_core.spec.values import Form, Json, Model
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A broken rule: where (relative to the rule's scope), what was expected, what else it rests on."""
-
-    loc: Loc
-    expected: str
-    needs: tuple[Loc, ...] = ()
-
-
-Check = Callable[[Any, Form], Iterator[Finding]]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A check of the objects at `scope`, and its CEL; none where the API server has other means, or where the
-    rule is about local mode."""
-
-    scope: str
-    check: Check
-    cel: str = ""
-    # The API server's. Without numbers: the cost that it estimates for string(int) in CEL is over its limit.
-    message: str = ""
 
 
 def certificate_given(tls: ListenTLS, form: Form) -> Iterator[Finding]:
@@ -97,23 +73,25 @@ def rollout_can_move(strategy: Strategy, form: Form) -> Iterator[Finding]:
         yield Finding(("maxSurge",), expected, (("maxUnavailable",),))
 
 
-def floors_reach_one(spec: Spec, form: Form) -> Iterator[Finding]:
-    """Every replica there can be, and the one that a rollout adds, can have at least one connection."""
+def floors_are_of_use(spec: Spec, form: Form) -> Iterator[Finding]:
+    """Every replica there can be, and the one that a rollout adds, can have the connections that it needs at least."""
     maximum = spec.maximum_replicas
+    least = 2 if spec.session else 1
+    floor = f"a floor of {least}{' (a cancel takes a connection of its own)' if spec.session else ''}"
     source: Loc = ("autoscaling", "maxReplicas") if spec.autoscaling else ("replicas",)
     for index, upstream in enumerate(spec.upstreams):
         budget = upstream.budget
         if budget is None or budget.reserved >= budget.max_connections:  # the latter is a finding of its own
             continue
         available = budget.max_connections - budget.reserved
-        if available // (maximum + 1) < 1:
+        if available // (maximum + 1) < least:
             place: Loc = ("upstreams", index, "budget")
             yield Finding(
                 (*place, "maxConnections"),
-                f"expected at least {maximum + 1 + budget.reserved}: every replica needs a floor of 1, and "
+                f"expected at least {least * (maximum + 1) + budget.reserved}: every replica needs {floor}, and "
                 f"(maxConnections {budget.max_connections} - reserved {budget.reserved}) / "
                 f"({'.'.join(map(str, source))} {maximum} + 1) = {available}/{maximum + 1} is less",
-                ((*place, "reserved"), source),
+                ((*place, "reserved"), source, ("protocol",)),
             )
 
 
@@ -187,12 +165,13 @@ RULES = (
     ),
     Rule(
         "spec",
-        floors_reach_one,
+        floors_are_of_use,
         "self.upstreams.all(u, !has(u.budget) || u.budget.reserved >= u.budget.maxConnections || "
-        "u.budget.maxConnections - u.budget.reserved > "
-        "(has(self.autoscaling) ? self.autoscaling.maxReplicas : self.replicas))",
-        "expected budgets in which every replica has a floor of 1: maxConnections - reserved must be at "
-        "least the maximum of replicas (autoscaling.maxReplicas, else replicas) plus 1",
+        "u.budget.maxConnections - u.budget.reserved >= (self.protocol == 'postgres' ? 2 : 1) * "
+        "((has(self.autoscaling) ? self.autoscaling.maxReplicas : self.replicas) + 1))",
+        "expected budgets in which every replica has a floor of 1, with postgres of 2 (a cancel takes a connection of "
+        "its own): maxConnections - reserved must be at least the floor times the maximum of replicas "
+        "(autoscaling.maxReplicas, else replicas) plus 1",
     ),
     # The API server refuses this by the list's key.
     Rule("spec", upstream_names_differ, message="expected every upstream to have a name of its own"),
@@ -203,6 +182,7 @@ RULES = (
         "expected every route's upstream to be the name of an upstream",
     ),
     Rule("spec", counts_fit_form, "self.listen.port > 0", "in a cluster, expected listen.port from 1 to 65535"),
+    *POSTGRES_RULES,
 )
 
 
@@ -236,8 +216,9 @@ def _misplaced(node: Model, loc: Loc, protocol: str, form: Form) -> Iterator[Fin
             continue
         place = (*loc, field.alias or attribute)
         marks: Json = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        if marks.get("x-protocol", protocol) != protocol:
-            expected = f"expected only with protocol {marks['x-protocol']}, not {protocol}"
+        only: list[str] = marks.get("x-protocol", [protocol])
+        if protocol not in only:
+            expected = f"expected only with protocol {' or '.join(only)}, not {protocol}"
             yield Finding(place, expected, (("spec", "protocol"),))
         elif marks.get("x-form", form) != form:
             instead = f"; {_FORMS[form]} takes {marks['x-instead']}" if "x-instead" in marks else ""

@@ -63,6 +63,9 @@ class Status(Model):
     ledger: Opaque | None = Field(
         None, description="Grants and bounds of every life. The operator's own: not to be edited."
     )
+    autoscaler: Opaque | None = Field(
+        None, description="What the autoscaler has learnt of every upstream. The operator's own: not to be edited."
+    )
     granted: Count | None = Field(None, description="granted of the upstream that waits longest.")
     budget: Count | None = Field(None, description="budget of the upstream that waits longest.")
     waiting: Count | None = Field(None, description="waiting of the upstream that waits longest.")

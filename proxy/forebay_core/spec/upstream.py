@@ -4,9 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from forebay_core.spec.quantities import format_duration
 from forebay_core.spec.values import (
     HTTP_ONLY,
     LOCAL_ONLY,
+    POSTGRES_ONLY,
+    REUSING,
     Connections,
     Duration,
     FilePath,
@@ -25,6 +28,8 @@ from forebay_core.spec.values import (
     ServiceName,
     cluster_only,
 )
+
+POSTGRES_IDLE_TIMEOUT = 300.0  # seconds: a login costs more than a connection of HTTP
 
 
 class CertSecret(Model):
@@ -144,6 +149,7 @@ class Budget(Model):
     per: Literal["upstream", "endpoint"] = Field(
         "upstream",
         description="Whether the budget holds for the upstream as a whole, or for each of its endpoints apart.",
+        json_schema_extra={"x-defaults": {"postgres": "endpoint"}},
     )
 
 
@@ -159,7 +165,7 @@ class Pool(Model):
     min_idle: Annotated[int, Field(ge=0, le=100_000)] = Field(
         0,
         description="Unleased connections per replica that are kept ready ahead of demand.",
-        json_schema_extra=HTTP_ONLY,
+        json_schema_extra=REUSING,
     )
     timeout: PositiveDuration = Field(
         5.0,
@@ -175,28 +181,34 @@ class Pool(Model):
     recycle: PositiveDuration = Field(
         1800.0,
         description="The longest life of a connection. Checked when a lease ends; it never cuts one.",
-        json_schema_extra=HTTP_ONLY,
+        json_schema_extra=REUSING,
     )
     recycle_jitter: Percent = Field(
         10,
         description="Percent of recycle by which lives differ, so that connections don't end together.",
-        json_schema_extra=HTTP_ONLY,
+        json_schema_extra=REUSING,
     )
     idle_timeout: PositiveDuration = Field(
         55.0,
         description="How long a connection stays open unused, down to minIdle. An upstream's "
         "`Keep-Alive: timeout=N` lowers it to N - 1 seconds.",
-        json_schema_extra=HTTP_ONLY,
+        json_schema_extra=REUSING | {"x-defaults": {"postgres": format_duration(POSTGRES_IDLE_TIMEOUT)}},
     )
     max_uses: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
-        0, description="Leases after which a connection is closed. 0: no limit.", json_schema_extra=HTTP_ONLY
+        0, description="Leases after which a connection is closed. 0: no limit.", json_schema_extra=REUSING
     )
     pre_ping: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="When an idle connection is tested before use. The test looks, without waiting, for "
-        "an end of "
-        "file or stray bytes; either closes the connection.",
-        json_schema_extra=HTTP_ONLY,
+        description="When an idle connection is tested before use. With http the test looks, without waiting, for an "
+        "end of file or stray bytes; with postgres it is a round trip (Sync). What fails it is closed.",
+        json_schema_extra=REUSING,
+    )
+    reset_on_return: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="When a connection is reset (DISCARD ALL) before another client gets it. auto: where a client "
+        "left something that can be seen; always: this covers what happens inside functions too; never: a "
+        "connection on which something was left is closed instead.",
+        json_schema_extra=POSTGRES_ONLY,
     )
 
 
@@ -205,7 +217,8 @@ class ActiveCheck(Model):
 
     path: RequestTarget = Field(
         "/healthz",
-        description="Path of the GET request; a 2xx or 3xx answer is healthy. With tcp a check is a connection.",
+        description="Path of the GET request; a 2xx or 3xx answer is healthy. With tcp and postgres a check is a "
+        "connection.",
         json_schema_extra=HTTP_ONLY,
     )
     interval: PositiveDuration = Field(5.0, description="Time between two checks of an endpoint.")
@@ -265,3 +278,14 @@ class Upstream(Model):
     )
     pool: Pool = Field(Pool(), description="The connections of one replica, and the requests that wait for them.")
     health_check: HealthCheck = Field(HealthCheck(), description="How broken endpoints are found.")
+
+    def of_protocol(self, protocol: str) -> "Upstream":
+        """The same with the protocol's own defaults where the document says nothing (marked `x-defaults`)."""
+        if protocol != "postgres":
+            return self
+        changes: dict[str, Model] = {}
+        if "idle_timeout" not in self.pool.model_fields_set:
+            changes["pool"] = self.pool.model_copy(update={"idle_timeout": POSTGRES_IDLE_TIMEOUT})
+        if self.budget is not None and "per" not in self.budget.model_fields_set:
+            changes["budget"] = self.budget.model_copy(update={"per": "endpoint"})
+        return self.model_copy(update=changes)

@@ -5,7 +5,8 @@ and the checks read it; the CRD leaves it out.
 
 | marker       | meaning                                                                        |
 |--------------|--------------------------------------------------------------------------------|
-| `x-protocol` | the field is refused unless `spec.protocol` is this one                        |
+| `x-protocol` | the field is refused unless `spec.protocol` is one of these                    |
+| `x-defaults` | the field's default with a protocol, where it is another than the schema's      |
 | `x-form`     | the field is only for a document in this form: `local` or `cluster`            |
 | `x-instead`  | what the other form takes in its place                                         |
 | `x-expected` | what a valid value is, in words, where the schema's own keys don't say it well |
@@ -33,7 +34,9 @@ Form = Literal["local", "cluster"]
 Json = dict[str, Any]
 Item = TypeVar("Item")
 
-HTTP_ONLY: Json = {"x-protocol": "http"}
+HTTP_ONLY: Json = {"x-protocol": ["http"]}
+POSTGRES_ONLY: Json = {"x-protocol": ["postgres"]}
+REUSING: Json = {"x-protocol": ["http", "postgres"]}  # protocols whose connections serve one client after another
 LOCAL_ONLY: Json = {"x-form": "local"}
 
 

@@ -38,6 +38,7 @@ BODY_TIMEOUT = Failure(408, "body_timeout", "the request's body stalled")
 BODY_TOO_LARGE = Failure(413, "body_too_large", "the request's body is larger than maxBodyBytes")
 UPSTREAM_RESET = Failure(502, "upstream_reset", "the upstream closed the connection before it answered")
 MAX_CLIENTS = Failure(503, "max_clients", "the proxy has as many client connections as it may")
+TAKEN_BACK = Failure(503, "taken_back", "the connection was needed elsewhere: the budget was cut, or has to be shared")
 RESPONSE_TIMEOUT = Failure(504, "response_timeout", "the upstream did not answer in time")
 
 # Refusals of the pool engine and of connect(), by their reason.

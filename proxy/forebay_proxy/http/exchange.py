@@ -320,6 +320,10 @@ class Exchange(Waiter):
         if not self.request_done:
             client.expect(monotonic(), client.BODY)
 
+    def take_back(self) -> None:
+        """The connection's place in the budget is another's now, and the time to end by itself is over."""
+        self.fail(answers.TAKEN_BACK)
+
     def abandon(self, reason: str) -> None:
         """The client has gone: give back what is held. An upstream at work keeps its place until it has noticed."""
         now = monotonic()

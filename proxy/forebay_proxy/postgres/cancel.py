@@ -11,15 +11,19 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from forebay_core.balance import Endpoint
 from forebay_core.pgwire import startup
+from forebay_core.pool import CLOSED
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 
 if TYPE_CHECKING:
+    from forebay_proxy.postgres.server import PgConnection
     from forebay_proxy.postgres.session import Session
 
-PATIENCE: Final = 5.0  # seconds for the server to take a request and close
+PATIENCE: Final = 5.0  # seconds for a place, and again for the server to take a request and close
+AGAIN: Final = 0.02  # seconds between two looks for a place
+
+Wanted = tuple["PgConnection", "Session | None", float]
 
 
 class Cancels:
@@ -28,7 +32,7 @@ class Cancels:
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
         self._sessions: dict[tuple[int, bytes], Session] = {}
-        self._waiting: dict[Upstream, deque[tuple[Endpoint, startup.CancelRequest, Session | None]]] = {}
+        self._waiting: dict[Upstream, deque[Wanted]] = {}
 
     def new_key(self, session: "Session", size: int) -> tuple[int, bytes]:
         """A key by which the session's client can cancel; forgotten with `forget`."""
@@ -49,38 +53,46 @@ class Cancels:
         session.cancelled()
         return True
 
-    def send(
-        self, upstream: Upstream, endpoint: Endpoint, request: startup.CancelRequest, session: "Session | None"
-    ) -> None:
+    def send(self, connection: "PgConnection", session: "Session | None") -> None:
         """Cancel what a server connection does. `session.cancel_over` is called at the end."""
-        self._waiting.setdefault(upstream, deque()).append((endpoint, request, session))
-        self._next(upstream)
+        waiting = self._waiting.setdefault(connection.upstream, deque())
+        waiting.append((connection, session, monotonic() + PATIENCE))
+        if len(waiting) == 1:
+            self._tasks.spawn(self._work(connection.upstream, waiting), "cancel requests")
 
-    def _next(self, upstream: Upstream) -> None:
-        waiting = self._waiting.get(upstream)
-        if waiting and upstream.pool.take_spare():
-            upstream.write_down()
-            self._tasks.spawn(self._carry_out(upstream, *waiting.popleft()), "cancel request")
+    async def _work(self, upstream: Upstream, waiting: deque[Wanted]) -> None:
+        """One after the other, each on the spare place."""
+        while waiting:
+            connection, session, deadline = waiting[0]
+            try:
+                while connection.state != CLOSED and not upstream.pool.take_spare():
+                    if monotonic() > deadline:
+                        raise TimeoutError
+                    await asyncio.sleep(AGAIN)
+                if connection.state != CLOSED:
+                    await self._carry_out(upstream, connection)
+            except (OSError, TimeoutError):
+                upstream.rejections["cancel"] = upstream.rejections.get("cancel", 0) + 1
+            finally:
+                waiting.popleft()
+                if session is not None:
+                    session.cancel_over()
+                upstream.act()
 
-    async def _carry_out(
-        self, upstream: Upstream, endpoint: Endpoint, request: startup.CancelRequest, session: "Session | None"
-    ) -> None:
+    async def _carry_out(self, upstream: Upstream, connection: "PgConnection") -> None:
+        assert connection.cancel_key is not None
+        upstream.write_down()
         loop = asyncio.get_running_loop()
+        endpoint = connection.endpoint
         family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             async with asyncio.timeout(PATIENCE):
                 await loop.sock_connect(sock, (endpoint.address, endpoint.port))
-                await loop.sock_sendall(sock, startup.write_cancel(request))
+                await loop.sock_sendall(sock, startup.write_cancel(connection.cancel_key))
                 while await loop.sock_recv(sock, 64):  # the server closes when it has passed the signal on
                     pass
-        except (OSError, TimeoutError):
-            upstream.rejections["cancel"] = upstream.rejections.get("cancel", 0) + 1
         finally:
             sock.close()
             upstream.pool.return_spare(monotonic())
             upstream.write_down()
-            if session is not None:
-                session.cancel_over()
-            upstream.act()
-            self._next(upstream)

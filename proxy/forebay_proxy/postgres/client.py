@@ -7,6 +7,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from forebay_core.pgwire import ProtocolError, backend
+from forebay_core.pgwire.backend import ErrorFields
+from forebay_core.postgres.errors import said
+from forebay_proxy.postgres import refusals
+from forebay_proxy.postgres.console import Console
 from forebay_proxy.postgres.login import ClientLogin
 from forebay_proxy.postgres.session import Session
 from forebay_proxy.upstream import KEEPALIVE
@@ -20,7 +24,10 @@ LOGIN_TIMEOUT: Final = 15.0  # seconds; PostgreSQL's authentication_timeout is 6
 class PgClient(asyncio.Protocol):
     """See the module's docstring."""
 
-    __slots__ = ("deadline", "login", "paused", "peer", "proxy", "session", "transport", "wheel_due", "write")
+    __slots__ = (
+        "console", "deadline", "full", "login", "paused", "peer", "proxy", "session", "since", "transport", "wheel_due",
+        "write",
+    )  # fmt: skip
 
     def __init__(self, proxy: "PgProxy", peer: str) -> None:
         """`peer` is the client's address where a balancer has said it, else empty."""
@@ -29,93 +36,132 @@ class PgClient(asyncio.Protocol):
         self.transport: Any = None
         self.login: ClientLogin | None = None
         self.session: Session | None = None
-        self.paused = False
+        self.console: Console | None = None
+        self.paused = False  # nothing is read of it
+        self.full = False  # it does not read
         self.deadline = self.wheel_due = inf
+        self.since = 0.0
 
     # ------------------------------------------------------------------ asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.write = self.transport.write
+        self.since = monotonic()
         peername = self.transport.get_extra_info("peername")
         self.peer = self.peer or (peername[0] if peername else "")
         sock = self.transport.get_extra_info("socket")
         for level, option, value in KEEPALIVE:
             if sock is not None and sock.family != socket.AF_UNIX:
                 sock.setsockopt(level, option, value)
-        if not self.proxy.admit(self):
-            self.fail("53300", "too many clients are connected to this proxy (maxClientConnections)")
-            return
         self.login = ClientLogin(self)
-        self.proxy.wheel.arm(self, monotonic() + LOGIN_TIMEOUT)
+        if self.proxy.admit(self):
+            self.arm(LOGIN_TIMEOUT)
+        else:
+            self.say("too_many_clients", limit=self.proxy.most_clients)
 
     def data_received(self, data: bytes) -> None:
         if self.session is not None:
             self.session.received(data)
-        elif self.login is not None:
+        elif self.login is not None or self.console is not None:
             try:
-                self.login.received(data)
+                (self.login or self.console).received(data)  # type: ignore[union-attr]
             except ProtocolError as error:
                 self.fail(error.sqlstate, error.detail)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
         self.transport = None
         self.proxy.wheel.disarm(self)
         self.proxy.forget(self)
-        session, self.session = self.session, None
-        if self.login is not None:
-            self.login.close()
-        if session is not None:
-            session.end(monotonic())
 
     def pause_writing(self) -> None:
         """The client does not read: neither do we, from the server."""
+        self.full = True
         if self.session is not None and self.session.connection is not None:
             self.session.connection.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.full = False
         if self.session is not None and self.session.connection is not None:
             self.session.connection.transport.resume_reading()
 
     def on_deadline(self, now: float) -> None:
-        if self.session is None:
-            self.fail("08P01", f"the login took more than {LOGIN_TIMEOUT:.0f} s")
+        if self.session is not None:
+            self.session.on_deadline(now)
+        elif self.login is not None:
+            self.say("login_timeout", timeout=LOGIN_TIMEOUT)
 
     # ------------------------------------------------------------------ for login and session
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: Session | Console) -> None:
         """The login is over."""
-        self.session, self.login = session, None
-        self.proxy.wheel.arm(self, inf)
+        self.login = None
+        if isinstance(session, Session):
+            self.session = session
+        else:
+            self.console = session
+        self.arm(self.proxy.postgres.client_idle_timeout)
 
-    def read_on(self) -> None:
-        """Take more from the client, beginning with what is there already."""
-        session = self.session
-        if session is not None and session.has_more:
-            asyncio.get_running_loop().call_soon(self._receive_kept)
-        elif self.paused and self.transport is not None:
-            self.paused = False
-            self.transport.resume_reading()
-
-    def _receive_kept(self) -> None:
-        if self.session is not None and self.transport is not None:
-            self.session.received(b"")
-            if not self.session.has_more:
-                self.read_on()
+    def arm(self, seconds: float | None) -> None:
+        """When `on_deadline` is called; None or 0: not at all."""
+        self.proxy.wheel.arm(self, monotonic() + seconds if seconds else inf)
 
     def pause_reading(self) -> None:
         """Take nothing more from the client for now."""
-        if not self.paused:
+        if not self.paused and self.transport is not None:
             self.paused = True
             self.transport.pause_reading()
 
+    def resume_reading(self) -> None:
+        if self.paused and self.transport is not None:
+            self.paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    # ------------------------------------------------------------------ ends
+
+    def say(self, kind: str, **facts: object) -> None:
+        """Say why, in one of the sentences of `forebay_core.postgres.errors`, and close."""
+        self.end_with(refusals.error(said(kind, **facts)))
+
     def fail(self, sqlstate: str, sentence: str) -> None:
         """Say why, and close."""
+        self.end_with(backend.error_response("FATAL", sqlstate, sentence))
+
+    def lost(self, words: ErrorFields | None, cause: str, pins: list[str]) -> None:
+        """The server has gone, and with it what the client can't go on without."""
+        if words is not None:
+            self.fail(words.sqlstate, words.message)
+        elif pins:
+            self.say("state_lost", state=", ".join(pins), cause=cause)
+        elif self.session is not None:
+            self.say("server_lost_fatal", upstream=self.session.upstream.name, cause=cause)
+
+    def end_with(self, data: bytes) -> None:
+        """Say this, and close when it has gone; a connection to the server is not held until then."""
         if self.transport is not None and not self.transport.is_closing():
-            self.write(backend.error_response("FATAL", sqlstate, sentence))
-            self.close()
+            self.write(data)
+            self.transport.close()
+        self._leave()
 
     def close(self) -> None:
         """Close when what was written has gone."""
         if self.transport is not None:
             self.transport.close()
+        self._leave()
+
+    def abort(self) -> None:
+        """Close at once: what has been written of a message is no use without its rest."""
+        if self.transport is not None:
+            self.transport.abort()
+        self._leave()
+
+    def _leave(self) -> None:
+        session, self.session = self.session, None
+        login, self.login = self.login, None
+        self.console = None
+        if login is not None:
+            login.close()
+        if session is not None:
+            session.end(monotonic())

@@ -5,12 +5,13 @@ named one that the server has already. They are passed on at once (`usual`); for
 which hears of each message both ways until nothing is under way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from forebay_core.pgwire import backend, frontend, rename, reporting
 from forebay_core.pgwire.fields import message
-from forebay_core.postgres.settings import analysed_under
+from forebay_core.postgres.marks import NONE, Ends, Marks
+from forebay_core.postgres.settings import analysed_under, is_ambiguous
 from forebay_core.postgres.statements import Pipeline, Send, Statement, Step, statement
 
 if TYPE_CHECKING:
@@ -23,6 +24,18 @@ FULL: Final = reporting(b"ESAGWC123TnIsZ", counts=True)  # and what answers each
 EMPTY: Final = {kind: message(kind) for kind in (b"1", b"3")}
 UNNAMED: Final = frozenset((b"PBDES", b"PBES", b"PDS", b"PBDEHS"))
 NAMED: Final = frozenset((b"BES", b"BDES", b"DS"))
+# In place of DEALLOCATE of a statement that has another name on servers: it has no effect, and no answer of its own.
+NOTHING: Final = b"UNLISTEN forebay_nothing"
+
+Lexing = tuple[bool, bool]  # standard_conforming_strings, and whether the encoding is plain in other bytes than ASCII
+USUAL: Final = (True, True)
+
+
+def lexing(settings: Mapping[str, bytes]) -> Lexing:
+    """How statements are read in a session with these settings."""
+    standard = settings.get("standard_conforming_strings", b"on") == b"on"
+    plain = not is_ambiguous(settings.get("client_encoding", b"UTF8"))
+    return USUAL if standard and plain else (standard, plain)
 
 
 def usual(
@@ -31,7 +44,7 @@ def usual(
 ) -> bytes | None:  # fmt: skip
     """What to send where nothing is under way and nothing has to be decided; None where something has."""
     if kinds in UNNAMED:
-        if any(names):
+        if any(names) or "long" in session.pins:
             return None
         session.unnamed = data[: ends[0]]
         return data
@@ -52,32 +65,45 @@ def begin(session: "Session", connection: "PgConnection") -> Pipeline:
         session.statements.by_name[b""] = made(session, text)
         session.unnamed = b""
     connection.wanted = FULL
-    return Pipeline(session.statements, connection.statements)
+    return Pipeline(session.statements, connection.statements, unnamed_there="long" in session.pins)
 
 
-def made(session: "Session", parsed: frontend.Statement) -> Statement:
+def made(session: "Session", parsed: frontend.Statement, found: Marks = NONE) -> Statement:
     """The statement that a Parse of this session makes."""
-    return statement(parsed.text, parsed.types, analysed_under(session.settings, parsed.text))
+    context = analysed_under(session.settings, parsed.text)
+    return statement(parsed.text, parsed.types, context, found.ends is not Ends.NOTHING)
 
 
 def translate(
-    session: "Session", pipeline: Pipeline, data: bytes, at: int, kinds: bytes, ends: Sequence[int],
-    names: Sequence[bytes | None], *, clipped: bool,
+    session: "Session", connection: "PgConnection", pipeline: Pipeline, data: bytes, at: int, kinds: bytes,
+    ends: Sequence[int], names: Sequence[bytes | None], texts: Sequence[bytes], *, clipped: bool,
 ) -> tuple[bytes, int]:  # fmt: skip
     """What to send for a client's messages, of which the first begins at `at`, and the offset up to which they are
-    dealt with: what comes from there on has to wait for the next ReadyForQuery. `clipped`: of the last one bytes are
-    missing."""
+    dealt with: what comes from there on has to wait. `clipped`: of the last one bytes are missing."""
     pieces: list[bytes] = [data[:at]]
     last = len(kinds) - 1
+    unread = iter(texts)
     for index, end in enumerate(ends):
         kind, name = kinds[index : index + 1], names[index] if names else None
         step: Step | None = None
+        parsed: frontend.Statement | None = None
+        found = NONE
+        if "long" in session.pins and (kind == b"Q" or (kind == b"P" and not name)):  # it is replaced
+            session.pins.discard("long")
+        if kind in b"PQ":
+            found = session.database.marks_of(next(unread), session.lexing)
         if kind == b"P" and not (clipped and index == last):
             assert name is not None
-            step = pipeline.parse(name, made(session, frontend.read_parse(data, at, end)))
+            parsed = frontend.read_parse(data, at, end)
+            if found.deallocates is not None and session.statements.deallocate(found.deallocates):
+                parsed = parsed._replace(text=NOTHING)
+            step = pipeline.parse(name, made(session, parsed, found))
         elif kind == b"P":  # too long to be kept: it stays on this connection, and so does the client
-            session.pins.add("prepare")
-            pipeline.other()
+            if name:
+                pipeline.other()
+            else:
+                step = pipeline.parse_long()
+            session.pins.add("prepare" if name else "long")
         elif kind in b"BD" and name is not None:
             step = pipeline.bind(name)
         elif kind == b"C" and name is not None:
@@ -86,7 +112,9 @@ def translate(
             pipeline.other()
         elif kind == b"S":
             pipeline.sync()
-        elif kind in b"QF":
+        elif kind == b"Q":
+            pipeline.query(found.ends is not Ends.NOTHING)
+        elif kind == b"F":
             pipeline.query()
         elif kind in b"cf":
             pipeline.copy_end()
@@ -96,8 +124,14 @@ def translate(
             return b"".join(pieces), at
         else:
             pieces.extend(ours(send) for send in step.before)
-            if step.name is not None:
+            if step.name is None and clipped and index == last:  # its rest is to come, and the server skips it all
+                pieces.append(data[at:end])
+            elif step.name is not None and parsed is not None and parsed.text is NOTHING:
+                pieces.append(frontend.parse(parsed._replace(name=step.name)))
+            elif step.name is not None:
                 pieces.append(rename(data, at, end, step.name) if step.name != name else data[at:end])
+        if found is not NONE:
+            session.mark(found, connection, lone=False)
         for empty in pipeline.due():
             session.client.write(EMPTY[empty])
         at = end

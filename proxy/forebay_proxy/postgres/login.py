@@ -8,43 +8,44 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from forebay_core.pgwire import ProtocolError, backend, frontend, startup
-from forebay_core.pgwire.fields import read_message
-from forebay_core.pool import Connection, Refusal, Refused, Waiter
+from forebay_core.pgwire.fields import read_message, text
+from forebay_core.pool import Refusal
 from forebay_core.postgres import scram
+from forebay_core.postgres.errors import said
 from forebay_core.postgres.md5 import md5_matches
-from forebay_core.postgres.settings import FOLLOWED, SettingsError, split_startup
+from forebay_core.postgres.settings import SettingsError, Startup, initial, split_startup
 from forebay_proxy.postgres import refusals
+from forebay_proxy.postgres.console import Console
 from forebay_proxy.postgres.session import Session
 
 if TYPE_CHECKING:
     from forebay_proxy.postgres.client import PgClient
-    from forebay_proxy.postgres.proxy import Database
-
-from time import monotonic
+    from forebay_proxy.postgres.database import Database
 
 LONGEST_ANSWER: Final = 65_536  # bytes of a client's message while it logs in
 KEY_BYTES: Final = {0: 4, 2: 32}  # of a cancel key, by the protocol's minor version
+OFF: Final = ("off", "false", "no", "0")
 
 
-class ClientLogin(Waiter):
+class ClientLogin:
     """One client's login. `received` until the client has a session, or was refused."""
 
     def __init__(self, client: "PgClient") -> None:
-        super().__init__()
         self._client = client
         self._buffer = b""
         self._packet: startup.Startup | None = None
         self._user = ""
         self._scram: scram.ServerExchange | None = None
-        self._started = False  # the SASL exchange
         self._salt = b""
         self._database: Database | None = None
-        self._settings: dict[str, bytes] = {}
+        self._wanted = Startup({}, ())
         self._waiting = False
 
     def received(self, data: bytes) -> None:
         """Bytes of the client. Raises ProtocolError."""
         self._buffer += data
+        if len(self._buffer) > LONGEST_ANSWER:
+            self._client.pause_reading()  # it is answered when it has waited
         while self._client.login is self and not self._waiting and self._buffer:
             if self._packet is None:
                 found = startup.read_startup(self._buffer)
@@ -66,7 +67,7 @@ class ClientLogin(Waiter):
     def close(self) -> None:
         """The client has gone."""
         if self._waiting and self._database is not None:
-            self._database.upstream.pool.cancel(self, monotonic())
+            self._database.forget(self)
 
     # ------------------------------------------------------------------ start-up
 
@@ -81,37 +82,60 @@ class ClientLogin(Waiter):
         elif packet is startup.Encryption.DIRECT_TLS:
             raise ProtocolError("a TLS handshake, and this pool has no TLS (spec.listen.tls)")
         else:
-            client.write(b"N")  # neither TLS nor GSS: the client goes on in clear text, or goes
             if self._buffer:
                 raise ProtocolError(f"bytes right behind the {packet.value}, expected the answer to be waited for")
+            client.write(b"N")  # neither TLS nor GSS, or not twice: the client goes on as it is, or goes
 
     def _begin(self, packet: startup.Startup) -> None:
         client = self._client
-        if packet.negotiates:
-            client.write(backend.negotiate_protocol_version(startup.NEWEST_MINOR, packet.extensions))
         parameters = packet.parameters
         self._user = parameters["user"]
-        if parameters.get("replication", "off").lower() not in ("off", "false", "no", "0"):
-            raise ProtocolError("replication connections can't be pooled; connect to the server itself", "0A000")
+        if client.proxy.tls_only and client.transport.get_extra_info("ssl_object") is None:
+            client.proxy.count_rejection("no_tls")
+            client.say("no_tls")
+            return
+        if packet.negotiates:
+            client.write(backend.negotiate_protocol_version(startup.NEWEST_MINOR, packet.extensions))
+        if parameters.get("replication", "off").lower() not in OFF:
+            client.say("replication")
+            return
         method = client.proxy.auth.method
         if method == "trust":
             self._authenticated(None)
+        elif method == "cert":
+            self._certified()
         elif method == "md5":
             self._salt = secrets.token_bytes(4)
             client.write(backend.authentication(backend.MD5, self._salt))
         else:
-            offered = (scram.PLUS, scram.PLAIN) if client.proxy.binding is not None else (scram.PLAIN,)
+            offered = (scram.PLUS, scram.PLAIN) if self._binding is not None else (scram.PLAIN,)
             client.write(backend.authentication_sasl(offered))
 
     # ------------------------------------------------------------------ authentication
 
+    @property
+    def _binding(self) -> bytes | None:
+        """What a SCRAM exchange is bound to: our certificate, over TLS."""
+        encrypted = self._client.transport.get_extra_info("ssl_object") is not None
+        return self._client.proxy.binding if encrypted else None
+
+    def _certified(self) -> None:
+        """By the common name of a certificate that TLS has verified."""
+        certificate = self._client.transport.get_extra_info("peercert") or {}
+        names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+        if names == [self._user]:
+            self._authenticated(None)
+        else:
+            self._client.proxy.count_rejection("authentication")
+            self._client.say("certificate", user=self._user)
+
     def _answered(self, body: bytes) -> None:
         auth = self._client.proxy.auth
         if auth.method == "md5":
-            if not md5_matches(auth.md5_of(self._user), self._salt, frontend.read_password(body).encode()):
+            if md5_matches(auth.md5_of(self._user), self._salt, frontend.read_password(body).encode()):
+                self._authenticated(None)
+            else:
                 self._wrong()
-                return
-            self._authenticated(None)
             return
         try:
             self._sasl(body)
@@ -125,8 +149,7 @@ class ClientLogin(Waiter):
         if self._scram is None:
             mechanism, first = frontend.read_sasl_initial(body)
             verifier = auth.verifier_of(self._user)
-            binding = client.proxy.binding
-            self._scram = scram.ServerExchange(mechanism, verifier, secrets.token_urlsafe(18), binding)
+            self._scram = scram.ServerExchange(mechanism, verifier, secrets.token_urlsafe(18), self._binding)
             if first is None:
                 raise ProtocolError("an empty first SASL message, expected client-first-message")
             client.write(backend.authentication(backend.SASL_CONTINUE, self._scram.first(first)))
@@ -137,7 +160,7 @@ class ClientLogin(Waiter):
 
     def _wrong(self) -> None:
         self._client.proxy.count_rejection("authentication")
-        self._client.fail("28P01", f'password authentication failed for user "{self._user}"')
+        self._client.say("wrong_password", user=self._user)
 
     def _authenticated(self, keys: scram.Keys | None) -> None:
         """Who it is is known; now whether there is what it wants."""
@@ -145,85 +168,74 @@ class ClientLogin(Waiter):
         assert packet is not None
         name = packet.parameters["database"]
         if client.proxy.is_console(name):
-            client.begin_console(self._user, self._buffer)
+            self._enter_console()
             return
         raw = {key: value.encode("utf-8", "surrogateescape") for key, value in packet.parameters.items()}
         try:
-            wanted = split_startup(raw)
+            self._wanted = split_startup(raw)
         except SettingsError as error:
-            raise ProtocolError(str(error), "22023") from None
-        database = client.proxy.database(self._user, name, wanted.fixed, keys)
+            client.say("startup", cause=str(error))
+            return
+        database = client.proxy.database(self._user, name, self._wanted.fixed, keys)
         if database is None:
-            client.fail("3D000", f'database "{name}" does not exist')
+            client.say("no_database", database=name)
             return
         self._database = database
-        self._settings = wanted.followed
-        if database.welcome is None:
-            self._learn(database)
+        if database.login.welcome is None:
+            self._waiting = True
+            client.arm(None)  # the pool's time counts now
+            database.learn(self)
         else:
-            self._welcome(database, database.welcome)
+            self.welcomed()
 
     # ------------------------------------------------------------------ what the server says of itself
 
-    def _learn(self, database: "Database") -> None:
-        self.kind = database.login
-        self._waiting = True
-        now = monotonic()
-        try:
-            connection = database.upstream.pool.acquire(self, now)
-        except Refused as refused:
-            self.refuse(refused.refusal, now)
-            return
-        if connection is not None:
-            self.take(connection, now)
-        database.upstream.act()
-
-    def take(self, connection: Connection, now: float) -> bool:
-        """A connection, to see what its server has reported."""
-        database = self._database
-        assert database is not None
-        self._waiting = False
-        database.welcome = dict(connection.reported)  # type: ignore[attr-defined]
-        if self._client.transport is None:
-            return False
-        connection.owner = None
-        connection.owner = self
-        database.upstream.pool.release(connection, self, now, count=False)
-        self._welcome(database, database.welcome)
-        return True
-
-    def refuse(self, refusal: Refusal, now: float) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """There is no connection to learn from."""
         self._waiting = False
         assert self._database is not None
-        self._database.refused(refusal)
-        if self._client.transport is not None:
-            self._client.write(refusals.error(refusal, self._database.upstream, "FATAL"))
-            self._client.close()
+        self._client.end_with(refusals.error(refusals.said_of(refusal, self._database)._replace(severity="FATAL")))
 
-    def _welcome(self, database: "Database", reported: dict[str, bytes]) -> None:
-        client, packet = self._client, self._packet
+    def welcomed(self) -> None:
+        """What the server says of itself is known."""
+        client, packet, database = self._client, self._packet, self._database
         assert packet is not None
-        followed = {name: value for name, value in self._settings.items() if name in reported}
-        values = reported | followed
-        settings = client.proxy.interned({name: values[name] for name in FOLLOWED if name in values})
+        assert database is not None
+        reported = database.login.welcome
+        assert reported is not None
+        self._waiting = False
+        settings = client.proxy.interned(initial(self._wanted.followed, reported))
         session = Session(client, database, settings)
-        pid, key = client.proxy.new_key(session, KEY_BYTES[packet.agreed_minor if packet.agreed_minor == 2 else 0])
-        client.write(
+        session.cancel_key = client.proxy.new_key(session, KEY_BYTES[packet.agreed_minor if packet.agreed_minor == 2 else 0])
+        self._enter(reported | settings, session.cancel_key)
+        client.begin(session)
+        self._go_on(session)
+
+    def _enter(self, reported: dict[str, bytes], key: tuple[int, bytes]) -> None:
+        self._client.write(
             b"".join(
                 (
                     backend.AUTHENTICATION_OK,
-                    *(backend.parameter_status(name, text(value)) for name, value in values.items()),
-                    backend.backend_key_data(pid, key),
+                    *(backend.parameter_status(name, text(value)) for name, value in reported.items()),
+                    backend.backend_key_data(*key),
                     backend.ready_for_query(b"I"),
                 )
             )
         )
-        client.begin(session)
+
+    def _go_on(self, session: Session | Console) -> None:
+        """With what the client has sent behind its login."""
+        self._client.resume_reading()
         if self._buffer:
             session.received(self._buffer)
 
-
-def text(value: bytes) -> str:
-    """As `pgwire` has text."""
-    return value.decode("utf-8", "surrogateescape")
+    def _enter_console(self) -> None:
+        client = self._client
+        postgres = client.proxy.postgres
+        if self._user not in (*postgres.admin_users, *postgres.stats_users):
+            client.end_with(refusals.error(said("not_allowed", user=self._user, database="pgbouncer")))
+            return
+        console = Console(client, self._user, admin=self._user in postgres.admin_users)
+        self._enter(console.reported, (secrets.randbits(31), secrets.token_bytes(4)))
+        client.begin(console)
+        self._go_on(console)

@@ -1,17 +1,24 @@
 """The protocol `postgres` of one worker: its clients, its databases, who may log in, and what is counted."""
 
+import logging
+import os
 import secrets
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
 
 from forebay_core.pgwire import startup
-from forebay_core.pool import Refusal
-from forebay_core.postgres.marks import NONE, Marks, marks
+from forebay_core.postgres import console
 from forebay_core.postgres.scram import Keys
+from forebay_core.postgres.users import User, UsersError, parse_users
 from forebay_core.spec.model import Spec
+from forebay_core.spec.postgres import Database as DatabaseSpec
+from forebay_core.spec.postgres import Monitor, Postgres
 from forebay_proxy.postgres.auth import Auth
 from forebay_proxy.postgres.cancel import Cancels
 from forebay_proxy.postgres.client import PgClient
+from forebay_proxy.postgres.database import Database
 from forebay_proxy.postgres.server import Login, PgConnection
 from forebay_proxy.postgres.server_login import Conversation
 from forebay_proxy.postgres.session import Session, Settings
@@ -19,64 +26,11 @@ from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
 
-MOST_TEXTS = 4096  # statement texts whose marks are remembered, per database
-LONGEST_TEXT = 4096  # bytes; longer ones are read each time
-MOST_SETTINGS = 1024  # different settings of clients that are told apart by identity
-MOST_DATABASES = 1000  # user, database and start-up parameters; beyond it the one unused longest goes
+MOST_SETTINGS: Final = 1024  # different settings of clients that are told apart by identity
+MOST_DATABASES: Final = 4096  # users, databases and start-up parameters whose statistics are kept
+ROLES: Final = {"readWrite": "primary", "readOnly": "standby", "preferReplica": "standby"}
 
-
-PLAIN_STARTS = (b"select", b"insert", b"update", b"delete", b"begin", b"commit", b"rollback", b"with", b"end", b"fetch")
-
-
-def plain(text: bytes) -> bool:
-    """Whether a text surely has no mark: most have none, and are never the same twice where values stand in them."""
-    low = text.lower()
-    return low.startswith(PLAIN_STARTS) and not (
-        b";" in low[:-1]
-        or b"temp" in low
-        or b"--" in low
-        or b"/*" in low
-        or b"advisory_" in low
-        or b"set_config" in low
-        or b"pg_settings" in low
-        or b"_slot" in low
-        or b"_backup" in low
-        or b"dblink" in low
-        or b"setseed" in low
-        or b'u&"' in low
-    )
-
-
-class Database:
-    """What clients of one user, one database and the same start-up parameters have in common."""
-
-    def __init__(self, name: str, upstream: Upstream, login: Login, *, session: bool, reset_always: bool) -> None:
-        self.name = name
-        self.upstream = upstream
-        self.login = login
-        self.session = session
-        self.reset_always = reset_always
-        self.welcome: dict[str, bytes] | None = None  # what the server reports at login; None: nobody was there yet
-        self.transactions = 0
-        self._marks: OrderedDict[bytes, Marks] = OrderedDict()
-
-    def marks_of(self, text: bytes) -> Marks:
-        """`marks`, remembered."""
-        if plain(text):
-            return NONE
-        found = self._marks.get(text)
-        if found is None:
-            found = marks(text)
-            if len(text) <= LONGEST_TEXT:
-                self._marks[text] = found
-                if len(self._marks) > MOST_TEXTS:
-                    self._marks.popitem(last=False)
-        return found
-
-    def refused(self, refusal: Refusal) -> None:
-        """Count it."""
-        counts = self.upstream.rejections
-        counts[refusal.reason] = counts.get(refusal.reason, 0) + 1
+log = logging.getLogger(__name__)
 
 
 class PgProxy:
@@ -89,17 +43,80 @@ class PgProxy:
         self.rejections: dict[str, int] = {}
         self.codes: dict[int | str, int] = {}
         self.binding: bytes | None = None  # of our certificate, for SCRAM-SHA-256-PLUS
+        self.tls_only = False  # listen.tls is given: a login in clear text is refused
+        self.databases: OrderedDict[object, Database] = OrderedDict()
+        self._forgotten: dict[str, int] = {}  # transactions of databases that are no longer there, by upstream
         self._cancels = Cancels(tasks)
-        self._databases: OrderedDict[object, Database] = OrderedDict()
         self._settings: OrderedDict[object, Settings] = OrderedDict()
+        self._secret = secrets.token_bytes(32)
+        self._files: dict[str, str] = {}  # the contents of files with users and passwords, as last read
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
-        """Take a document; sessions go on as they are."""
-        self._max_clients = max_clients
-        self._upstream = upstreams[spec.upstreams[0].name]
-        self.postgres = spec.postgres
-        self.auth = Auth(spec.postgres.auth.method, {}, secrets.token_bytes(32))
-        self._reset_always = spec.upstreams[0].pool.reset_on_return == "always"
+        """Take a document; sessions go on as they are. Raises SecretError where a file can't be used."""
+        assert spec.postgres is not None
+        self.most_clients = max_clients
+        self.postgres: Postgres = spec.postgres
+        self.upstreams = upstreams
+        self._first = upstreams[spec.upstreams[0].name]
+        self._named = {database.name: database for database in spec.postgres.databases}
+        self._load()
+        for key, database in list(self.databases.items()):
+            if upstreams.get(database.upstream.name) is database.upstream and self._still(database):
+                database.configure(spec.postgres)
+            else:
+                self._forget_database(key)
+
+    def _still(self, database: Database) -> bool:
+        """Whether the document still means the same by it."""
+        entry = self._named.get(database.name)
+        if self._named and entry is None:
+            return False
+        return database.login.database == ((entry and entry.database) or database.name)
+
+    # ------------------------------------------------------------------ secrets
+
+    def _load(self) -> None:
+        users_file = self.postgres.auth.users_file
+        users: Mapping[str, User] = {}
+        if users_file is not None:
+            self._files[users_file] = text = read_secret(users_file)
+            try:
+                users = parse_users(text)
+            except UsersError as error:
+                raise SecretError(f"{users_file}: {'; '.join(error.problems)}") from None
+        holders: list[DatabaseSpec | Monitor] = [*self.postgres.databases]
+        if self.postgres.monitor is not None:
+            holders.append(self.postgres.monitor)
+        for holder in holders:
+            if holder.password_file is not None:
+                self._files[holder.password_file] = read_secret(holder.password_file)
+        self.auth = Auth(self.postgres.auth.method, users, self._secret)
+
+    def refresh(self) -> None:
+        """Take up changed secrets; bad ones are left, and said once."""
+        changed = {}
+        for path, old in self._files.items():
+            try:
+                new = read_secret(path)
+            except SecretError as error:
+                new = old
+                log.warning("%s", error)
+            if new != old:
+                changed[path] = new
+        if changed:
+            before = self.auth
+            try:
+                self._load()
+            except SecretError as error:
+                self.auth = before
+                self._files |= changed
+                log.warning("%s", error)
+
+    def password_of(self, holder: DatabaseSpec | Monitor) -> str | None:
+        """The password that the document gives for a server's user."""
+        if holder.password_file is not None:
+            return self._files[holder.password_file].removesuffix("\n")
+        return os.environ.get(holder.password_env) if holder.password_env is not None else None
 
     # ------------------------------------------------------------------ clients
 
@@ -108,7 +125,7 @@ class PgProxy:
         return PgClient(self, peer or "")
 
     def admit(self, client: PgClient) -> bool:
-        if len(self.clients) >= self._max_clients:
+        if len(self.clients) >= self.most_clients:
             self.count_rejection("max_clients")
             return False
         self.clients.add(client)
@@ -125,14 +142,13 @@ class PgProxy:
         """During a drain: those that do nothing."""
         for client in list(self.clients):
             if client.session is None or client.session.idle:
-                client.fail("57P01", "the proxy is shutting down")
+                client.say("ended", cause="this replica drains")
 
     def cut_all(self) -> None:
         """The drain's deadline has come."""
         for client in list(self.clients):
-            client.fail("57P01", "the proxy is shutting down")
-            if client.transport is not None:
-                client.transport.abort()
+            client.say("ended", cause="this replica drains")
+            client.abort()
 
     def observe_with(self, log: object, tracer: object, *, log_all: bool) -> None:
         """Transactions are counted, not logged."""
@@ -140,30 +156,73 @@ class PgProxy:
     def close(self) -> None:
         """Nothing to write."""
 
+    def pinned(self) -> dict[str, dict[str, int]]:
+        """How many connections stay with their client, by upstream and reason."""
+        counts: dict[str, dict[str, int]] = {}
+        for client in self.clients:
+            session = client.session
+            if session is not None and session.connection is not None:
+                mine = counts.setdefault(session.upstream.name, {})
+                for reason in {pin.partition(":")[0] for pin in session.pins}:
+                    mine[reason] = mine.get(reason, 0) + 1
+        return counts
+
+    def transactions(self) -> dict[str, int]:
+        """How many have ended, by upstream."""
+        counts: dict[str, int] = dict(self._forgotten)
+        for database in self.databases.values():
+            counts[database.upstream.name] = counts.get(database.upstream.name, 0) + database.transactions
+        return counts
+
     # ------------------------------------------------------------------ databases
 
     def is_console(self, name: str) -> bool:
-        return name == "pgbouncer"
+        return name == console.DATABASE
 
     def database(
         self, user: str, name: str, fixed: tuple[tuple[str, bytes], ...], keys: Keys | None
     ) -> Database | None:
         """The database of this name for this user; None: there is none. `keys`: what its client has shown."""
+        entry = self._named.get(name)
+        if entry is None and self._named:
+            return None
         key = user, name, fixed
-        found = self._databases.get(key)
+        found = self.databases.get(key)
         if found is None:
-            who = self.auth.user(user)
-
-            def answer(transport: Any) -> Conversation:
-                return Conversation(who, who.password or login.keys, transport)
-
-            login = Login(user, name, None, answer, fixed)
-            session = self.postgres.pool_mode == "session"
-            found = Database(name, self._upstream, login, session=session, reset_always=self._reset_always)
-            self._databases[key] = found
+            found = self.databases[key] = self._make(user, name, fixed, entry)
+            if len(self.databases) > MOST_DATABASES:
+                self._forget_database(next(iter(self.databases)))
         if keys is not None:
             found.login.keys = keys
         return found
+
+    def _forget_database(self, key: object) -> None:
+        """Its sessions go on, new ones get another."""
+        gone = self.databases.pop(key)
+        name = gone.upstream.name
+        self._forgotten[name] = self._forgotten.get(name, 0) + gone.transactions
+
+    def _make(self, user: str, name: str, fixed: tuple[tuple[str, bytes], ...], entry: DatabaseSpec | None) -> Database:
+        entry = entry or DatabaseSpec(name=name)
+        upstream = self.upstreams[entry.upstream] if entry.upstream is not None else self._first
+        server_user = entry.user or user
+
+        def answer(transport: Any) -> Conversation:
+            who = self.auth.user(server_user)
+            password = self.password_of(entry) if entry.user is not None else None
+            keys = login.keys if server_user == user else None
+            return Conversation(who, password or who.password or keys, transport)
+
+        settings = {name: value.encode() for name, value in entry.settings.items()}
+        role = ROLES[entry.access] if self.watches_roles(upstream) else None
+        login = Login(
+            server_user, entry.database or name, role, answer, tuple(sorted((settings | dict(fixed)).items()))
+        )
+        return Database(name, user, upstream, login, self.postgres)
+
+    def watches_roles(self, upstream: Upstream) -> bool:
+        """Whether it is known which endpoint is the primary."""
+        return self.postgres.monitor is not None
 
     def interned(self, settings: Settings) -> Settings:
         """One dictionary for all that are equal, so that `is` tells."""
@@ -191,4 +250,18 @@ class PgProxy:
     def cancel(self, connection: PgConnection, session: Session | None) -> None:
         """Cancel what a server connection does."""
         if connection.cancel_key is not None:
-            self._cancels.send(connection.upstream, connection.endpoint, connection.cancel_key, session)
+            self._cancels.send(connection, session)
+        elif session is not None:
+            session.cancel_over()
+
+
+class SecretError(Exception):
+    """A file with users or a password can't be used; a sentence that names it."""
+
+
+def read_secret(path: str) -> str:
+    """Its text. Raises SecretError."""
+    try:
+        return Path(path).read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise SecretError(f"{path}: {os.strerror(error.errno or 0)}") from None

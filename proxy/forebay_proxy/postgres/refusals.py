@@ -1,35 +1,53 @@
 """What a client is told where the pool, or the server, gives it no connection (design section 6)."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from forebay_core.pgwire import backend
+from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.pool import Refusal
+from forebay_core.postgres.errors import Said, said
 from forebay_proxy.connection import LoginRefusal
-from forebay_proxy.upstream import Upstream
 
-CODES: Final = {  # by the refusal's reason
-    "timeout": "53300",
-    "queue_full": "53300",
-    "paused": "57P03",
-    "draining": "57P01",
-    "no_endpoint": "08006",
-    "cancelled": "57014",
-}
-CANCELLED: Final = Refusal("cancelled", "canceling statement due to user request")
-OTHER: Final = "08006"  # connecting failed
+if TYPE_CHECKING:
+    from forebay_proxy.postgres.database import Database
+
+CANCELLED: Final = said("cancelled")
+PLAIN: Final = {"queue_full": "queue_full", "draining": "draining", "paused": "not_ready", "timeout": "pool_timeout"}
+CAUSES: Final = {"paused": "paused", "no_endpoint": "unhealthy"}  # by the refusal's reason, keys of errors.CAUSES
 
 
-def error(refusal: Refusal, upstream: Upstream, severity: str = "ERROR") -> bytes:
-    """The ErrorResponse for a refusal."""
+def error(what: Said) -> bytes:
+    """The ErrorResponse."""
+    return backend.error_response(
+        what.severity, what.sqlstate, what.message, **({"hint": what.hint} if what.hint else {})
+    )
+
+
+def said_of(refusal: Refusal, database: "Database") -> Said:
+    """What a refusal is in PostgreSQL's terms; the server's own words where it has said any."""
     if isinstance(refusal, LoginRefusal):
-        return backend.error_response(severity, refusal.code, refusal.detail)
-    code = CODES.get(refusal.reason, OTHER)
+        return Said("ERROR", refusal.code, refusal.detail)
+    upstream = database.upstream
     pool = upstream.pool
-    why = f"pool {upstream.name!r}, at most {pool.limit} connections here, {len(pool.waiters)} clients wait"
-    detail = {"detail": why} if code == "53300" else {}
-    return backend.error_response(severity, code, refusal.detail, **detail)
+    cause = CAUSES.get(refusal.reason, refusal.detail)
+    if refusal.reason in ("timeout", "queue_full"):
+        if pool.grant is not None and pool.limit < pool.size + pool.max_overflow:
+            cause = "budget" if pool.limit else "no_grant"
+        else:
+            cause = "opening" if pool.total < pool.limit else "full"
+    told = said(
+        PLAIN.get(refusal.reason, "unavailable"),
+        upstream=upstream.name,
+        database=database.name,
+        user=database.user,
+        timeout=pool.timeout,
+        limit=pool.max_waiting if refusal.reason == "queue_full" else pool.limit,
+        cause=cause,
+    )
+    return told._replace(severity="ERROR") if refusal.reason == "paused" else told
 
 
-def lost() -> bytes:
-    """The server has gone in the middle of a transaction."""
-    return backend.error_response("ERROR", "08006", "the server closed the connection in the middle of a transaction")
+def lost(upstream: str, words: ErrorFields | None, cause: str) -> bytes:
+    """The server has gone; `words` are the last that it said, if any."""
+    what = said("server_lost", upstream=upstream, cause=cause)
+    return error(what._replace(sqlstate=words.sqlstate) if words is not None else what)

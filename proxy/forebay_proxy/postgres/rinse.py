@@ -8,13 +8,14 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from forebay_core.pgwire import frontend
+from forebay_core.pgwire import backend, frontend
 from forebay_core.postgres.marks import undo
 
 if TYPE_CHECKING:
     from forebay_proxy.postgres.server import PgConnection
 
 PATIENCE: Final = 5.0  # seconds
+ALL: Final = b"DISCARD ALL"
 
 
 class Rinse:
@@ -39,8 +40,12 @@ class Rinse:
         for kind, start, end in events:
             if kind == b"S":
                 connection.report(data, start, end)
+                connection.settings = None
+            elif kind == b"C" and data[start + 5 : end - 1] in (ALL, b"DEALLOCATE ALL"):
+                connection.statements.clear()
             elif kind == b"E":
                 self._failed = True
+                connection.last_words = backend.read_error(data, start, end)
         if not ready:
             return
         if self._failed:
@@ -53,14 +58,19 @@ class Rinse:
     def _over(self, ready: bytes | None) -> None:
         connection, upstream = self._connection, self._connection.upstream
         upstream.wheel.disarm(self)
+        now = monotonic()
         if ready == b"I":
-            upstream.pool.release(connection, self, monotonic(), count=False)
+            connection.used_at = now
+            upstream.pool.release(connection, self, now, count=False)
         else:
-            upstream.pool.discard(connection, self, monotonic(), "error")
+            upstream.pool.discard(connection, self, now, "error")
         upstream.act()
 
     def on_deadline(self, now: float) -> None:
         self._over(None)
+
+    def take_back(self) -> None:
+        """It ends by itself, or by its deadline."""
 
     def upstream_lost(self, connection: "PgConnection", exc: Exception | None, now: float) -> None:
         connection.upstream.wheel.disarm(self)
@@ -72,16 +82,24 @@ class Rinse:
         """A reset is smaller than any buffer."""
 
 
-def rinse(connection: "PgConnection", owner: object, rollback: bytes, pins: Iterable[str] = ()) -> None:
-    """End the lease of `owner`: at once where there is nothing to reset, else when it has been."""
+def rinse(
+    connection: "PgConnection", owner: object, rollback: bytes, pins: Iterable[str] = (), reset: str = "auto"
+) -> None:
+    """End the lease of `owner`: at once where there is nothing to reset, else when it has been. `reset` is
+    pool.resetOnReturn."""
     pool = connection.upstream.pool
-    reasons = frozenset(pins) - {"session"}
-    reset = b"DISCARD ALL" if "session" in pins else undo(reasons)
-    if reset is None:
+    pins = frozenset(pins)
+    undoing: bytes | None = b""
+    if reset == "always" or (reset == "auto" and "session" in pins):
+        undoing = ALL
+    elif reset == "auto":
+        undoing = undo(pins)
+    if undoing is None:
         pool.discard(connection, owner, monotonic(), "error")
         return
-    queries = [query for query in (rollback, reset) if query]
-    if not queries:
-        pool.release(connection, owner, monotonic())
-        return
-    connection.owner = Rinse(connection, queries)
+    queries = [query for query in (rollback, undoing) if query]
+    if queries:
+        connection.owner = Rinse(connection, queries)
+    else:
+        connection.used_at = now = monotonic()
+        pool.release(connection, owner, now)

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from forebay_core.balance import Endpoint
 from forebay_core.pgwire import ProtocolError, backend, frontend, scan_server, startup
+from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.pgwire.fields import read_message
 from forebay_core.pool import LEASED, OPENING, Kind
 from forebay_core.postgres.scram import Keys
@@ -25,13 +27,15 @@ STARTING_UP: Final = "57P03"  # the server is there, and can't take anybody yet
 class Login(Kind):
     """Whom a connection is logged in as: the user and the database at the server, and how the user proves itself."""
 
-    __slots__ = ("answer", "database", "fixed", "keys", "user")
+    __slots__ = ("answer", "database", "fixed", "keys", "most_statements", "user", "welcome")
 
     def __init__(
         self, user: str, database: str, role: str | None, answer: "Answering", fixed: tuple[tuple[str, bytes], ...] = ()
     ) -> None:
         """`fixed`: parameters that can be given at start-up only, or that no server reports."""
         super().__init__(role)
+        self.most_statements = 200  # that a connection keeps
+        self.welcome: dict[str, bytes] | None = None  # what a server reported at the last login; None: none yet
         self.user = user
         self.database = database
         self.answer = answer
@@ -62,22 +66,19 @@ class PgOwner(Protocol):
         self, connection: "PgConnection", data: bytes, ready: bytes, events: list[tuple[bytes, int, int]]
     ) -> None: ...
 
+    def upstream_lost(self, connection: "PgConnection", exc: Exception | None, now: float) -> None: ...
+    def take_back(self) -> None: ...
+    def upstream_full(self) -> None: ...
+    def upstream_drained(self) -> None: ...
+
 
 class PgConnection(UpstreamConnection):
     """One connection to a PostgreSQL server, logged in as `kind` says."""
 
     __slots__ = (
-        "_conversation",
-        "_kept",
-        "_login",
-        "_skip",
-        "cancel_key",
-        "reported",
-        "settings",
-        "statements",
-        "wanted",
-        "write",
-    )
+        "_conversation", "_kept", "_login", "_skip", "cancel_key", "last_words", "reported", "settings", "since",
+        "statements", "used_at", "wanted", "write",
+    )  # fmt: skip
 
     kind: Login
     owner: Any  # PgOwner
@@ -91,7 +92,9 @@ class PgConnection(UpstreamConnection):
         self.cancel_key: startup.CancelRequest | None = None
         self.reported: dict[str, bytes] = {}  # its parameters, as the server reports them
         self.settings: dict[str, bytes] | None = None  # of the client that it was last brought to
-        self.statements = ServerStatements(200)
+        self.statements = ServerStatements(1)
+        self.last_words: ErrorFields | None = None  # what the server said before it closed the connection
+        self.used_at = self.since = 0.0  # when it was last seen alive, and when it was opened: monotonic seconds
         self.wanted = LEAN
 
     # ------------------------------------------------------------------ opening
@@ -115,6 +118,9 @@ class PgConnection(UpstreamConnection):
             await self._login
         finally:
             self._login = self._conversation = None
+        self.statements = ServerStatements(self.kind.most_statements)
+        self.kind.welcome = dict(self.reported)
+        self.used_at = self.since = monotonic()
 
     def _log_in_further(self, login: "asyncio.Future[None]", data: bytes) -> None:
         at = 0
@@ -183,7 +189,9 @@ class PgConnection(UpstreamConnection):
             if kind == b"S":
                 self.report(data, start, end)
                 self.settings = None
-        if ready or any(kind not in b"SN" for kind, _, _ in events):
+            elif kind == b"E":
+                self.last_words = backend.read_error(data, start, end)
+        if ready or any(kind != b"S" for kind, _, _ in events):
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -204,6 +212,6 @@ class PgConnection(UpstreamConnection):
         return name, raw
 
     @property
-    def in_step(self) -> bool:
-        """Whether no message is under way: the next byte begins one."""
-        return not self._kept and not self._skip
+    def partly(self) -> bool:
+        """Whether the lease's owner has a part of a message whose rest is still to come."""
+        return self._skip > 0

@@ -4,57 +4,54 @@ Messages are passed on as they come. A lease begins with the first message outsi
 was asked has been answered and the server is idle (ReadyForQuery `I`), unless something pins the connection: session
 mode, or state of the session that can't follow the client (`forebay_core.postgres.marks`).
 
-`_pending` has a byte for each message that ReadyForQuery answers: Q (Query), F (FunctionCall), S (Sync). What comes
-before its Sync is `_unsynced`: the server is in the middle of it, even where it owes no answer.
+`_pending` has a byte for each message that ReadyForQuery answers: Q (Query), F (FunctionCall), S (Sync), and c for the
+end of a COPY that the server has not begun yet. Where messages come without their Sync, or statements have to be seen
+to (`extended`), a `Pipeline` keeps the books instead, until nothing is under way.
+
+While `_blocked` nothing of the client is looked at: it waits for a connection, or for answers.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from forebay_core.pgwire import ProtocolError, backend, frontend, scan_client
 from forebay_core.pool import Connection, Refusal, Refused, Waiter
-from forebay_core.postgres.marks import NONE, Marks
+from forebay_core.postgres.marks import NONE, Marks, perhaps
 from forebay_core.postgres.settings import FOLLOWED, differences, is_followed, set_queries
-from forebay_core.postgres.statements import ClientStatements, Pipeline, TooManyStatements
+from forebay_core.postgres.statements import ClientStatements, OutOfStep, Pipeline, TooManyStatements
 from forebay_proxy.postgres import extended, refusals
 from forebay_proxy.postgres.rinse import rinse
 
 if TYPE_CHECKING:
     from forebay_proxy.postgres.client import PgClient
-    from forebay_proxy.postgres.proxy import Database
+    from forebay_proxy.postgres.database import Database
     from forebay_proxy.postgres.server import PgConnection
 
 Events = Sequence[tuple[bytes, int, int]]
 Settings = dict[str, bytes]
+# Messages as `scan_client` found them, without a Terminate: data, kinds, ends, names, texts.
+Batch = tuple[bytes, bytes, Sequence[int], Sequence[bytes | None], Sequence[bytes]]
 
-MAX_HELD: Final = 1 << 16  # bytes of a Query, Parse or Bind that are waited for; longer ones are streamed
+MAX_HELD: Final = 1 << 18  # bytes of a Query, Parse or Bind that are waited for; longer ones are streamed
+OVERLAP: Final = 64  # bytes of a streamed text that are looked at again: longer than any word that marks
 SYNCING: Final = b"QFS"  # what ReadyForQuery answers
-ENDS_ALL: Final = (b"DEALLOCATE ALL", b"DISCARD ALL")
-NOT_ANSWERED: Final = bytes(set(range(256)) - set(SYNCING))
+NOT_ANSWERED: Final = bytes(set(range(256)) - set(SYNCING + b"cf"))
 ANSWERED: Final = {b"Q": b"Q", b"PBDES": b"S", b"BES": b"S", b"BDES": b"S", b"PBES": b"S"}  # the usual ones
+ENDS_ALL: Final = (b"DEALLOCATE ALL", b"DISCARD ALL")
 IDLE: Final = b"I"[0]
-TERMINATE: Final = b"X"[0]
+FAILED: Final = b"E"[0]
 READY: Final = backend.ready_for_query(b"I")
-
-
-class Batch(NamedTuple):
-    """Messages as `scan_client` found them, without a Terminate."""
-
-    data: bytes
-    kinds: bytes
-    ends: Sequence[int]
-    names: Sequence[bytes | None]
-    texts: Sequence[bytes]
 
 
 class Session(Waiter):
     """See the module's docstring. `client` has the transport and the deadlines."""
 
     __slots__ = (
-        "_batch", "_copying", "_holding", "_kept", "_pending", "_pipeline", "_setting", "_skip", "_skipping",
-        "_terminating", "_unsynced", "cancelling", "client", "connection", "database", "key", "pins", "settings",
-        "statements", "status", "unnamed", "upstream", "used",
+        "_batch", "_blocked", "_clears", "_copying", "_first", "_full", "_kept", "_pending", "_pipeline", "_skip",
+        "_skipping", "_sticky", "_tail", "_terminating", "cancelling", "client", "connection", "database",
+        "cancel_key", "lexing", "pins", "settings", "statements", "status", "unnamed", "upstream", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -63,30 +60,40 @@ class Session(Waiter):
         self.database = database
         self.upstream = database.upstream
         self.kind = database.login
+        self.cancel_key = (0, b"")  # by which the client can cancel
         self.connection: PgConnection | None = None
         self.settings = settings
-        self.status = IDLE
-        self.pins: set[str] = set()
-        self.cancelling = 0  # cancel requests under way: the connection is not handed on before they have ended
-        self._batch: Batch | None = None  # what waits for a connection
-        self._kept = b""
-        self._skip = 0
-        self._pending = b""
-        self._unsynced = False
-        self._pipeline: Pipeline | None = None  # while statements have to be seen to
-        self._holding = False  # bytes of the client wait for the next ReadyForQuery
+        self.lexing = extended.lexing(settings)
         self.statements = ClientStatements()
+        self.status = IDLE
+        self.pins: set[str] = {"session"} if database.session else set()
         self.unnamed = b""  # the last unnamed Parse that was passed on unread
         self.used = b""  # the server's name of the statement that was bound last
-        self._copying = False
-        self._setting: list[bytes] = []  # Queries that are still to be sent before the batch
-        self._skipping = False  # a lease was refused in the middle of messages: to be dropped up to their Sync
+        self.cancelling = 0  # cancel requests under way: the connection is not handed on before they have ended
+        self._batch: Batch | None = None  # what waits for a connection, or for one to be made ready
+        self._first: list[bytes] = []  # what is still to be sent before the batch, one round trip each
+        self._blocked = False
+        self._full = False  # the server does not read
+        self._kept = b""
+        self._skip = 0
+        self._tail: bytes | None = None  # the last bytes of a text that is being streamed
+        self._pending = b""
+        self._pipeline: Pipeline | None = None
+        self._copying = False  # the server takes a COPY
+        self._skipping = False  # after an error of our own in the middle of messages: to be dropped up to their Sync
+        self._clears = NONE.clears  # pins that the Query under way takes away, if it succeeds
+        self._sticky: set[str] = set()  # pins of prepared statements: they may be executed again
         self._terminating = False
 
     # ------------------------------------------------------------------ the client's side
 
     def received(self, data: bytes) -> None:
         """Bytes of the client."""
+        if self._blocked:
+            self._kept += data
+            if len(self._kept) > MAX_HELD:
+                self.client.pause_reading()
+            return
         if self._kept:
             data = self._kept + data
             self._kept = b""
@@ -94,47 +101,52 @@ class Session(Waiter):
         try:
             end, self._skip, kinds, ends, names, texts = scan_client(data, skip, MAX_HELD)
         except ProtocolError as error:
-            self.client.fail(error.sqlstate, error.detail)
+            self.client.say("protocol", cause=error.detail)
             return
         if end < len(data):
             self._kept = data[end:]
-            data = data[:end]
             if not end:
                 return
+            data = data[:end]
         if kinds[-1:] == b"X":
             self._terminating = True
-            kinds, ends = kinds[:-1], ends[:-1]
-            data = data[: ends[-1]] if ends else data[:skip]
-            if not data:
-                self._end_if_done()
-                return
+            kinds, ends, names = kinds[:-1], ends[:-1], names[:-1]
+            data = data[: ends[-1] if ends else min(skip, len(data))]
         connection = self.connection
-        if self._batch is not None:  # it came with what asked for the connection
-            self.client.pause_reading()
-            self._kept = data + self._kept
-        elif self._skipping:
-            self._drop(Batch(data, kinds, ends, names, texts))
-        elif connection is not None:
-            self._send(connection, data, skip, kinds, ends, names, texts)
-        else:
-            self._ask(Batch(data, kinds, ends, names, texts))
+        if data and not (kinds == b"Q" and data[5] in b"dD" and self._deallocates(texts[0])):
+            if connection is not None:
+                self._send(connection, data, skip, kinds, ends, names, texts)
+            else:
+                if skip:  # of a message that was dropped
+                    data, ends = data[skip:], [end - skip for end in ends]
+                if self._skipping:
+                    self._drop((data, kinds, ends, names, texts))
+                elif kinds:
+                    self._ask((data, kinds, ends, names, texts))
+        if self._terminating:
+            self._end_if_done()
 
     def _ask(self, batch: Batch) -> None:
         """The first message outside of a lease."""
-        pool = self.upstream.pool
+        kinds = batch[1]
+        if kinds != b"Q" and not kinds.strip(b"SHdcf"):  # nothing that a server has to do anything for
+            self.client.write(READY * kinds.count(b"S"))
+            return
+        self._batch = batch
         self.deadline = 0.0
+        self._acquire()
+
+    def _acquire(self) -> None:
+        pool = self.upstream.pool
         now = monotonic()
+        self._blocked = True
         try:
             connection = pool.acquire(self, now)
         except Refused as refused:
-            self._batch = batch
             self.refuse(refused.refusal, now)
         else:
-            if connection is None:
-                self._batch = batch
-                self.client.pause_reading()
-            else:
-                self._lease(connection, batch)
+            if connection is not None:
+                self._lease(connection, now)
         if pool.opens or pool.closes or pool.waiters:
             self.upstream.act()
 
@@ -148,31 +160,49 @@ class Session(Waiter):
         names: Sequence[bytes | None],
         texts: Sequence[bytes],
     ) -> None:
-        if names or self._pipeline is not None:
+        if skip and self._tail is not None:
+            self._streamed(data[:skip])
+        if kinds == b"Q" and "long" in self.pins:  # the unnamed statement is no more
+            self.pins.discard("long")
+            self.statements.by_name.pop(b"", None)
+        if (names or self._pipeline is not None or b"E" in kinds) and not self.database.session:
             sent = None
             if self._pipeline is None:
-                if self._pending or self._unsynced:
-                    self._hold(data)
+                if self._pending:  # not before that has been answered
+                    if skip:
+                        connection.write(data[:skip])
+                    self._hold(data[skip:])
                     return
-                sent = extended.usual(self, connection, data, kinds, ends, names) if not self._skip else None
+                if not skip and not self._skip:
+                    sent = extended.usual(self, connection, data, kinds, ends, names)
             if sent is None:
                 self._follow(connection, data, skip, kinds, ends, names, texts)
                 return
             data = sent
         for text in texts:
-            found = self.database.marks_of(text)
+            found = self.database.marks_of(text, self.lexing)
             if found is not NONE:
-                self._mark(found, connection)
+                self.mark(found, connection, lone=kinds == b"Q" and not self._pending)
+        if self._skip:
+            self._clip(kinds, texts)
         if kinds:
             answered = ANSWERED.get(kinds)
-            if answered is None:
-                answered = kinds.translate(None, NOT_ANSWERED)
-            if answered:
-                if self._copying:
-                    answered = self._after_copy(kinds)
+            if answered is not None and not self._copying:
                 self._pending += answered
-            self._unsynced = kinds[-1] not in SYNCING
+            else:
+                self._count(kinds)
         connection.write(data)
+        if self.database.timed:
+            self.client.arm(self.database.query_timeout)
+
+    def _count(self, kinds: bytes) -> None:
+        """What the server owes an answer to. Syncs before the end of a COPY are not answered (PostgreSQL docs
+        55.2.7)."""
+        answered = kinds.translate(None, NOT_ANSWERED).replace(b"f", b"c")
+        if self._copying:
+            _, ended, answered = answered.partition(b"c")
+            self._copying = not ended
+        self._pending = (self._pending + answered).lstrip(b"c")
 
     def _follow(
         self,
@@ -187,208 +217,330 @@ class Session(Waiter):
         """Messages whose statements have to be seen to."""
         if self._pipeline is None:
             self._pipeline = extended.begin(self, connection)
+        skip = min(skip, len(data))
         try:
             sent, dealt = extended.translate(
-                self, self._pipeline, data, min(skip, len(data)), kinds, ends, names, clipped=bool(self._skip)
+                self, connection, self._pipeline, data, skip, kinds, ends, names, texts, clipped=bool(self._skip)
             )
         except TooManyStatements as error:
             self.client.fail("54000", str(error))
             return
-        for text in texts:
-            found = self.database.marks_of(text)
-            if found is not NONE:
-                self._mark(found, connection)
-        connection.write(sent)
+        if sent:
+            connection.write(sent)
+            if self.database.timed:
+                self.client.arm(self.database.query_timeout)
         if dealt < len(data):
             self._hold(data[dealt:])
+        elif self._skip:
+            self._clip(kinds, texts)
 
     def _hold(self, data: bytes) -> None:
-        """Not before what is under way has been answered."""
-        self.client.pause_reading()
+        """Whole messages, or the beginning of one, that are looked at again when something has been answered."""
         self._kept = data + self._kept
-        self._holding = True
+        self._skip = 0
+        self._blocked = True
 
-    def _after_copy(self, kinds: bytes) -> bytes:
-        """Syncs and what else comes before the end of a COPY is not answered (PostgreSQL docs 55.2.7)."""
-        end = max(kinds.find(b"c"), kinds.find(b"f"))
-        return kinds[end:].translate(None, NOT_ANSWERED) if end >= 0 else b""
+    def _deallocates(self, text: bytes) -> bool:
+        """A statement of the protocol may be deallocated by SQL: on servers it has another name, so we do that."""
+        if not self.settled or self.status == FAILED:
+            return False
+        name = self.database.marks_of(text, self.lexing).deallocates
+        if name is None or not self.statements.deallocate(name):
+            return False
+        self.client.write(backend.command_complete("DEALLOCATE") + backend.ready_for_query(bytes((self.status,))))
+        return True
 
-    def _mark(self, found: Marks, connection: "PgConnection") -> None:
-        """What a text says of the session's state."""
-        for reason in found.clears:
-            if reason == "set:":
-                self.pins = {pin for pin in self.pins if not pin.startswith("set:")}
-            self.pins.discard(reason)
+    # ------------------------------------------------------------------ marks
+
+    def mark(self, found: Marks, connection: "PgConnection", *, lone: bool) -> None:
+        """What a text says of the session's state. `lone`: it is a Query, and nothing else is under way; else it may be
+        prepared, and executed later."""
+        if lone and self.status == IDLE:
+            self._clears = found.clears
         for reason in found.reasons:
             if not (reason.startswith("set:") and is_followed(reason[4:], connection.reported)):
                 self.pins.add(reason)
+                if not lone:
+                    self._sticky.add(reason)
+
+    def _clear(self) -> None:
+        """The Query under way has succeeded."""
+        every_set = "set:" in self._clears
+        gone = {pin for pin in self.pins if pin in self._clears or (every_set and pin.startswith("set:"))}
+        self.pins -= gone - self._sticky
+        self._clears = NONE.clears
+
+    def _clip(self, kinds: bytes, texts: Sequence[bytes]) -> None:
+        """A message is streamed. If it has a text, marks are looked for in all of it, roughly."""
+        self._tail = texts[-1][-OVERLAP:] if kinds[-1:] in (b"Q", b"P") else None
+
+    def _streamed(self, data: bytes) -> None:
+        """More of a text."""
+        assert self._tail is not None
+        text = self._tail + data
+        if perhaps(text):
+            self.pins.add("unclear")
+        self._tail = text[-OVERLAP:]
 
     # ------------------------------------------------------------------ the pool
 
     def take(self, connection: Connection, now: float) -> bool:
         """The pool hands over a connection, after a wait."""
-        batch = self._batch
-        if self.client.transport is None or batch is None:
+        if self.client.transport is None or self._batch is None:
             return False
-        self._lease(connection, batch)
-        self.client.read_on()
+        self._lease(connection, now)
         return True
 
-    def _lease(self, connection: Any, batch: Batch) -> None:
-        """The lease begins: the batch is sent, after the SETs that bring the connection to the client's settings."""
+    def _lease(self, connection: Any, now: float) -> None:
+        """The lease begins. The batch is sent, after what brings the connection to the client's settings, or shows that
+        it is still alive."""
         server: PgConnection = connection
         self.connection = server
+        if self.client.full:
+            server.transport.pause_reading()
         if server.settings is not self.settings:
             changes = differences(self.settings, server.reported)
             if changes:
-                self._batch = batch
-                self._bring(server, changes)
-                return
+                queries = set_queries(changes, server.reported)
+                if queries is None:
+                    self._batch = None
+                    self.client.say("not_settable")
+                    return
+                self._first = [frontend.query(query) for query in queries]
             server.settings = self.settings
-        self._batch = None
-        self._send(server, batch.data, 0, *batch[1:])
+        if not self._first and now - server.used_at > self.database.ping_after:
+            self._first = [frontend.SYNC]
+        if self._first:
+            self._send_first(server)
+        else:
+            self._begin(server)
 
-    def _bring(self, server: "PgConnection", changes: Mapping[str, bytes]) -> None:
-        queries = set_queries(changes, server.reported)
-        if queries is None:
-            self._batch = None
-            self.client.fail("22023", "a parameter's value can't be set on this server safely")
-            return
-        self._setting = list(queries)
-        self._set_next(server)
+    def _begin(self, server: "PgConnection") -> None:
+        batch, self._batch = self._batch, None
+        assert batch is not None
+        self._blocked = False
+        self._send(server, batch[0], 0, *batch[1:])
+        if (self._kept or self.client.paused) and not self._blocked:
+            self._unblock()
 
-    def _set_next(self, server: "PgConnection") -> None:
-        server.write(frontend.query(self._setting.pop(0)))
-        self._pending = b"Q"
+    def _send_first(self, server: "PgConnection") -> None:
+        self.client.arm(self.upstream.connect_timeout)
+        server.write(self._first.pop(0))
 
     def refuse(self, refusal: Refusal, now: float) -> None:
         """No connection: the session goes on, what asked for it gets an error (design section 6)."""
+        self.database.refused(refusal)
+        said = refusals.said_of(refusal, self.database)
+        if said.severity == "FATAL":
+            self._batch = None
+            self.client.end_with(refusals.error(said))
+        else:
+            self._fail_batch(refusals.error(said))
+
+    def _fail_batch(self, error: bytes) -> None:
+        """What waited gets this error, and is dropped."""
         batch, self._batch = self._batch, None
         assert batch is not None
-        self.database.refused(refusal)
-        self.client.write(refusals.error(refusal, self.upstream))
+        self.client.write(error)
         self._skipping = True
+        self._unblock()
         self._drop(batch)
-        self.client.read_on()
+        if self._terminating:
+            self._end_if_done()
 
     def _drop(self, batch: Batch) -> None:
         """After an error of our own, as a server does: nothing counts up to a Sync, or the end of a Query."""
-        answered = batch.kinds.translate(None, NOT_ANSWERED)
-        if answered:
-            self.client.write(READY)
-            self._skipping = False
-            rest = batch.kinds.index(answered[0]) + 1
-            if rest < len(batch.kinds):  # pipelined behind it
-                self._kept = batch.data[batch.ends[rest - 1] :] + self._kept
-                self.client.read_on()
-        self._end_if_done()
+        data, kinds, ends, _, _ = batch
+        for index, kind in enumerate(kinds):
+            if kind in SYNCING:
+                self.client.write(READY)
+                self._skipping = False
+                if index + 1 < len(kinds):  # pipelined behind it
+                    self._hold(data[ends[index] :])
+                    self._unblock()
+                return
 
     # ------------------------------------------------------------------ the server's side
 
     def server_said(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
         """Whole messages (or parts of large ones) of the leased connection."""
         if self._batch is not None:
-            self._set(connection, data, ready, events)
+            self._prepared(connection, data, ready, events)
             return
         if events:
-            data = self._heed(connection, data, events)
+            try:
+                data = self._heed(connection, data, events)
+            except OutOfStep as error:  # it can't be told what the client has been answered
+                self.client.say("server_lost_fatal", upstream=self.upstream.name, cause=str(error))
+                return
+        if not ready:
+            self.client.write(data)
+            return
+        self.status = ready[-1]
+        if self._pipeline is None:
+            self._answered(len(ready))
+        elif self._pipeline.idle:
+            self._pipeline = None
+            connection.wanted = extended.LEAN
         self.client.write(data)
-        if ready:
-            self.status = ready[-1]
-            if self._pipeline is None:
-                self._pending = self._pending[len(ready) :]
-            elif self._pipeline.idle:
-                self._pipeline = None
-                connection.wanted = extended.LEAN
-            if self.status == IDLE and self.idle and not self.pins:
+        if self.status == IDLE:
+            if self._clears:
+                self._clear()
+            if self.idle and not self.pins:
                 self._finish(connection)
-            if self._holding:
-                self._holding = False
-                self.client.read_on()
+        elif self.database.by_statement:
+            self.client.say("statement_mode")
+            return
+        if self.database.timed and self.settled:
+            waits = self.database.idle_timeout if self.status == IDLE else self.database.idle_transaction_timeout
+            self.client.arm(waits)
+        if self._blocked and self._batch is None:
+            self._unblock()
 
-    def _set(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
-        """Answers to our own SETs."""
+    def _answered(self, ready: int) -> None:
+        pending = self._pending
+        if b"c" in pending:
+            for _ in range(ready):
+                pending = pending[1:].lstrip(b"c")
+            self._pending = pending
+        else:
+            self._pending = pending[ready:]
+
+    def _prepared(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
+        """Answers to what is sent before the batch."""
         for kind, start, end in events:
             if kind == b"S":
                 connection.report(data, start, end)
             elif kind == b"E":
                 error = backend.read_error(data, start, end)
-                batch, self._batch = self._batch, None
-                assert batch is not None
-                self.client.fail(error.sqlstate, error.message)
+                connection.last_words = error if error.severity != "ERROR" else None
+                if connection.last_words is None:
+                    connection.settings = self._batch = None
+                    self.client.fail(error.sqlstate, error.message)
                 return
-        if ready:
-            if self._setting:
-                self._set_next(connection)
-            else:
-                self._pending = b""
-                connection.settings = self.settings
-                batch, self._batch = self._batch, None
-                assert batch is not None
-                self._send(connection, batch.data, 0, *batch[1:])
-                self.client.read_on()
+        if not ready:
+            return
+        self.client.arm(None)
+        connection.used_at = monotonic()
+        if self._first:
+            self._send_first(connection)
+        else:
+            self._begin(connection)
 
     def _heed(self, connection: "PgConnection", data: bytes, events: Events) -> bytes:
         """What the server says of the session; returns what the client gets of it."""
-        for kind, start, end in events:
+        pipeline = self._pipeline
+        progress = False  # a message that is held may go on now
+        for index, (kind, start, end) in enumerate(events):
             if kind == b"S":
                 name, value = connection.report(data, start, end)
                 if name in FOLLOWED:
                     self.settings = connection.settings = self.client.proxy.interned(self.settings | {name: value})
+                    self.lexing = extended.lexing(self.settings)
             elif kind == b"C":
-                if data[start + 5 : end - 1] in ENDS_ALL and self._pipeline is None:
+                if pipeline is None and data[start + 5 : end - 1] in ENDS_ALL:
                     self.statements.clear()
                     connection.statements.clear()
             elif kind in (b"G", b"W"):
-                self._copying = True
-                if self._pending[:1] != b"Q":
-                    self._pending = b""  # a Sync that was sent with it is not answered (PostgreSQL docs 55.2.7)
+                progress = True
+                if pipeline is None:
+                    self._copy_begins(connection)
             elif kind == b"E":
+                progress = True
+                error = backend.read_error(data, start, end)
+                if error.severity != "ERROR":  # nothing follows but the end
+                    connection.last_words = error
+                    data, events = data[:start], events[:index]
+                    break
                 self._copying = False
-                if self.used and self._pipeline is None:
-                    connection.statements.doubt(self.used, backend.read_error(data, start, end).sqlstate.encode())
-        if self._pipeline is not None:
-            return extended.answered(self._pipeline, data, events)
+                self._clears = NONE.clears
+                if self.used and pipeline is None:
+                    connection.statements.doubt(self.used, error.sqlstate.encode())
+        if pipeline is not None:
+            data = extended.answered(pipeline, data, events)
+            if progress and self._blocked:
+                self._unblock()
         return data
+
+    def _copy_begins(self, connection: "PgConnection") -> None:
+        """CopyInResponse to the first of what is pending: the Syncs that were sent behind it are not answered."""
+        pending = self._pending
+        if pending[:1] == b"S" and b"c" not in pending:  # its Sync is still to come
+            self._pending = b""
+            self._pipeline = extended.begin(self, connection)
+            self._pipeline.other()
+            self._pipeline.copy_in()
+            return
+        first, rest = (b"Q", pending[1:]) if pending[:1] == b"Q" else (b"", pending)
+        head, ended, rest = rest.partition(b"c")
+        self._copying = not ended
+        self._pending = first + head.replace(b"S", b"") + rest
 
     def _finish(self, connection: "PgConnection") -> None:
         """The end of a transaction."""
         if self.cancelling:
             return  # it ends when the cancel has: it must not hit the next one's query
         self.connection = None
+        if self.client.full:
+            connection.transport.resume_reading()
+        self._full = False
         database, upstream = self.database, self.upstream
         database.transactions += 1
         pool = upstream.pool
-        if database.reset_always:
+        if database.reset == "always":
             rinse(connection, self, b"DISCARD ALL")
         else:
-            pool.release(connection, self, monotonic())
+            connection.used_at = now = monotonic()
+            pool.release(connection, self, now)
         if pool.opens or pool.closes:
             upstream.act()
         if self._terminating:
             self._end_if_done()
 
     def upstream_lost(self, connection: "PgConnection", exc: Exception | None, now: float) -> None:
-        """The server has gone in the middle of a lease: an error, and where it can be the session goes on."""
-        self.connection = self._pipeline = None
-        in_transaction = bool(self._pending or self._unsynced or self.status != IDLE)
-        batch, self._batch = self._batch, None
-        self._pending, self._unsynced, self._copying, self.status = b"", False, False, IDLE
-        if self.pins or self._skip or not connection.in_step:
-            self.client.fail("08006", "the server closed the connection, and state of the session went with it")
-        elif in_transaction or batch is not None:
-            self.client.write(refusals.lost())
-            self.client.write(READY)
+        """The server has gone. The session goes on where one request, outside of a transaction, was under way."""
+        self.connection = None
+        words = connection.last_words
+        if self._batch is not None:  # of the client nothing had been sent yet
+            self._first.clear()
+            self._again_or_not(now)
+            return
+        owed, unsynced = len(self._pending.replace(b"c", b"")), False
+        if self._pipeline is not None:
+            owed, unsynced = self._pipeline.under_way
+        partly = connection.partly
+        self._pipeline = None
+        self._pending, self._copying = b"", False
+        cause = words.message if words is not None else "the server closed it"
+        if partly or self._skip:  # whatever is said would be taken for the rest of a message
+            self.client.abort()
+        elif self.pins or self.status != IDLE or owed + unsynced > 1:
+            self.client.lost(words, cause, sorted(self.pins))
+        elif owed or unsynced:
+            self.client.write(refusals.lost(self.upstream.name, words, cause))
+            if owed:
+                self.client.write(READY)
+            self._skipping = not owed
+            self._unblock()
+
+    def _again_or_not(self, now: float) -> None:
+        """A connection was lost before anything of the client's had been sent on it: another one, if there is time."""
+        if now < self.deadline:
+            self._acquire()
+        else:
+            self.refuse(Refusal("connection_lost", "the server closed connections before they could be used"), now)
+
+    # ------------------------------------------------------------------ cancel requests
 
     def cancelled(self) -> None:
         """The client asks to cancel what it asked for."""
         connection = self.connection
-        if connection is not None:
+        if connection is not None and self._batch is None:
             self.cancelling += 1
             self.client.proxy.cancel(connection, self)
-        elif self._batch is not None:
+        elif connection is None and self._batch is not None:
             self.upstream.pool.cancel(self, monotonic())
-            self.refuse(refusals.CANCELLED, monotonic())
+            self._fail_batch(refusals.error(refusals.CANCELLED))
 
     def cancel_over(self) -> None:
         """The request's connection is closed."""
@@ -397,43 +549,91 @@ class Session(Waiter):
         if connection is not None and not self.cancelling and self.idle and not self.pins:
             self._finish(connection)
 
+    # ------------------------------------------------------------------ what is under way
+
     @property
     def idle(self) -> bool:
         """Whether nothing is under way, and no transaction is open."""
-        return self.settled and self.status == IDLE
+        return self.status == IDLE and self.settled
 
     @property
     def settled(self) -> bool:
         """Whether the server owes no answer, and waits for none of the client's messages."""
-        return not self._pending and not self._unsynced and self._pipeline is None and self._batch is None
+        return not self._pending and self._pipeline is None and self._batch is None
 
     @property
-    def has_more(self) -> bool:
-        """Whether there are bytes of the client that may be whole messages."""
-        return bool(self._kept)
+    def waiting(self) -> bool:
+        """Whether it asks for a connection, and has none."""
+        return self._batch is not None and self.connection is None
+
+    # ------------------------------------------------------------------ reading on, and not
+
+    def _unblock(self) -> None:
+        """What was kept goes on, but not from within what is being dealt with."""
+        self._blocked = False
+        if self._kept:
+            asyncio.get_running_loop().call_soon(self._again)
+        elif not self._full:
+            self.client.resume_reading()
+
+    def _again(self) -> None:
+        if self._blocked or self.client.session is not self:
+            return
+        if self._kept:
+            self.received(b"")
+        if not self._blocked and not self._full:
+            self.client.resume_reading()
 
     def upstream_full(self) -> None:
         """The server does not read."""
+        self._full = True
         self.client.pause_reading()
 
     def upstream_drained(self) -> None:
-        self.client.read_on()
+        self._full = False
+        if not self._blocked:
+            self.client.resume_reading()
 
     # ------------------------------------------------------------------ the end
 
+    def on_deadline(self, now: float) -> None:
+        """What `client.arm` was told has passed."""
+        database, connection = self.database, self.connection
+        if self._batch is not None:
+            if connection is not None:  # it does not answer
+                self.connection = None
+                self._first.clear()
+                self.upstream.pool.discard(connection, self, now, "error")
+                self._again_or_not(now)
+                self.upstream.act()
+        elif connection is None or (self.settled and self.status == IDLE):
+            self.client.say("client_idle", timeout=database.idle_timeout)
+        elif self.settled:
+            self.client.say("idle_transaction", timeout=database.idle_transaction_timeout)
+        else:
+            self.client.say("query_timeout", timeout=database.query_timeout)
+
+    def take_back(self) -> None:
+        """The connection's place in the budget is another's now, and the time to end by itself is over."""
+        self.client.say("ended", cause="its connection's place in the budget went to another replica")
+
     def _end_if_done(self) -> None:
-        if self._terminating and (self.connection is None or not self._pending):
+        if self.settled:
             self.client.close()
 
     def end(self, now: float) -> None:
         """The client has gone. A transaction that it leaves is rolled back before anybody gets the connection."""
+        self.client.proxy.forget_key(self.cancel_key)
         connection, self.connection = self.connection, None
         pool = self.upstream.pool
         if connection is None:
             pool.cancel(self, now)
-        elif not connection.in_step or self._skip or self._copying or not self.settled:
-            pool.discard(connection, self, now, "error")  # in the middle of something
+        elif self.settled and not self._skip and not self.cancelling:
+            if self.client.full:
+                connection.transport.resume_reading()
+            rinse(connection, self, b"ROLLBACK" if self.status != IDLE else b"", self.pins, self.database.reset)
+        else:  # in the middle of something
+            pool.discard(connection, self, now, "error")
             self.client.proxy.cancel(connection, None)
-        else:
-            rinse(connection, self, b"ROLLBACK" if self.status != IDLE else b"", self.pins)
+        self._batch = None
         self.upstream.act()

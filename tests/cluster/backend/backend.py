@@ -1,8 +1,8 @@
 """The demo's backend in a pod: `python backend.py LIMIT`. HTTP on port 8080 for at most LIMIT connections.
 
 What it counts, from the inside, is on port 8081: `GET /`, and `GET /history`, for each second [seconds since 1970, the
-most connections at once]. `POST /reset` begins the counts anew. `POST /slow` makes every answer take ten times as long
-until then. A kubelet's probe goes there, so that every connection on port 8080 is a pool's.
+most connections at once]. `POST /reset` begins the counts anew. `POST /slow` makes every answer take ten times as long,
+until `POST /fast`. A kubelet's probe goes there, so that every connection on port 8080 is a pool's.
 """
 
 import asyncio
@@ -47,6 +47,9 @@ def control(counts: Remembered) -> web.Application:
 
     async def reset(_: web.Request) -> web.Response:
         counts.reset()
+        return web.Response(status=204)
+
+    async def fast(_: web.Request) -> web.Response:
         demo_backend.SERVICE = SERVICE
         return web.Response(status=204)
 
@@ -56,7 +59,7 @@ def control(counts: Remembered) -> web.Application:
 
     application = web.Application()
     application.add_routes([web.get("/", get), web.get("/history", history)])
-    application.add_routes([web.post("/reset", reset), web.post("/slow", slow)])
+    application.add_routes([web.post("/reset", reset), web.post("/slow", slow), web.post("/fast", fast)])
     return application
 
 

@@ -1,4 +1,4 @@
-"""Documents for the tests of the spec: two that are good, and a table of what makes them bad."""
+"""Documents for the tests of the spec: one for each protocol that is good, and a table of what makes them bad."""
 
 import copy
 import itertools
@@ -13,6 +13,7 @@ def good(form: str = "cluster", protocol: str = "http") -> dict[str, Any]:
     target = {"service": {"name": "orders", "port": 80}}
     if form == "local":
         target = {"endpoints": [{"host": "127.0.0.1", "port": 9000}]}
+    logins: dict[str, Any] = {"usersFile": "users.txt"} if form == "local" else {"usersSecret": {"name": "users"}}
     return {
         "apiVersion": "forebay.dev/v1alpha1",
         "kind": "ProxyPool",
@@ -21,6 +22,7 @@ def good(form: str = "cluster", protocol: str = "http") -> dict[str, Any]:
             "protocol": protocol,
             "listen": {"port": 8080},
             "upstreams": [{"name": "orders", **target}],
+            **({"postgres": {"auth": logins}} if protocol == "postgres" else {}),
         },
     }
 
@@ -66,6 +68,7 @@ class Bad(NamedTuple):
 
 
 _UP = "spec.upstreams[0]"
+_PG = "spec.postgres"
 _DURATION = "a duration such as 500ms, 30s or 1m30s, from "
 
 # Refused by `load`, and by the API server too: the cluster tests try each one there.
@@ -77,13 +80,13 @@ CLUSTER = [
     Bad({"apiVersion": "forebay.dev/v1"}, "apiVersion", "expected forebay.dev/v1alpha1"),
     Bad({"spec": REMOVED}, "spec", "expected a mapping with protocol, listen, upstreams"),
     Bad({"spec": "x"}, "spec", "expected a mapping with protocol, listen, upstreams"),
-    Bad({"spec.protocol": REMOVED}, "spec.protocol", "expected one of http, tcp"),
-    Bad({"spec.protocol": "htttp"}, "spec.protocol", "expected one of http, tcp"),
+    Bad({"spec.protocol": REMOVED}, "spec.protocol", "expected one of http, tcp, postgres"),
+    Bad({"spec.protocol": "htttp"}, "spec.protocol", "expected one of http, tcp, postgres"),
     *(
-        Bad({"spec.protocol": name}, "spec.protocol", f"{name} is not built yet; expected http or tcp")
-        for name in ("forward", "postgres", "mysql", "redis", "amqp", "grpc")
+        Bad({"spec.protocol": name}, "spec.protocol", f"{name} is not built yet; expected http, tcp or postgres")
+        for name in ("forward", "mysql", "redis", "amqp", "grpc")
     ),
-    Bad({"spec.postgres": {"poolMode": "session"}}, "spec.postgres", "postgres is not built yet"),
+    Bad({"spec.redis": {}}, "spec.redis", "redis is not built yet"),
     Bad({"spec.protocoll": "http"}, "spec.protocoll", "unknown field, did you mean protocol?"),
     Bad({f"{_UP}.pool.max_overflow": 1}, f"{_UP}.pool.max_overflow", "did you mean maxOverflow?"),
     Bad({"spec.drain.xyz": 1}, "spec.drain.xyz", "unknown field, expected one of delay, timeout"),
@@ -222,24 +225,110 @@ CLUSTER = [
     ),
     Bad({"spec.template": []}, "spec.template", "expected a mapping"),
     *(
-        Bad({path: value}, path, "expected only with protocol http, not tcp", protocol="tcp")
-        for path, value in {
-            "spec.routes": [{"upstream": "orders"}],
-            "spec.http": {},
-            f"{_UP}.pool.minIdle": 1,
-            f"{_UP}.pool.recycle": "30m",
-            f"{_UP}.pool.recycleJitter": 10,
-            f"{_UP}.pool.idleTimeout": "55s",
-            f"{_UP}.pool.maxUses": 0,
-            f"{_UP}.pool.prePing": "auto",
-            f"{_UP}.healthCheck.active.path": "/healthz",
-        }.items()
+        Bad({path: value}, path, f"expected only with protocol {only}, not {protocol}", protocol=protocol)
+        for only, protocols, fields in (
+            (
+                "http",
+                ("tcp", "postgres"),
+                {
+                    "spec.routes": [{"upstream": "orders"}],
+                    "spec.http": {},
+                    f"{_UP}.healthCheck.active.path": "/healthz",
+                },
+            ),
+            (
+                "http or postgres",
+                ("tcp",),
+                {
+                    f"{_UP}.pool.minIdle": 1,
+                    f"{_UP}.pool.recycle": "30m",
+                    f"{_UP}.pool.recycleJitter": 10,
+                    f"{_UP}.pool.idleTimeout": "55s",
+                    f"{_UP}.pool.maxUses": 0,
+                    f"{_UP}.pool.prePing": "auto",
+                },
+            ),
+            (
+                "postgres",
+                ("http", "tcp"),
+                {"spec.postgres": {"auth": {"method": "trust"}}, f"{_UP}.pool.resetOnReturn": "auto"},
+            ),
+        )
+        for protocol in protocols
+        for path, value in fields.items()
+    ),
+    *(
+        Bad(
+            {f"{_UP}.loadBalancing": {"policy": "consistentHash", "consistentHash": {"header": "X-User"}}},
+            f"{_UP}.loadBalancing.consistentHash.header",
+            f"expected only with protocol http, not {protocol}",
+            protocol=protocol,
+        )
+        for protocol in ("tcp", "postgres")
     ),
     Bad(
-        {f"{_UP}.loadBalancing": {"policy": "consistentHash", "consistentHash": {"header": "X-User"}}},
-        f"{_UP}.loadBalancing.consistentHash.header",
-        "expected only with protocol http, not tcp",
-        protocol="tcp",
+        {f"{_UP}.budget": {"maxConnections": 10, "reserved": 5}},
+        f"{_UP}.budget.maxConnections",
+        "expected at least 11: every replica needs a floor of 2 (a cancel takes a connection of its own), and "
+        "(maxConnections 10 - reserved 5) / (replicas 2 + 1) = 5/3 is less",
+        protocol="postgres",
+    ),
+    Bad({"spec.postgres": REMOVED}, "spec.postgres", "a mapping with auth, which says who", protocol="postgres"),
+    *(
+        Bad({f"{_PG}.{path}": value}, f"{_PG}.{at or path}", says, protocol="postgres")
+        for path, value, at, says in (
+            ("auth", REMOVED, "", "a mapping that says who may log in"),
+            ("auth", {}, "auth.usersSecret", "expected usersSecret or query, which method scram-sha-256 checks by"),
+            ("auth", {"method": "md5"}, "auth.usersSecret", "expected usersSecret or query, which method md5"),
+            ("auth.method", "password", "", "expected one of scram-sha-256, md5, cert, trust"),
+            ("auth.usersFile", "users.txt", "", "expected only in local mode; a cluster takes usersSecret"),
+            ("auth.query", "SELECT 1", "monitor", "expected the user that auth.query is made as"),
+            ("auth.query", "", "", "expected text of 1 to 1024 characters"),
+            ("poolMode", "request", "", "expected one of transaction, session, statement"),
+            ("poolmode", "session", "", "unknown field, did you mean poolMode?"),
+            ("monitor", {}, "monitor.user", "a name of 1 to 63 characters"),
+            ("monitor", {"user": "a" * 64}, "monitor.user", "a name of 1 to 63 characters"),
+            ("monitor", {"user": "a", "passwordEnv": "A"}, "monitor.passwordEnv", "a cluster takes passwordSecret"),
+            ("databases", [{"name": "a\0"}], "databases[0].name", "a name of 1 to 63 characters"),
+            ("databases", [{"name": "a", "access": "write"}], "databases[0].access", "one of readWrite, readOnly"),
+            (
+                "databases",
+                [{"name": "a", "access": "readOnly"}],
+                "databases[0].access",
+                "expected readWrite without monitor, which finds out the roles of endpoints",
+            ),
+            ("databases", [{"name": "pgbouncer"}], "databases[0].name", "which is the admin database"),
+            ("databases", [{"name": "a"}, {"name": "a"}], "databases[1].name", "databases[0] has this one"),
+            ("databases", [{"name": "a", "upstream": "b"}], "databases[0].upstream", "the name of an upstream: orders"),
+            (
+                "databases",
+                [{"name": "a", "passwordSecret": {"name": "p"}}],
+                "databases[0].user",
+                "expected the user that the password is of",
+            ),
+            ("databases", [{"name": "a", "settings": {"x": 1}}], "databases[0].settings.x", "text of at most 1024"),
+            (
+                "databases",
+                [{"name": "a", "settings": {"a b": "c"}}],
+                'databases[0].settings["a b"]',
+                "the name of a session parameter",
+            ),
+            (
+                "databases",
+                [{"name": "a", "settings": {"Role": "c"}}],
+                "databases[0].settings.Role",
+                "Role can't be set at start-up",
+            ),
+            ("adminUsers", ["a"] * 65, "", "expected a list of at most 64 items"),
+            ("maxPreparedStatements", 0, "", "an integer from 1 to 10000"),
+            ("queryTimeout", 5, "", f"{_DURATION}0s to 8760h"),
+        )
+    ),
+    Bad(
+        {f"{_PG}.auth": {"method": "cert"}},
+        "spec.listen.tls.clientCASecret",
+        "the authorities of clients' certificates, which auth.method cert needs",
+        protocol="postgres",
     ),
 ]
 
@@ -262,4 +351,25 @@ LOCAL = [
     Bad({f"{_UP}.tls.caSecret.name": "a"}, f"{_UP}.tls.caSecret", "local mode takes caFile", "local"),
     Bad({f"{_UP}.tls.caFile": "a\0"}, f"{_UP}.tls.caFile", "the path of a file", "local"),
     Bad({"spec.replicas": 0}, "spec.replicas", "expected at least 1 in local mode", "local"),
+    *(
+        Bad({f"{_PG}.{path}": value}, at, says, "local", "postgres")
+        for path, value, at, says in (
+            ("auth", {}, f"{_PG}.auth.usersFile", "expected usersFile or query, which method scram-sha-256"),
+            ("auth.usersSecret.name", "a", f"{_PG}.auth.usersSecret", "local mode takes usersFile"),
+            ("auth", {"method": "cert"}, "spec.listen.tls.clientCAFile", "which auth.method cert needs"),
+            (
+                "monitor",
+                {"user": "u", "passwordFile": "f", "passwordEnv": "E"},
+                f"{_PG}.monitor.passwordEnv",
+                "expected either passwordFile or passwordEnv",
+            ),
+            ("monitor", {"user": "u", "passwordEnv": "1"}, f"{_PG}.monitor.passwordEnv", "an environment variable"),
+            (
+                "databases",
+                [{"name": "a", "user": "u", "passwordFile": "f", "passwordEnv": "E"}],
+                f"{_PG}.databases[0].passwordEnv",
+                "expected either passwordFile or passwordEnv",
+            ),
+        )
+    ),
 ]

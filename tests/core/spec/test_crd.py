@@ -63,11 +63,21 @@ def test_a_field_is_described(path: str, node: dict[str, Any]) -> None:
 def test_what_a_protocol_refuses_has_no_default() -> None:
     """The API server would set it, and its own rule would then refuse the document."""
     for path, node in SPEC:
-        if "Only with http." in node.get("description", ""):
+        if "Only with " in node.get("description", ""):
             assert "default" not in node, path
     pool = dict(SPEC)["spec.upstreams[].pool"]["properties"]
-    assert pool["recycle"]["description"].endswith("Default: 30m. Only with http.")
+    assert pool["recycle"]["description"].endswith("Default: 30m. Only with http or postgres.")
     assert pool["timeout"]["default"] == "5s"
+
+
+def test_what_differs_by_protocol_has_no_default() -> None:
+    """The API server would set that of another protocol."""
+    upstream = dict(SPEC)["spec.upstreams[]"]["properties"]
+    per = upstream["budget"]["properties"]["per"]
+    assert "default" not in per
+    assert per["description"].endswith("Default: upstream; with postgres endpoint.")
+    idle = upstream["pool"]["properties"]["idleTimeout"]
+    assert idle["description"].endswith("Default: 55s; with postgres 5m. Only with http or postgres.")
 
 
 def test_local_fields_are_left_out() -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 from tests.core.spec.cases import CLUSTER, Bad, good
+from tests.core.spec.test_postgres import WHOLE
 
 from forebay_core.spec.load import document_hash, load, parse
 
 ROOT = Path(__file__).parents[3]
 CRD = ROOT / "manifests" / "crd" / "proxypools.forebay.dev.yaml"
-EXAMPLES = sorted(path for path in (ROOT / "manifests" / "examples").glob("*.yaml") if path.stem != "local")
+EXAMPLES = sorted(path for path in (ROOT / "manifests" / "examples").glob("*.yaml") if not path.stem.endswith("local"))
 
 pytestmark = [
     pytest.mark.cluster,
@@ -47,11 +48,17 @@ def test_the_example_is_taken(path: Path) -> None:
     assert document_hash(stored) == document_hash(load(path.read_text(), form="cluster"))
 
 
-@pytest.mark.parametrize("protocol", ["http", "tcp"])
+@pytest.mark.parametrize("protocol", ["http", "tcp", "postgres"])
 def test_the_smallest_document_is_taken(protocol: str) -> None:
     created = create(good("cluster", protocol))
     assert created.returncode == 0, created.stderr
     assert load(created.stdout, form="cluster").spec == parse(good("cluster", protocol), form="cluster").spec
+
+
+def test_a_whole_postgres_document_is_taken() -> None:
+    created = create(WHOLE["cluster"])
+    assert created.returncode == 0, created.stderr
+    assert load(created.stdout, form="cluster").spec == parse(WHOLE["cluster"], form="cluster").spec
 
 
 @pytest.mark.parametrize("bad", CLUSTER, ids=lambda bad: bad.id)
@@ -59,4 +66,4 @@ def test_the_bad_document_is_refused(bad: Bad) -> None:
     created = create(bad.document)
     assert created.returncode != 0
     field = bad.path.split(".")[-1].split("[")[0]
-    assert ("kind" if field == "apiVersion" else field) in created.stderr
+    assert ("kind" if field == "apiVersion" else field.lower()) in created.stderr.lower()

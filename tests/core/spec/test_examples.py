@@ -11,11 +11,19 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "manifests" / "examples").glob("*
 
 
 def form_of(path: Path) -> Form:
-    return "local" if path.stem == "local" else "cluster"
+    return "local" if path.stem.endswith("local") else "cluster"
 
 
 def test_the_examples_are_there() -> None:
-    assert {path.stem for path in EXAMPLES} >= {"http", "tcp", "http-routes", "tls", "local"}
+    assert {path.stem for path in EXAMPLES} >= {
+        "http",
+        "tcp",
+        "http-routes",
+        "tls",
+        "local",
+        "postgres",
+        "postgres-local",
+    }
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

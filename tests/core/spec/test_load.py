@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.spec.cases import CLUSTER, changed, good
+from tests.core.spec.test_postgres import WHOLE
 
 from forebay_core.spec.load import LARGEST_TEXT, DocumentError, Problem, document_hash, load, parse
 
@@ -154,15 +155,22 @@ JUNK = st.one_of(
     st.text(),
     st.lists(st.none() | st.integers(), max_size=20),
     st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
-    st.sampled_from(["tcp", "http", "a", "1s", "64Ki", "orders"]),
+    st.sampled_from(["tcp", "http", "postgres", "a", "1s", "64Ki", "orders"]),
 )
 
 
+def _junk(document: dict[str, Any]) -> st.SearchStrategy[tuple[dict[str, Any], list[tuple[tuple[Any, ...], Any]]]]:
+    pieces = st.tuples(st.sampled_from(_places(document)[1:]), JUNK)
+    return st.tuples(st.just(document), st.lists(pieces, min_size=1, max_size=4))
+
+
 @settings(max_examples=400)
-@given(st.lists(st.tuples(st.sampled_from(_places(FULL)[1:]), JUNK), min_size=1, max_size=4), st.booleans())
-def test_junk_anywhere_gives_a_pool_or_problems(junk: list[tuple[tuple[Any, ...], Any]], cluster: bool) -> None:
-    document = copy.deepcopy(FULL)
-    for place, value in junk:
+@given(_junk(FULL) | _junk(WHOLE["local"]), st.booleans())
+def test_junk_anywhere_gives_a_pool_or_problems(
+    junk: tuple[dict[str, Any], list[tuple[tuple[Any, ...], Any]]], cluster: bool
+) -> None:
+    document = copy.deepcopy(junk[0])
+    for place, value in junk[1]:
         holder: Any = document
         try:
             for part in place[:-1]:
@@ -183,8 +191,9 @@ def test_any_text_gives_problems(text: str) -> None:
     assert problems(text)
 
 
-def test_a_written_pool_reads_as_itself() -> None:
-    pool = parse(FULL, form="local")
+@pytest.mark.parametrize("document", [FULL, WHOLE["local"]], ids=["http", "postgres"])
+def test_a_written_pool_reads_as_itself(document: dict[str, Any]) -> None:
+    pool = parse(document, form="local")
     written = yaml.safe_dump(pool.model_dump(mode="json", exclude_none=True, exclude_unset=True))
     assert load(written, form="local") == pool
 
@@ -197,6 +206,19 @@ def test_the_hash_is_of_what_is_wanted() -> None:
     assert document_hash(parse(changed(good(), {"spec.replicas": 3}), form="cluster")) != one
     assert document_hash(parse(changed(good(), {"spec.autoscaling": {}}), form="cluster")) != one
     assert len(one) == 16
+
+
+@pytest.mark.parametrize(
+    ("path", "own", "other"), [("pool.idleTimeout", "300s", "55s"), ("budget.per", "endpoint", "upstream")]
+)
+def test_the_hash_knows_the_defaults_of_the_protocol(path: str, own: str, other: str) -> None:
+    document = changed(WHOLE["cluster"], {"spec.upstreams[0].pool": {}})
+
+    def hashed(changes: dict[str, Any]) -> str:
+        return document_hash(parse(changed(document, changes), form="cluster"))
+
+    assert hashed({f"spec.upstreams[0].{path}": own}) == hashed({})
+    assert hashed({f"spec.upstreams[0].{path}": other}) != hashed({})
 
 
 def test_the_hash_stays_the_same_over_versions() -> None:

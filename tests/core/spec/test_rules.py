@@ -8,7 +8,7 @@ from forebay_core.spec.rules import RULES
 from forebay_core.spec.values import Form
 
 
-@pytest.mark.parametrize("protocol", ["http", "tcp"])
+@pytest.mark.parametrize("protocol", ["http", "tcp", "postgres"])
 @pytest.mark.parametrize("form", ["local", "cluster"])
 def test_the_good_document_is_taken(form: Form, protocol: str) -> None:
     assert parse(good(form, protocol), form=form).spec.protocol == protocol
@@ -41,6 +41,11 @@ def test_no_replica_is_for_the_cluster() -> None:
 def test_a_budget_that_just_gives_every_replica_a_floor_is_taken() -> None:
     changes = {"spec.upstreams[0].budget": {"maxConnections": 13, "reserved": 4}, "spec.replicas": 8}
     assert parse(changed(good(), changes), form="cluster").spec.maximum_replicas == 8
+
+
+def test_a_budget_of_sessions_that_just_gives_every_replica_a_floor_of_two_is_taken() -> None:
+    changes = {"spec.upstreams[0].budget": {"maxConnections": 22, "reserved": 4}, "spec.replicas": 8}
+    assert parse(changed(good("cluster", "postgres"), changes), form="cluster").spec.maximum_replicas == 8
 
 
 def test_tls_by_files_and_by_secrets() -> None:

@@ -1,0 +1,32 @@
+"""What a rule over several fields is, and what it finds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from forebay_core.spec.schema import Loc
+from forebay_core.spec.values import Form
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule: where (relative to the rule's scope), what was expected, what else it rests on."""
+
+    loc: Loc
+    expected: str
+    needs: tuple[Loc, ...] = ()
+
+
+Check = Callable[[Any, Form], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A check of the objects at `scope`, and its CEL; none where the API server has other means, or where the
+    rule is about local mode."""
+
+    scope: str
+    check: Check
+    cel: str = ""
+    # The API server's. Without numbers: the cost that it estimates for string(int) in CEL is over its limit.
+    message: str = ""

@@ -1,0 +1,144 @@
+"""What the clients of one user and one database have in common: whom their connections are logged in as, what the
+server says of itself at a login, and what their statements show."""
+
+from collections import OrderedDict
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+from forebay_core.pool import FRESH, Connection, Refusal, Refused, Waiter
+from forebay_core.postgres.marks import NONE, Marks, marks, plain
+from forebay_core.spec.postgres import Postgres
+from forebay_proxy.postgres.extended import USUAL, Lexing
+from forebay_proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from forebay_proxy.postgres.server import Login
+
+MOST_TEXTS: Final = 4096  # statement texts whose marks are remembered, per database
+LONGEST_TEXT: Final = 4096  # bytes; longer ones are read each time
+PING_AFTER: Final = {"always": 0.0, "auto": FRESH, "never": inf}  # seconds, by pool.prePing
+
+
+class Learner(Protocol):
+    """A client that logs in, and has to be told what the server reports."""
+
+    def welcomed(self) -> None: ...
+    def refused(self, refusal: Refusal) -> None: ...
+
+
+class Database:
+    """See the module's docstring."""
+
+    def __init__(self, name: str, user: str, upstream: Upstream, login: "Login", postgres: Postgres) -> None:
+        """`name` and `user` are as the clients give them."""
+        self.name = name
+        self.user = user
+        self.upstream = upstream
+        self.login = login
+        self.transactions = 0
+        self._marks: OrderedDict[bytes, Marks] = OrderedDict()
+        self._lesson: Lesson | None = None
+        self.configure(postgres)
+
+    def configure(self, postgres: Postgres) -> None:
+        """Take a document; sessions that have begun keep their mode of pooling."""
+        pool = self.upstream.spec.pool
+        self.session = postgres.pool_mode == "session"
+        self.by_statement = postgres.pool_mode == "statement"
+        self.reset = pool.reset_on_return
+        self.ping_after = PING_AFTER[pool.pre_ping]
+        self.query_timeout = postgres.query_timeout
+        self.idle_transaction_timeout = postgres.idle_transaction_timeout
+        self.idle_timeout = postgres.client_idle_timeout
+        self.timed = bool(self.query_timeout or self.idle_transaction_timeout or self.idle_timeout)
+        self.login.most_statements = postgres.max_prepared_statements
+
+    def marks_of(self, text: bytes, lexing: Lexing) -> Marks:
+        """`marks`, remembered for the usual lexing."""
+        if plain(text):
+            return NONE
+        if lexing is not USUAL:
+            return marks(text, standard_strings=lexing[0], readable=lexing[1] or text.isascii())
+        found = self._marks.get(text)
+        if found is None:
+            found = marks(text)
+            if len(text) <= LONGEST_TEXT:
+                self._marks[text] = found
+                if len(self._marks) > MOST_TEXTS:
+                    self._marks.popitem(last=False)
+        return found
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count it."""
+        counts = self.upstream.rejections
+        counts[refusal.reason] = counts.get(refusal.reason, 0) + 1
+
+    # ------------------------------------------------------------------ what the server says of itself
+
+    def learn(self, learner: Learner) -> None:
+        """Tell the learner when `login.welcome` is there. One connection is asked for, however many wait."""
+        if self._lesson is None:
+            self._lesson = Lesson(self)
+        self._lesson.learners[learner] = None
+        self._lesson.begin()
+
+    def forget(self, learner: Learner) -> None:
+        """The learner has gone."""
+        if self._lesson is not None:
+            self._lesson.learners.pop(learner, None)
+            if not self._lesson.learners:
+                self.upstream.pool.cancel(self._lesson, monotonic())
+                self._lesson = None
+
+    def end_lesson(self) -> list[Learner]:
+        """It is over: those who are to be told."""
+        lesson, self._lesson = self._lesson, None
+        return list(lesson.learners) if lesson is not None else []
+
+
+class Lesson(Waiter):
+    """Waits for a connection, to see what its server has reported."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.kind = database.login
+        self.learners: dict[Learner, None] = {}
+        self._database = database
+        self._begun = False
+
+    def begin(self) -> None:
+        """Ask for the connection, once."""
+        if self._begun:
+            return
+        self._begun = True
+        upstream = self._database.upstream
+        now = monotonic()
+        try:
+            connection = upstream.pool.acquire(self, now)
+        except Refused as refused:
+            self.refuse(refused.refusal, now)
+        else:
+            if connection is not None:
+                self.take(connection, now)
+        upstream.act()
+
+    def take(self, connection: Connection, now: float) -> bool:
+        """Its login has set what was to be learnt."""
+        learners = self._database.end_lesson()
+        self._database.upstream.pool.release(connection, self, now, count=False)
+        for learner in learners:
+            learner.welcomed()
+        return True
+
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        """There is no connection to learn from."""
+        self._database.refused(refusal)
+        for learner in self._database.end_lesson():
+            learner.refused(refusal)
+
+    def take_back(self) -> None:
+        """It holds a connection for no time."""
+
+    def upstream_lost(self, connection: Connection, exc: Exception | None, now: float) -> None:
+        """It holds a connection for no time."""
