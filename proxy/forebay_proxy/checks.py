@@ -6,7 +6,7 @@ from time import monotonic
 
 from forebay_core.balance import Endpoint
 from forebay_core.http1 import ProtocolError, ResponseHead
-from forebay_core.pool import LEASED, OPENING
+from forebay_core.lease import LEASED, OPENING
 from forebay_core.spec.model import ActiveCheck
 from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy.connection import UpstreamConnection

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from forebay_core.balance import Endpoint
-from forebay_core.pool import CLOSING, IDLE, LEASED, OPENING, Connection, Refusal
+from forebay_core.lease import CLOSING, IDLE, LEASED, OPENING, Connection, Refusal
 
 if TYPE_CHECKING:
     from forebay_proxy.upstream import Upstream

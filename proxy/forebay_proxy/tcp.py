@@ -9,7 +9,7 @@ import struct
 from time import monotonic
 from typing import Any
 
-from forebay_core.pool import CLOSING, LEASED, Connection, Refusal, Refused, Waiter
+from forebay_core.lease import CLOSING, LEASED, Connection, Refusal, Refused, Waiter
 from forebay_core.spec.model import Spec
 from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.connection import UpstreamConnection

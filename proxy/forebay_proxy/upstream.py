@@ -17,7 +17,8 @@ from typing import Protocol
 from forebay_core.balance import Endpoint, Picker, picker
 from forebay_core.health import HealthGroup, HealthPolicy
 from forebay_core.histogram import Histogram
-from forebay_core.pool import LEASED, Connection, Pool, Refusal
+from forebay_core.lease import LEASED, Connection, Refusal
+from forebay_core.pool import Pool
 from forebay_core.retry import RetryBudget
 from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy.connection import LoginError, UpstreamConnection

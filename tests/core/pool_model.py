@@ -11,7 +11,8 @@ from typing import Any
 
 from forebay_core.balance import Endpoint, picker
 from forebay_core.health import HealthGroup, HealthPolicy
-from forebay_core.pool import CLOSING, IDLE, Connection, Kind, Pool, Refusal, Refused, Waiter
+from forebay_core.lease import CLOSING, IDLE, Connection, Kind, Refusal, Refused, Waiter
+from forebay_core.pool import Pool
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,17 @@ def test_at_most_the_percentage_is_ejected(size: int, percent: int, ejected: int
     assert group.healthy == size - ejected
 
 
+def test_an_endpoint_over_the_percentage_is_known_to_fail() -> None:
+    _, (first, second) = group_of(2)
+    fail(first, 0.0)
+    fail(second, 0.0, 2)
+    assert (first.failing, second.failing) == (True, False)
+    fail(second, 0.0, 1)
+    assert (second.healthy, second.failing) == (True, True)
+    second.succeeded(0.0)
+    assert not second.failing
+
+
 def test_an_endpoint_over_the_percentage_goes_once_there_is_room() -> None:
     _, (first, second) = group_of(2)
     fail(first, 0.0)

@@ -5,7 +5,7 @@ from tests.core.pool_model import Settings
 
 from forebay_core.balance import Endpoint, picker
 from forebay_core.health import HealthGroup, HealthPolicy
-from forebay_core.pool import (
+from forebay_core.lease import (
     DRAINING,
     NO_ENDPOINT,
     PAUSE_TIMED_OUT,
@@ -13,11 +13,11 @@ from forebay_core.pool import (
     TIMED_OUT,
     Connection,
     LeaseError,
-    Pool,
     Refusal,
     Refused,
     Waiter,
 )
+from forebay_core.pool import Pool
 
 
 class Client(Waiter):

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.pool_model import OPERATIONS, run
 
-from forebay_core.pool import IDLE, LEASED, Connection, Pool, Waiter
+from forebay_core.lease import IDLE, LEASED, Connection, Waiter
+from forebay_core.pool import Pool
 
 # Requests come and go more often than grants change.
 WEIGHTED = ("acquire",) * 6 + ("release",) * 3 + ("connected",) * 5 + ("upstream_closes",) * 2 + OPERATIONS

@@ -58,7 +58,6 @@ _UNDO = {
     "cursor": b"CLOSE ALL",
     "lock": b"SELECT pg_catalog.pg_advisory_unlock_all()",
     "prepare": b"DEALLOCATE ALL",
-    "long": b"",
 }
 _SIMPLE_NAME = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*\Z")
 _NEVER_UNDONE = frozenset({"load", "slot", "backup", "dblink", "seed"})
@@ -151,6 +150,7 @@ def undo(reasons: frozenset[str]) -> bytes | None:
     if "unclear" in reasons:
         return b"DISCARD ALL"
     statements: dict[bytes, None] = {}  # a set that keeps its order
+    reasons -= {"long"}
     if any(reason.startswith("set:") for reason in reasons):  # what was prepared may have been analysed under it
         reasons |= {"prepare"}
     for reason in sorted(reasons, key=lambda reason: (not reason.startswith("set:session_auth"), reason)):
@@ -164,7 +164,7 @@ def undo(reasons: frozenset[str]) -> bytes | None:
             statements[b'RESET "' + reason[4:].replace(".", '"."').encode() + b'"'] = None
         else:  # which may be anything, so also what RESET ALL leaves
             return b"DISCARD ALL"
-    return b"; ".join(filter(None, statements))
+    return b"; ".join(statements)
 
 
 def _statements(found: list[Token]) -> Iterator[list[Token]]:

@@ -5,7 +5,7 @@ Kinds follow design rule 9: kind x source. `reason` is the label of `forebay_rej
 
 from typing import NamedTuple
 
-from forebay_core.pool import Refusal
+from forebay_core.lease import Refusal
 
 REASON_PHRASES = {
     400: b"Bad Request",

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from forebay_core.http1 import LENGTH, ProtocolError, RequestHead, ResponseHead
-from forebay_core.pool import Connection, Refusal, Refused, Waiter
+from forebay_core.lease import Connection, Refusal, Refused, Waiter
 from forebay_proxy.http import answers
 from forebay_proxy.http.body import RequestBody, chunk
 from forebay_proxy.http.routes import stripped

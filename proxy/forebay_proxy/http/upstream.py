@@ -17,7 +17,8 @@ from forebay_core.http1 import (
     ResponseHead,
     scan_response,
 )
-from forebay_core.pool import FRESH, IDLE, LEASED
+from forebay_core.lease import IDLE, LEASED
+from forebay_core.pool import FRESH
 from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.http.exchange import Exchange
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_core.postgres.lexer import Unreadable, tokens
-from forebay_core.postgres.marks import LARGEST, NONE, UNCLEAR, Ends, marks, undo
+from forebay_core.postgres.marks import LARGEST, NONE, UNCLEAR, Ends, marks, plain, undo
 
 TABLE = [
     # nothing
@@ -181,16 +181,17 @@ def test_what_a_statement_takes_away(text: str, clears: str, ends: Ends, name: b
         ("listen", b"UNLISTEN *"),
         ("temp cursor", b"CLOSE ALL; DISCARD TEMP"),
         ("lock prepare", b"SELECT pg_catalog.pg_advisory_unlock_all(); DEALLOCATE ALL"),
-        ("set:work_mem set:a.b", b'RESET "a"."b"; RESET "work_mem"'),
+        ("set:work_mem set:a.b", b'DEALLOCATE ALL; RESET "a"."b"; RESET "work_mem"'),
         (
             "set:role set:session_authorization set:a listen",
-            b'RESET SESSION AUTHORIZATION; UNLISTEN *; RESET "a"; RESET ROLE',
+            b'RESET SESSION AUTHORIZATION; UNLISTEN *; DEALLOCATE ALL; RESET "a"; RESET ROLE',
         ),
         ("set:*", b"DISCARD ALL"),
         ('set:a"b', b"DISCARD ALL"),
         ("unclear listen", b"DISCARD ALL"),
         ("load", None),
         ("set:a backup", None),
+        ("long", b""),
         ("", b""),
     ],
 )
@@ -236,3 +237,54 @@ def test_any_bytes_are_read_or_refused(text: bytes) -> None:
         marks(text, standard_strings=standard)
         with contextlib.suppress(Unreadable):
             assert sum(len(token.text) for token in tokens(text, standard)) <= len(text)
+
+
+WORDS = st.sampled_from(
+    [
+        *("select", "insert", "update", "delete", "begin", "with", "end", "fetch", "set", "reset", "listen", "do"),
+        *("temp", "pg_temp", "into", "create", "table", "x", "hold", "declare", "explain", "discard", "all", "prepare"),
+        *("pg_advisory_lock", "set_config", "pg_settings", "pg_backup_start", "dblink_connect", "setseed", "close"),
+        *(
+            "pg_create_logical_replication_slot",
+            "'a'",
+            "'",
+            '"',
+            'u&"a"',
+            ";",
+            "\n",
+            "(",
+            ")",
+            ".",
+            ",",
+            "--",
+            "/*",
+            "*/",
+        ),
+        *(" ", " ", "1", "$$", "\\", "E'", "false", "true", "as", "SELECT", "Temp"),
+    ]
+)
+
+
+@given(st.lists(WORDS, max_size=12), st.booleans())
+def test_what_is_plain_has_no_mark(words: list[str], standard: bool) -> None:
+    for between in (" ", ""):
+        text = between.join(words).encode()
+        if plain(text):
+            assert marks(text, standard_strings=standard) == NONE, text
+
+
+@pytest.mark.parametrize(
+    "first", ["select", "insert into t", "update t set a = 1", "with a as (select 1) select", "fetch"]
+)
+@pytest.mark.parametrize(
+    "rest",
+    [text for text, reasons in TABLE if reasons and not text.startswith(("SET", "LISTEN", "DO", "PREPARE", "LOAD"))],
+)
+def test_a_mark_behind_a_plain_beginning_is_seen(first: str, rest: str) -> None:
+    text = f"{first} {rest}".encode()
+    assert not plain(text) or marks(text) == NONE
+
+
+def test_usual_texts_are_plain() -> None:
+    for text in (b"SELECT abalance FROM pgbench_accounts WHERE aid = 1;", b"BEGIN", b"UPDATE t SET a = 1", b"COMMIT"):
+        assert plain(text)

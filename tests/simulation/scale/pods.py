@@ -11,7 +11,8 @@ from forebay_core.budget import replica
 from forebay_core.budget.ledger import Answer, Push
 from forebay_core.health import HealthGroup, HealthPolicy
 from forebay_core.histogram import Histogram
-from forebay_core.pool import Connection, Pool, Refusal, Refused, Waiter
+from forebay_core.lease import Connection, Refusal, Refused, Waiter
+from forebay_core.pool import Pool
 from forebay_core.scale.readings import Reading, UpstreamReading
 
 At = Callable[..., None]  # (time, function, arguments)
