@@ -33,7 +33,7 @@ test: $(READY) ## All tests that need no cluster (minutes)
 cluster-test: $(READY) ## The tests on the cluster of KUBECONFIG (tests/cluster/conftest.py)
 	$(BIN)/python -m pytest -q -m cluster
 
-kind: ## A kind cluster with Forebay and a sample pool in it (needs docker, kind, kubectl, helm)
+kind: ## A kind cluster with Forebay, a sample pool and Prometheus in it (needs docker, kind, kubectl, helm)
 	kind get clusters | grep -qx forebay || kind create cluster --config kind-config.yaml
 	for part in proxy operator; do \
 	  docker build --tag forebay-$$part:dev --file $$part/Dockerfile . && \
@@ -41,6 +41,10 @@ kind: ## A kind cluster with Forebay and a sample pool in it (needs docker, kind
 	done
 	helm upgrade --install forebay charts/forebay --kube-context kind-forebay --namespace forebay-system \
 	  --create-namespace --set image.operator.tag=dev,image.proxy.tag=dev --wait
+	kubectl --context kind-forebay apply -f manifests/kind/prometheus.yaml
+	cat manifests/kind/prometheus.yml docs/how-to/prometheus.yaml | \
+	  kubectl create configmap prometheus --namespace monitoring --from-file=prometheus.yml=/dev/stdin \
+	  --from-file=charts/forebay/files/alerts.yaml --dry-run=client -o yaml | kubectl --context kind-forebay apply -f -
 	kubectl --context kind-forebay apply -k tests/cluster/backend
 	kubectl --context kind-forebay apply -f manifests/examples/http.yaml
 	kubectl --context kind-forebay wait --for=condition=Ready proxypool/orders --timeout=60s
