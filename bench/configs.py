@@ -102,6 +102,24 @@ static_resources:
         - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {backend}}}}}}}
 """
 
+PGBOUNCER = """\
+[databases]
+* = host=127.0.0.1 port={backend}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = {size}
+max_client_conn = 10000
+ignore_startup_parameters = extra_float_digits
+log_connections = 0
+log_disconnections = 0
+{more}
+"""
+
 ENVOY_TLS = """\
       transport_socket:
         name: envoy.transport_sockets.tls

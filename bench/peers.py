@@ -7,7 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.support.certs import Pair
 from tests.support.forebay import Forebay, http_pool
@@ -45,6 +45,17 @@ class Place:
 Launch = Callable[[Place], Awaitable[Running]]
 
 
+class Backend(Protocol):
+    """What the targets of a scenario stand in front of."""
+
+    port: int
+
+    async def opened(self) -> int:
+        """How many connections it has accepted so far, but for those of this question."""
+
+    async def close(self) -> None: ...
+
+
 def program(name: str) -> str:
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if path is None:
@@ -62,16 +73,22 @@ async def version(*argv: str) -> str:
     return line.replace(argv[0], Path(argv[0]).name).strip()
 
 
-async def backend(directory: Path) -> Nginx:
+class NginxBackend(Nginx):
     """One nginx that answers everything with 1 KiB and ten fields."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, configs.BACKEND_SERVER)
+        self._asked = 0
+
+    async def opened(self) -> int:
+        self._asked += 1
+        answer = await fetch(self.port, "/connections")
+        return int(answer.body.split()[7]) - self._asked
+
+
+async def backend(directory: Path) -> NginxBackend:
     program("nginx")
-    return await Nginx(directory, configs.BACKEND_SERVER).start()
-
-
-async def accepted(backend: Nginx) -> int:
-    """How many connections the backend has accepted so far."""
-    answer = await fetch(backend.port, "/connections")
-    return int(answer.body.split()[7])
+    return await NginxBackend(directory).start()
 
 
 async def nginx(place: Place) -> Running:
@@ -100,7 +117,7 @@ async def haproxy(place: Place) -> Running:
         config = place.directory / "haproxy.cfg"
         config.write_text(configs.HAPROXY.format(fd=number, backend=place.backend, tls=bind, tls_global=tls_global))
         child = await Child.start([binary, "-db", "-q", "-f", str(config)], pass_fds=[number])
-    await _ready(child, port)
+    await ready(child, port)
     return Running(port, tree(child.pid), child.end, {"version": await version(binary, "-v")})
 
 
@@ -118,7 +135,7 @@ async def envoy(place: Place) -> Running:
         config.write_text(configs.ENVOY.format(port=port, backend=place.backend, tls=tls))
         options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
         child = await Child.start([binary, "-c", str(config), *options])
-        await _ready(child, port)
+        await ready(child, port)
     return Running(port, tree(child.pid), child.end, {"version": await version(binary, "--version")})
 
 
@@ -136,16 +153,20 @@ def forebay(
         if place.tls is not None:
             listen["tls"] = {"certFile": str(place.tls.cert), "keyFile": str(place.tls.key)}
         document = http_pool(place.backend, spec={"listen": listen, **(spec or {})}, pool=pool or {"size": 64})
-        one = Forebay(place.directory, document, command=command, env=env)
-        try:
-            await one.start()
-        except AssertionError as error:
-            raise Unavailable(str(error)[-500:]) from error
-        metrics = await one.metrics()
-        codecs = [s.labels["implementation"] for s in metrics.samples if s.name == "forebay_codec_info" and s.value]
-        return Running(one.port, await one.worker_pids(), one.close, {"codec": codecs, "document": document})
+        return await started(Forebay(place.directory, document, command=command, env=env), document)
 
     return launch
+
+
+async def started(one: Forebay, document: Mapping[str, Any]) -> Running:
+    """Raises Unavailable with its own words when it does not start."""
+    try:
+        await one.start()
+    except AssertionError as error:
+        raise Unavailable(str(error)[-500:]) from error
+    metrics = await one.metrics()
+    codecs = [s.labels["implementation"] for s in metrics.samples if s.name == "forebay_codec_info" and s.value]
+    return Running(one.port, await one.worker_pids(), one.close, {"codec": codecs, "document": document})
 
 
 def _listener() -> socket.socket:
@@ -156,8 +177,8 @@ def _listener() -> socket.socket:
     return sock
 
 
-async def _ready(child: Child, port: int, within: float = 20.0) -> None:
-    """Wait until a request is answered. Raises Unavailable with the program's own words when it ends instead."""
+async def ready(child: Child, port: int, within: float = 20.0) -> None:
+    """Wait until a connection is accepted. Raises Unavailable with the program's own words when it ends instead."""
     ended = asyncio.create_task(child.process.wait())
     try:
         async with asyncio.timeout(within):

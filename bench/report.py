@@ -42,15 +42,14 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        return self.value is not None and self.value <= self.limit.factor
+        return self.limit.lenient if self.value is None else self.value <= self.limit.factor
 
     def __str__(self) -> str:
         limit = self.limit
         of = f" x {limit.against}" if limit.against else ""
-        value = "not measured" if self.value is None else f"{self.value:.4g}"
-        return (
-            f"{'ok  ' if self.ok else 'OVER'} {limit.target} {limit.figure}: {value}{of}, at most {limit.factor:g}{of}"
-        )
+        value = "not measured" if self.value is None else f"{self.value:.4g}{of}"
+        word = "OVER" if not self.ok else "skip" if self.value is None else "ok  "
+        return f"{word} {limit.target} {limit.figure}: {value}, at most {limit.factor:g}{of}"
 
 
 def ratios(figures: Figures, target: str, base: str, figure: str) -> list[float]:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.certs import CA, Pair
-from tests.support.nginx import Nginx
-from tests.support.raw import Connection, request_bytes, unverified
+from tests.support.raw import unverified
 
 from bench.kernel import cpu_seconds, resident_bytes
-from bench.peers import Place, Running, Unavailable, accepted, program
-from bench.scenarios import Cpu, Memory
+from bench.peers import Backend, Place, Running, Unavailable, program
+from bench.scenarios import Cpu, Idle, Memory
 
 SETTLE = 1.0  # seconds until closed connections and freed memory are gone
 
@@ -56,6 +55,7 @@ async def launched(
 
 async def cpu(scenario: Cpu, chosen: Collection[str], directory: Path, *, rounds: int, seconds: int) -> Figures:
     """Alternate the targets A B C A B C …: what the machine does meanwhile meets all of them alike."""
+    seconds = max(seconds, scenario.least_seconds)
     figures = Figures(settings={"rounds": rounds, "seconds": seconds})
     backend = await scenario.backend(directory / "backend")
     try:
@@ -71,22 +71,26 @@ async def cpu(scenario: Cpu, chosen: Collection[str], directory: Path, *, rounds
     return figures
 
 
-async def _round(scenario: Cpu, name: str, one: Running, backend: Nginx, seconds: int, figures: Figures) -> None:
-    connections, began = await accepted(backend), cpu_seconds(one.pids)
+async def _round(scenario: Cpu, name: str, one: Running, backend: Backend, seconds: int, figures: Figures) -> None:
+    opened, began = await backend.opened(), cpu_seconds(one.pids)
     done = await _load(scenario, name, one, seconds)
     used = cpu_seconds(one.pids) - began
-    opened = await accepted(backend) - connections - 1  # but for the one that asks
     figures.add(
         name,
         **{f"us_per_{scenario.unit}": used / done * 1e6, f"{scenario.unit}s_per_second": done / seconds},
         cores=used / seconds,
-        upstream_connections_opened=opened,
+        upstream_connections_opened=await backend.opened() - opened,
     )
 
 
 async def _load(scenario: Cpu, name: str, one: Running, seconds: int) -> int:
     """Run the load once and return how much work was done. Raises RuntimeError when some of it failed."""
-    filled = {"port": one.port, "scheme": "https" if scenario.tls else "http", "seconds": seconds}
+    filled = {
+        "here": Path(__file__).parent,
+        "port": one.port,
+        "scheme": "https" if scenario.tls else "http",
+        "seconds": seconds,
+    }
     argv = [part.format(**filled) for part in scenario.load]
     process = await asyncio.create_subprocess_exec(
         program(argv[0]), *argv[1:], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -104,7 +108,7 @@ async def memory(scenario: Memory, chosen: Collection[str], directory: Path) -> 
     backend = await scenario.backend(directory / "backend")
     try:
         pair = CA(directory).server()
-        for kind, tls in (("plain", None), ("tls", pair)):
+        for kind, tls in (("plain", None), ("tls", pair))[: 1 + scenario.tls]:
             async with launched(scenario, chosen, directory / kind, backend.port, tls, figures) as running:
                 for name, one in running.items():
                     await _idle(scenario, name, one, kind, figures)
@@ -115,29 +119,25 @@ async def memory(scenario: Memory, chosen: Collection[str], directory: Path) -> 
 
 async def _idle(scenario: Memory, name: str, one: Running, kind: str, figures: Figures) -> None:
     tls = unverified() if kind == "tls" else None
-    for client in await _clients(64, one.port, tls):
+    for client in await _clients(scenario, 64, one.port, tls):
         await client.close()
     await asyncio.sleep(SETTLE)
     rest = resident_bytes(one.pids)
-    clients = await _clients(scenario.clients, one.port, tls)
+    clients = await _clients(scenario, scenario.clients, one.port, tls)
     await asyncio.sleep(SETTLE)
     full = resident_bytes(one.pids)
     await asyncio.gather(*(client.close() for client in clients))
     if kind == "plain":
-        figures.add(name, rest_mib=rest / 2**20)
+        figures.add(name, rest_mib=rest / 2**20, full_mib=full / 2**20)
     figures.add(name, **{f"client_bytes_{kind}": (full - rest) / scenario.clients})
 
 
-async def _clients(count: int, port: int, tls: ssl.SSLContext | None) -> list[Connection]:
+async def _clients(scenario: Memory, count: int, port: int, tls: ssl.SSLContext | None) -> list[Idle]:
     """So many clients that have had one answer each and stay connected."""
     gate = asyncio.Semaphore(64)
 
-    async def client() -> Connection:
+    async def client() -> Idle:
         async with gate:
-            connection = await Connection.open(port, tls=tls)
-            answer = await connection.ask(request_bytes("/"))
-            if answer.status != 200 or answer.closes:
-                raise RuntimeError(f"the answer to an idle client was {answer}")
-            return connection
+            return await scenario.client(port, tls)
 
     return list(await asyncio.gather(*(client() for _ in range(count))))

@@ -4,24 +4,30 @@ To add one: a `Cpu`, a `Memory` or a `ControlPlane` in SCENARIOS, and, if it nee
 bench.peers.
 """
 
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from tests.support.nginx import Nginx
+from tests.support.raw import Connection, request_bytes
 
-from bench import peers
-from bench.peers import Launch
+from bench import peers, postgres
+from bench.peers import Backend, Launch
 
 
 @dataclass(frozen=True)
 class Limit:
-    """`target`'s median of `figure` must be at most `factor`, times the figure of `against` if that is named."""
+    """`target`'s median of `figure` must be at most `factor`, times the figure of `against` if that is named.
+
+    `lenient`: where `against` can't be had, nothing is judged; else the limit fails.
+    """
 
     target: str
     figure: str
     factor: float
     against: str | None = None
+    lenient: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,26 +37,43 @@ class Cpu:
     name: str
     about: str
     unit: str
-    backend: Callable[[Path], Awaitable[Nginx]]
+    backend: Callable[[Path], Awaitable[Backend]]
     targets: Mapping[str, Launch]
     base: str
-    load: tuple[str, ...]  # {port}, {scheme} and {seconds} are filled in
+    load: tuple[str, ...]  # {port}, {scheme}, {seconds} and {here}, the bench's directory, are filled in
     count: str  # in its output: the units of work that were done
     failures: str  # and what must not be there
     limits: tuple[Limit, ...] = ()
     tls: bool = False
+    least_seconds: int = 1  # of a round: where clients' start is a part of the load, and not to be seen
+
+
+class Idle(Protocol):
+    """A client that has had one answer, and stays connected."""
+
+    async def close(self) -> None: ...
+
+
+async def http_client(port: int, tls: ssl.SSLContext | None) -> Idle:
+    connection = await Connection.open(port, tls=tls)
+    answer = await connection.ask(request_bytes("/"))
+    if answer.status != 200 or answer.closes:
+        raise RuntimeError(f"the answer to an idle client was {answer}")
+    return connection
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory at rest, and what each of `clients` idle keep-alive clients adds, plain and over TLS."""
+    """Resident memory at rest, with `clients` idle clients, and what each of them adds, plain and (`tls`) over TLS."""
 
     name: str
     about: str
-    backend: Callable[[Path], Awaitable[Nginx]]
+    backend: Callable[[Path], Awaitable[Backend]]
     targets: Mapping[str, Launch]
     clients: int
     limits: tuple[Limit, ...] = ()
+    client: Callable[[int, ssl.SSLContext | None], Awaitable[Idle]] = http_client
+    tls: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,6 +104,38 @@ HEADERS = (
 WRK = ("wrk", "-t1", "-c64", "-d{seconds}s", *(part for field in HEADERS for part in ("-H", field)))
 PEERS: dict[str, Launch] = {"nginx": peers.nginx, "haproxy": peers.haproxy, "envoy": peers.envoy}
 PURE = {"FOREBAY_CODEC": "pure"}
+
+
+def pgbench(
+    name: str, about: str, *load: str, clients: int = 32, more: str = "", least: tuple[int, int] = (0, 0),
+    least_seconds: int = 1, limits: tuple[Limit, ...] = (), pool: Mapping[str, object] | None = None,
+) -> Cpu:  # fmt: skip
+    """A scenario of pgbench with so many clients; `more` is added to PgBouncer's settings, `pool` to our pool's."""
+    return Cpu(
+        name=f"postgres-{name}",
+        about=f"{about}, {clients} clients on {postgres.CONNECTIONS} connections, transaction mode, one process",
+        unit="transaction",
+        backend=postgres.server,
+        targets={
+            "pgbouncer": postgres.pgbouncer(least=least, more=more),
+            "forebay": postgres.forebay(pool=pool),
+            "forebay-pure": postgres.forebay(env=PURE, pool=pool),
+        },
+        base="pgbouncer",
+        load=(
+            *("pgbench", "-n", "-j", "1", "-c", str(clients), "-T", "{seconds}", *load),
+            *("-h", "127.0.0.1", "-p", "{port}", "-U", postgres.USER, postgres.DATABASE),
+        ),
+        count=r"number of transactions actually processed: (\d+)",
+        failures=r"number of failed transactions: [1-9].*|.*(?:FATAL|ERROR|aborted).*",
+        limits=limits,
+        least_seconds=least_seconds,
+    )
+
+
+def at_most(factor: float, *, lenient: bool = False) -> tuple[Limit, ...]:
+    return (Limit("forebay", "us_per_transaction", factor, "pgbouncer", lenient),)
+
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
@@ -125,6 +180,31 @@ SCENARIOS: dict[str, Scenario] = {
                 Limit("200-pools", "status_writes_per_pool_minute", 0.2),
                 Limit("200-pools", "cores", 5, "50-pools"),  # four times the pools: it grows with them, no faster
             ),
+        ),
+        pgbench("simple", "pgbench -S, simple protocol", "-S", limits=at_most(1.15)),
+        pgbench("extended", "pgbench -S, extended protocol", "-S", "-M", "extended", limits=at_most(1.15)),
+        pgbench(
+            *("prepared", "pgbench -S, prepared statements", "-S", "-M", "prepared"),
+            more="max_prepared_statements = 200",
+            least=postgres.PREPARING,
+            limits=at_most(1.3, lenient=True),
+        ),
+        pgbench("rows", "results of 10,000 rows (1.1 MB)", "-f", "{here}/rows.sql", limits=at_most(1.0)),
+        pgbench("queue", "pgbench -S, simple protocol", "-S", clients=1000, least_seconds=8),
+        pgbench(
+            *("reset", "pgbench -S, simple protocol, DISCARD ALL after each transaction", "-S"),
+            more="server_reset_query_always = 1",
+            pool={"resetOnReturn": "always"},
+        ),
+        Memory(
+            name="postgres-memory",
+            about="PostgreSQL: resident memory of the process at rest, and with idle clients",
+            backend=postgres.server,
+            targets={"pgbouncer": postgres.pgbouncer(), "forebay": postgres.forebay()},
+            clients=5000,
+            limits=(Limit("forebay", "full_mib", 80),),
+            client=postgres.idle_client,
+            tls=False,
         ),
     )
 }

@@ -88,11 +88,15 @@ class Api:
         """Raises NotFound, ApiError."""
         return await self._asked(lambda r: self._dynamic.get(r, name, namespace, _request_timeout=PATIENCE), kind)
 
-    async def list(self, kind: str, namespace: str, labels: str = "") -> "list[Object]":
-        """Of one namespace, or of all where it is empty. Raises ApiError."""
+    async def list(self, kind: str, namespace: str, labels: str = "", fields: str = "") -> "list[Object]":
+        """Of one namespace, or of all where it is empty; `labels` and `fields` select. Raises ApiError."""
         answer = await self._asked(
             lambda r: self._dynamic.get(
-                r, namespace=namespace or None, label_selector=labels or None, _request_timeout=PATIENCE
+                r,
+                namespace=namespace or None,
+                label_selector=labels or None,
+                field_selector=fields or None,
+                _request_timeout=PATIENCE,
             ),
             kind,
         )

@@ -102,7 +102,8 @@ def closed(ledger: Ledger | None, pods: Iterable[Pod]) -> dict[Key, int]:
 
 def pushes(ledger: Ledger, look: Look, pressing: frozenset[str], deadline: float) -> tuple[Push, ...]:
     """What is to be told, once the ledger is written: to lives that are not known to have heard of their grants' last
-    change, the silent too; and again, where others wait for it, to those that hold more than their grant."""
+    change, the silent too; and again, where others wait for it, to those that hold more than their grant, and to those
+    whose deadline is to be withdrawn, as nobody does any more."""
     homes = {home.pod: life for life, home in ledger.lives().items()}  # the latest life of each pod
     told = []
     for uid, pod in look.pods.items():
@@ -115,8 +116,11 @@ def pushes(ledger: Ledger, look: Look, pressing: frozenset[str], deadline: float
             continue
         urgent = pressing.intersection(push.grants)
         over = answer is None or any(answer.held.get(name, 0) > push.grants[name] for name in urgent)
-        if ledger.unanswered(life, answer) or (over and answer is not None and not answer.draining):
-            told.append(Push(pod.ip, life, push.sequence, push.grants, deadline if urgent and over else None))
+        within = deadline if urgent and over else None
+        again = over and answer is not None and not answer.draining
+        withdrawn = within is None and report is not None and report.pressed
+        if ledger.unanswered(life, answer) or again or withdrawn:
+            told.append(Push(pod.ip, life, push.sequence, push.grants, within))
     return tuple(told)
 
 

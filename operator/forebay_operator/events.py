@@ -10,10 +10,16 @@ from forebay_operator.objects import Object
 from forebay_operator.observed import Pod
 from forebay_operator.past import Past
 from forebay_operator.picture import Event, Gathered, Turns
+from forebay_operator.status import CANNOT_START
+from forebay_operator.troubles import sentences
 
 CONFIRM_DEAD = "forebay.dev/confirm-dead"  # annotation of the ProxyPool: uids of pods that a person says are dead
 TOLD = 60.0  # seconds for which nothing proves an orphan dead, or a pod does not answer, before a person is told
-TURNS = ("BudgetExhausted", "BackendSaturated")  # conditions that are bad news when they become true
+TURNS = (
+    "BudgetExhausted",
+    "BackendSaturated",
+    "BackendUnavailable",
+)  # conditions that are bad news when they become true
 
 
 def events(seen: Gathered, conditions: list[dict[str, Any]], turns: Turns, past: Past, stuck: list[Pod]) -> list[Event]:
@@ -27,8 +33,10 @@ def events(seen: Gathered, conditions: list[dict[str, Any]], turns: Turns, past:
 
 
 def worries(seen: Gathered, turns: Turns) -> dict[str, Event]:
-    """What lasts and needs a person: by the life of an orphan, or by the UID of a pod that does not answer."""
-    found = {}
+    """What lasts and needs a person: by the life of an orphan, by the UID of a pod that does not answer, or by the
+    kind of what keeps pods from starting."""
+    said = sentences(turns.troubles, {uid: pod.name for uid, pod in seen.look.pods.items()}, seen.look.now)
+    found = {f"trouble {kind}": Event("Warning", CANNOT_START, sentence) for kind, sentence in said.items()}
     homes = seen.look.ledger.lives() if seen.look.ledger is not None else {}
     for life in sorted(turns.decision.orphaned & homes.keys()):
         pod = homes[life].pod

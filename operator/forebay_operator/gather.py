@@ -23,7 +23,7 @@ import aiohttp
 
 from forebay_core.budget.ledger import Ledger
 from forebay_core.budget.proofs import Node
-from forebay_operator.api import Api, NotFound, Refused
+from forebay_operator.api import Api, ApiError, NotFound, Refused
 from forebay_operator.blueprint import Blueprint
 from forebay_operator.budgeting import Look
 from forebay_operator.events import confirmed
@@ -33,6 +33,8 @@ from forebay_operator.observed import Pod, Report
 from forebay_operator.picture import Gathered
 from forebay_operator.settings import Settings
 from forebay_operator.store import Key, Store
+from forebay_operator.troubles import CREATING, Trouble, of_events
+from forebay_operator.troubles import PATIENCE as STARTING
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ async def gather(
         fresh_token=secrets.token_hex(32),
         applied=dict(memory.applied),
         refused=memory.refused,
+        mishaps=await _mishaps(key, pods, memory, api),
         stamp=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         status_age=monotonic() - memory.status_written,
     )
@@ -172,6 +175,27 @@ async def _gone(
         past = replace(past, missing={**past.missing, **dict.fromkeys(unknown - pods.keys(), clock())})
     memory.past = past
     return pods
+
+
+async def _mishaps(key: Key, pods: Mapping[str, Pod], memory: Memory, api: Api) -> dict[str, Trouble]:
+    """What the events say of pods that the kubelet has been creating for long: nothing else tells of a missing Secret.
+    By UID."""
+    found, now = {}, clock()
+    creating = {uid for uid, pod in pods.items() if pod.trouble is not None and pod.trouble.kind == CREATING}
+    memory.inquired = {uid: at for uid, at in memory.inquired.items() if uid in creating}
+    for uid in creating & memory.past.troubles.keys():
+        trouble, since = memory.past.troubles[uid]
+        last = memory.inquired.get(uid, since)
+        if trouble.kind == CREATING and now - last >= STARTING:
+            memory.inquired[uid] = now
+            try:
+                told = of_events(await api.list("Event", key.namespace, fields=f"involvedObject.uid={uid}"))
+            except ApiError as error:
+                log.warning("%s/%s: events can't be seen, so nobody knows why a pod does not start: %s", *key, error)
+                continue
+            if told is not None:
+                found[uid] = told
+    return found
 
 
 async def _nodes(

@@ -20,7 +20,8 @@ NEVER = float("-inf")
 
 @dataclass(slots=True)
 class Memory:
-    """`stale`: look afresh, past the watches."""
+    """`stale`: look afresh, past the watches. `inquired`: when the events of a starting pod were last asked for, by
+    UID."""
 
     uid: str = ""
     stale: bool = True
@@ -30,6 +31,7 @@ class Memory:
     status_written: float = NEVER
     past: Past = field(default_factory=Past)
     kubelets: Kubelets = field(default_factory=Kubelets)
+    inquired: dict[str, float] = field(default_factory=dict)
     _blueprint: tuple[object, Blueprint | DocumentError] | None = None
     _ledger: tuple[object, Ledger | None] = (None, None)
     _pods: dict[str, tuple[object, Pod]] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from forebay_core.budget import proofs
 from forebay_core.budget.ledger import Answer
 from forebay_core.scale.readings import Reading, reading
 from forebay_operator.objects import DOCUMENT, POOL, PROXY
+from forebay_operator.troubles import Trouble, of_pod
 
 BY_POD_GC = "DeletionByPodGC"  # reason of the condition DisruptionTarget where pod GC wrote the phase, unasked
 
@@ -21,6 +22,7 @@ class Pod:
     """`started`, `terminal`, `terminated`: as `forebay_core.budget.proofs` has them. `cores`: what it may use.
 
     `farewell`: what its last process said when it ended, its life drained: the life, and what it still held.
+    `trouble`: why it does not start.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Pod:
     farewell: tuple[str, Mapping[str, int]] | None
     document: str | None
     cores: float = 1.0
+    trouble: Trouble | None = None
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> "Pod":
@@ -57,6 +60,7 @@ class Pod:
             farewell=_farewell(containers),
             document=metadata.get("annotations", {}).get(DOCUMENT),
             cores=_cores(spec),
+            trouble=of_pod(raw),
         )
 
     @property
@@ -72,11 +76,17 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A pod's own word: to the ledger, to the autoscaler, and the document that it serves."""
+    """A pod's own word: to the ledger, to the autoscaler, and the document that it serves.
+
+    `failing`: by upstream, for every endpoint why it fails, "" where it doesn't. `pressed`: it runs a deadline for what
+    it holds above its grant.
+    """
 
     answer: Answer
     reading: Reading
     document: str
+    failing: Mapping[str, Mapping[str, str]]
+    pressed: bool
 
     @classmethod
     def of(cls, state: Mapping[str, Any], at: float, cores: float = 1.0) -> "Report":
@@ -93,7 +103,9 @@ class Report:
                 {name: _count(held) for name, held in bounded.items()},
                 bool(worker["life_draining"]),
             )
-            return cls(answer, reading(worker, at, cores), str(worker["document"]))
+            failing = {name: _failing(upstream["endpoints"]) for name, upstream in worker["upstreams"].items()}
+            pressed = any(upstream["pressed"] for upstream in worker["upstreams"].values())
+            return cls(answer, reading(worker, at, cores), str(worker["document"]), failing, pressed)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"expected the state of a worker, found no usable {error}") from None
 
@@ -111,6 +123,10 @@ def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"expected an integer of 0 or more, found {value!r}")
     return value
+
+
+def _failing(endpoints: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(e["reason"]) or "failing" if e["failing"] else "" for name, e in endpoints.items()}
 
 
 def _unborn(container: Mapping[str, Any]) -> bool:

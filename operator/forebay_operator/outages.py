@@ -4,7 +4,7 @@ What the replicas say is taken, not what the API server knows of a Service: the 
 counts. A replica that has had no traffic and makes no checks knows of no failure.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from forebay_core.spec.model import ProxyPool
@@ -17,7 +17,7 @@ UNAVAILABLE = "BackendUnavailable"
 
 
 def after(
-    pool: ProxyPool, reports: Iterable[Report], before: Mapping[str, Signal], said: bool, now: float
+    pool: ProxyPool, reports: Collection[Report], before: Mapping[str, Signal], said: bool, now: float
 ) -> dict[str, Signal]:
     """By upstream, whether it is out; of one that no replica speaks of, what was known. `said`: the condition holds as
     it stands, which a new leader goes on from."""
@@ -35,25 +35,23 @@ def after(
 
 def state(
     pool: ProxyPool,
-    reports: Iterable[Report],
+    reports: Collection[Report],
     signals: Mapping[str, Signal],
     before: Mapping[str, Signal],
     old: Mapping[str, Any] | None,
 ) -> State:
-    """The condition. Its words are found anew only when other upstreams are out than before; `old`: as it stands."""
+    """The condition. Its words stand as long as the same upstreams are out; `old`: as it is now."""
     down = {name for name, signal in signals.items() if signal.holds}
     was = {name for name, signal in before.items() if signal.holds}
-    unknown = not signals or (down == was and before)
-    if old is not None and unknown and (not signals or (old["status"] == "True") == bool(down)):
+    if old is not None and (not signals or ((old["status"] == "True") == bool(down) and down in (set(), was))):
         return State(UNAVAILABLE, old["status"] == "True", old["reason"], old["message"])
     if not down:
         return State(UNAVAILABLE, False, "BackendAvailable", "no upstream is known to be out of reach")
-    reports = list(reports)
     texts = [_why(upstream, reports) for upstream in pool.spec.upstreams if upstream.name in down]
     return State(UNAVAILABLE, True, "NoEndpoint", "; ".join(texts))
 
 
-def _why(upstream: Upstream, reports: Iterable[Report]) -> str:
+def _why(upstream: Upstream, reports: Collection[Report]) -> str:
     """The endpoints, each with a reason that a replica gives."""
     endpoints: dict[str, str] = {}
     for report in reports:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from forebay_core.scale.verdict import ScalerState
 from forebay_operator.observed import Pod
+from forebay_operator.troubles import Lasting
 
 RISE = 10.0  # seconds for which something must be so before it is said ...
 FALL = 30.0  # ... and not be so before it is no longer said: a condition that flaps tells nothing
@@ -32,8 +33,8 @@ class Past:
     `began`: when this loop did. `highest`: the last sequence read or written. `heard`: pods that have answered.
     `silent`: since when a pod does not answer. `dead_since`: when each life was found dead. `missing`: when a pod's
     object was found to be gone, by a look past the watches. `ended`: pods that lives of the ledger ran in, that have
-    ended, and whose object has gone. `scaler`: None until the first verdict. `told`: worries that people know of
-    (`events.worries`).
+    ended, and whose object has gone. `scaler`: None until the first verdict. `signals`: by condition; `outages`: by
+    upstream. `troubles`: as `troubles.after` has them. `told`: worries that people know of (`events.worries`).
     """
 
     began: float = 0.0
@@ -45,5 +46,7 @@ class Past:
     ended: Mapping[str, Pod] = field(default_factory=dict)
     scaler: ScalerState | None = None
     signals: Mapping[str, Signal] = field(default_factory=dict)
+    outages: Mapping[str, Signal] = field(default_factory=dict)
+    troubles: Mapping[str, Lasting] = field(default_factory=dict)
     spec_replicas: int | None = None
     told: frozenset[str] = frozenset()

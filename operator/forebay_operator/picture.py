@@ -12,6 +12,7 @@ from forebay_operator.blueprint import Blueprint
 from forebay_operator.budgeting import Look, Push
 from forebay_operator.objects import Object
 from forebay_operator.past import Past
+from forebay_operator.troubles import Lasting, Trouble
 
 
 class Applied(NamedTuple):
@@ -42,8 +43,9 @@ class Apply(NamedTuple):
 class Gathered:
     """What is seen. `raw`: the ProxyPool; `blueprint`: what its document asks for, or why it can't be used; `token`:
     the one in the Secret, None where there is no Secret, `fresh_token` is for it then; `applied` by (kind, name);
-    `refused`: what the API server said of what was applied last; `stamp`: the time, RFC 3339; `status_age`: seconds
-    since this process last wrote the status.
+    `refused`: what the API server said of what was applied last; `mishaps`: by UID, what the events of pods tell that
+    have been starting for long; `stamp`: the time, RFC 3339; `status_age`: seconds since this process last wrote the
+    status.
     """
 
     raw: Mapping[str, Any]
@@ -55,6 +57,7 @@ class Gathered:
     fresh_token: str
     applied: Mapping[tuple[str, str], Applied]
     refused: str
+    mishaps: Mapping[str, Trouble]
     stamp: str
     status_age: float
 
@@ -85,9 +88,11 @@ class Plan:
 
 
 class Turns(NamedTuple):
-    """What was decided: by the autoscaler, then by the ledger. `ledger`: the one that holds once it is written."""
+    """What was decided: by the autoscaler, then by the ledger. `ledger`: the one that holds once it is written;
+    `troubles`: of pods that don't start, as they last."""
 
     verdict: Verdict
     scaler: ScalerState
     decision: Decision
     ledger: Ledger | None
+    troubles: Mapping[str, Lasting]

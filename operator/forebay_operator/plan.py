@@ -11,13 +11,15 @@ from forebay_core.scale.diagnosis import Cause
 from forebay_core.scale.grants import grants_wanted
 from forebay_core.scale.verdict import Verdict
 from forebay_core.spec.load import DocumentError
-from forebay_operator import budgeting, objects, scaling, status
+from forebay_core.spec.model import ProxyPool
+from forebay_operator import budgeting, objects, outages, scaling, status, troubles
 from forebay_operator.blueprint import Blueprint, Built
 from forebay_operator.budgeting import Push
 from forebay_operator.events import because, events, scaled, worries
 from forebay_operator.observed import Pod, Report
 from forebay_operator.past import Past, Signal
 from forebay_operator.picture import Applied, Apply, Event, Gathered, Plan, Turns
+from forebay_operator.troubles import Trouble
 
 # What is said only once it lasts, and of which cause. `ConnectFailing` is told by an event alone.
 SIGNALS = {"BudgetExhausted": Cause.BUDGET, "BackendSaturated": Cause.BACKEND, "ConnectFailing": Cause.CONNECT}
@@ -37,11 +39,17 @@ def plan(seen: Gathered) -> Plan:
     turns = _turns(seen, blueprint, old)
     decision, ledger = turns.decision, turns.ledger
     wanted = turns.verdict.replicas
-    past = _past(seen, turns, old)
+    past = _past(seen, pool, turns, old)
     unsettled = budgeting.unsettled(ledger)
+    cannot_start = _cannot_start(seen, turns, old)
     states = (
-        status.ready(seen.refused, pods, wanted),
-        status.progressing(pods, look.reports, wanted, blueprint.document.hash, seen.deployment, unsettled),
+        status.ready(seen.refused, pods, wanted, cannot_start),
+        status.progressing(
+            pods, look.reports, wanted, blueprint.document.hash, seen.deployment, unsettled, cannot_start
+        ),
+        outages.state(
+            pool, look.reports.values(), past.outages, seen.past.outages, _condition(old, outages.UNAVAILABLE)
+        ),
         *(_state(name, past.signals[name], turns.verdict, old) for name in CALM),
         status.paused(pool, look.reports.values()),
     )
@@ -92,10 +100,11 @@ def _turns(seen: Gathered, blueprint: Blueprint, old: Mapping[str, Any]) -> Turn
     readings = [report.reading for report in look.reports.values()]
     verdict, scaler = scaling.turn(spec, in_force, state, readings, look.now)
     decision = budgeting.turn(look, seen.past, blueprint.terms, blueprint.grace, grants_wanted(verdict))
-    return Turns(verdict, scaler, decision, decision.ledger if decision.ledger is not None else look.ledger)
+    ledger = decision.ledger if decision.ledger is not None else look.ledger
+    return Turns(verdict, scaler, decision, ledger, troubles.after(_troubles(seen), seen.past.troubles, look.now))
 
 
-def _past(seen: Gathered, turns: Turns, old: Mapping[str, Any]) -> Past:
+def _past(seen: Gathered, pool: ProxyPool, turns: Turns, old: Mapping[str, Any]) -> Past:
     past, look = seen.past, seen.look
     ledgers = [each for each in (look.ledger, turns.decision.ledger) if each is not None]
     lives = {life: home.pod for each in ledgers for life, home in each.lives().items()}
@@ -123,6 +132,10 @@ def _past(seen: Gathered, turns: Turns, old: Mapping[str, Any]) -> Past:
         ended={uid: pod for uid, pod in past.ended.items() if uid in homes},
         scaler=turns.scaler,
         signals=signals,
+        outages=outages.after(
+            pool, look.reports.values(), past.outages, before.get(outages.UNAVAILABLE, False), look.now
+        ),
+        troubles=turns.troubles,
         spec_replicas=seen.raw["spec"].get("replicas"),
         told=frozenset(worries(seen, turns)),
     )
@@ -161,12 +174,36 @@ def _record(seen: Gathered, decision: Decision) -> status.Json | None:
 
 def _state(name: str, signal: Signal, verdict: Verdict, old: Mapping[str, Any]) -> status.State:
     """A condition that follows from a cause. What it says stays while it stays: figures are in the columns."""
-    before = next((c for c in old.get("conditions", []) if c["type"] == name), None)
+    before = _condition(old, name)
     if before is not None and (before["status"] == "True") == signal.holds:
         return status.State(name, signal.holds, before["reason"], before["message"])
     if not signal.holds:
         return status.State(name, False, *CALM[name])
     return status.State(name, True, str(SIGNALS[name]), because(verdict, SIGNALS[name]))
+
+
+def _condition(old: Mapping[str, Any], name: str) -> status.Json | None:
+    return next((c for c in old.get("conditions", []) if c["type"] == name), None)
+
+
+def _troubles(seen: Gathered) -> dict[str, Trouble]:
+    """Of pods that are to serve, and of the ReplicaSet's controller, as they are said now."""
+    refused = troubles.of_deployment(seen.deployment)
+    found = {troubles.REPLICAS: refused} if refused is not None else {}
+    for uid, pod in seen.look.pods.items():
+        if pod.trouble is not None and not (pod.terminating or pod.finished):
+            found[uid] = seen.mishaps.get(uid, pod.trouble)
+    return found
+
+
+def _cannot_start(seen: Gathered, turns: Turns, old: Mapping[str, Any]) -> str:
+    """Why pods can't start; while a leader that has just begun does not know yet, what the last one said."""
+    names = {uid: pod.name for uid, pod in seen.look.pods.items()}
+    said = "; ".join(troubles.sentences(turns.troubles, names, seen.look.now).values())
+    if said or not turns.troubles or seen.look.now - seen.past.began >= 2 * troubles.PATIENCE:
+        return said
+    before = _condition(old, "Progressing")
+    return before["message"] if before is not None and before["reason"] == status.CANNOT_START else ""
 
 
 def _due(seen: Gathered, built: tuple[Built, ...], verdict: Verdict) -> tuple[Apply, ...]:

@@ -23,6 +23,7 @@ ALONE = 30.0  # seconds between two writes for the numbers' sake
 MOVED = 0.1  # the part by which a number must have moved for that
 LEAST = 0.005  # seconds by which a wait must have moved, however short it was
 LONGEST = 3600.0  # seconds of wait that are shown
+CANNOT_START = "CannotStart"  # reason of conditions, and of the event
 
 
 class State(NamedTuple):
@@ -34,14 +35,16 @@ class State(NamedTuple):
     message: str
 
 
-def ready(refused: str, pods: Iterable[Pod], wanted: int) -> State:
+def ready(refused: str, pods: Iterable[Pod], wanted: int, stuck: str) -> State:
     """Whether clients are served. `refused`: what the API server has said of the present objects, if it won't have
-    them."""
+    them; `stuck`: why pods can't start."""
     count = sum(pod.ready for pod in pods)
     if refused:
         return State("Ready", False, "Refused", refused)
     if wanted == 0:
         return State("Ready", False, "ScaledToZero", "no replicas are wanted")
+    if count == 0 and stuck:
+        return State("Ready", False, CANNOT_START, stuck)
     message = f"{count} of {wanted} replicas are ready"
     return State("Ready", count > 0, "Serving" if count else "NoReplicaReady", message)
 
@@ -53,14 +56,18 @@ def progressing(
     document: str,
     deployment: Mapping[str, Any] | None,
     unsettled: list[str],
+    stuck: str,
 ) -> State:
-    """Whether the replicas are still on their way to what is wanted: shares, number, rollout, document."""
+    """Whether the replicas are still on their way to what is wanted: shares, number, rollout, document. `stuck`: why
+    pods can't start."""
     present = [pod for pod in pods if not pod.terminating]
     behind = [p.name for p in present if p.ready and p.uid in reports and reports[p.uid].document != document]
     count = sum(pod.ready for pod in present)
     if unsettled:
         message = f"no connection is granted until it is known what these may hold: {some(unsettled)}"
         return State("Progressing", True, "Ledger", message)
+    if stuck:
+        return State("Progressing", True, CANNOT_START, stuck)
     if deployment is not None and _rolling(deployment):
         return State("Progressing", True, "Rollout", "replicas are being replaced")
     if len(present) != wanted or count != wanted:

@@ -7,7 +7,7 @@ repeats itself with other numbers and names, and every change of a condition is 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-RISE = 10.0  # seconds that it must last before it is said
+PATIENCE = 10.0  # seconds that it must last before it is said
 CREATING = "ContainerCreating"  # what the kubelet says while it mounts and pulls, and also if it never succeeds
 UNTOLD = ("", CREATING, "PodInitializing")
 CRASHED = "CrashLoopBackOff"
@@ -88,7 +88,7 @@ def sentences(lasting: Mapping[str, Lasting], names: Mapping[str, str], now: flo
     """What is to be said, by kind; of several pods with the same trouble the first one's. `names`: of pods, by UID."""
     told: dict[str, list[str]] = {}
     for uid, (trouble, since) in lasting.items():
-        if trouble.kind != CREATING and now - since >= RISE:
+        if trouble.kind != CREATING and now - since >= PATIENCE:
             told.setdefault(trouble.kind, []).append(uid)
     result = {}
     for kind, (first, *others) in told.items():

@@ -84,6 +84,13 @@ def connections(state: State) -> Readings:
                 yield (name, kind), number
 
 
+def pinned(state: State) -> Readings:
+    for worker in state["workers"]:
+        for name, upstream in worker["upstreams"].items():
+            for reason, number in upstream.get("pinned", {}).items():
+                yield (name, reason), number
+
+
 def endpoints(state: State) -> Readings:
     for worker in state["workers"]:
         for name, upstream in worker["upstreams"].items():
@@ -189,13 +196,17 @@ METRICS = (
         "or upstream (the other end closed).", counts("closed")),
     Row("upstream_connect_errors_total", "counter", ("upstream", "reason"),
         "Connections that could not be opened.", counts("connect_errors")),
+    Row("upstream_pinned", "gauge", ("upstream", "reason"),
+        "Connections that stay with one client, with postgres: because of session mode, or of state that can't follow "
+        "it (listen, temp, cursor, lock, prepare, set, unclear, ...); one may have several reasons.", pinned),
     Row("upstream_endpoint_healthy", "gauge", ("upstream", "endpoint"),
         "1 where every worker sends requests to the endpoint, 0 where one has taken it out.", endpoints, min),
     Row("downstream_connections", "gauge", (),
         "Connections of clients.", clients),
     Row("requests_total", "counter", ("upstream", "code", "outcome"),
         "Requests ended: with http by status code (499: the client left before an answer), with tcp, where a client's "
-        "connection is one, by outcome. Without the label upstream: those that came to none.", requests),
+        "connection is one, by outcome, with postgres transactions. Without the label upstream: those that came to "
+        "none.", requests),
     Row("request_seconds", "histogram", ("upstream",),
         "Time from a request's first byte to the end of its answer; with tcp that of the client's connection.",
         count("request")),

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from forebay_core.histogram import SECONDS, Histogram
+from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ def worker_state(worker: "Worker") -> dict[str, Any]:
         "time": time.time(),
         "certificate_expiry": tls.not_after if tls is not None else None,
         "reload_success": worker.reload_success,
-        "upstreams": {name: upstream_state(upstream, now) for name, upstream in worker.every_upstream.items()},
+        "upstreams": {
+            name: upstream_state(upstream, now) | (sessions_state(proxy, name) if isinstance(proxy, PgProxy) else {})
+            for name, upstream in worker.every_upstream.items()
+        },
     }
 
 
@@ -94,6 +98,11 @@ def upstream_state(upstream: Upstream, now: float) -> dict[str, Any]:
             for e in pool.endpoints
         },
     }  # fmt: skip
+
+
+def sessions_state(proxy: PgProxy, upstream: str) -> dict[str, Any]:
+    """What a session protocol counts in place of requests: transactions, and connections that stay with a client."""
+    return {"codes": {"ok": proxy.transactions().get(upstream, 0)}, "pinned": proxy.pinned().get(upstream, {})}
 
 
 def histogram(h: Histogram) -> list[Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 HTTP = ("http/1.1",)  # ALPN, RFC 7301
+BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 Mode = Literal["verify-full", "verify-ca", "require"]
 
@@ -73,7 +74,7 @@ class ServerTLS(_Files):
     """TLS towards clients. ``context`` stays the same object, so a listener never has to be opened anew.
 
     With ``client_ca_file`` a client must show a certificate from one of its authorities.
-    ``not_after``: when the server's certificate expires, in Unix time.
+    ``not_after``: when the server's certificate expires, in Unix time; ``certificate``: in DER, for channel binding.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ServerTLS(_Files):
         self._cert_file, self._key_file, self._client_ca_file = cert_file, key_file, client_ca_file
         self._alpn = alpn
         self.not_after = 0.0
+        self.certificate = b""
         self.context = self._new()
         # It holds no certificate itself: each handshake is handed to the context that is in force. OpenSSL
         # calls this for clients without SNI too. Session tickets stay with the outer one, over reloads.
@@ -98,7 +100,10 @@ class ServerTLS(_Files):
         _load_pair(context, self._cert_file, self._key_file)
         if self._client_ca_file is not None:
             _load_authorities(context, self._client_ca_file)
-        self.not_after = not_after(_read(self._cert_file, "certificate"), self._cert_file)
+        chain = _read(self._cert_file, "certificate")
+        self.not_after = not_after(chain, self._cert_file)
+        first = chain[chain.index(BEGIN) : chain.index(END) + len(END)]
+        self.certificate = ssl.PEM_cert_to_DER_cert(first)
         self._current = context
 
     def _new(self) -> ssl.SSLContext:

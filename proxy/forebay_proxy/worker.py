@@ -31,6 +31,7 @@ from forebay_proxy.http.upstream import HttpConnection
 from forebay_proxy.leavings import Leavings
 from forebay_proxy.loop_lag import LoopLag
 from forebay_proxy.memory import Memory
+from forebay_proxy.postgres.listener import PgListener
 from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.postgres.server import PgConnection
 from forebay_proxy.proxied_listener import ProxiedListener
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 Listener = asyncio.Server | ProxiedListener
 # The upstream's side of each protocol; the client's is made in `Worker.__init__`.
+ALPN = {"http": ("http/1.1",), "postgres": ("postgresql",)}
 CONNECTIONS: dict[str, type[UpstreamConnection]] = {
     "http": HttpConnection,
     "tcp": TcpConnection,
@@ -91,7 +93,7 @@ class Worker:
         if pool.spec.protocol == "http":
             self.proxy = HttpProxy(self.wheel, tls=self.server_tls is not None)
         elif pool.spec.protocol == "postgres":
-            self.proxy = PgProxy(self.wheel, self.tasks)
+            self.proxy = PgProxy(self.wheel, self.tasks, self)
         else:
             self.proxy = TcpProxy(self.wheel)
 
@@ -112,8 +114,11 @@ class Worker:
     async def listen(self, sock: socket.socket) -> None:
         """Accept from this listening socket."""
         context = self.server_tls.context if self.server_tls is not None else None
+        proxied = self.pool.spec.listen.proxy_protocol
         listener: Listener
-        if self.pool.spec.listen.proxy_protocol:
+        if isinstance(self.proxy, PgProxy) and (proxied or context is not None):
+            listener = PgListener(sock.dup(), self.proxy, context, proxied=proxied)
+        elif proxied:
             listener = ProxiedListener(sock.dup(), self.proxy, context)
         else:
             listener = await self.loop.create_server(self.proxy, sock=sock.dup(), backlog=BACKLOG, ssl=context)
@@ -136,6 +141,7 @@ class Worker:
         gone = [name for name in self.upstreams if name not in {u.name for u in spec.upstreams}]
         for upstream_spec in spec.upstreams:
             self._configure(upstream_spec, tls.get(upstream_spec.name))
+        self._tell_tls()
         self.proxy.configure(spec, self.upstreams, descriptors.most_clients(spec, self._descriptors))
         self._observe(self.proxy)
         for upstream_spec in spec.upstreams:
@@ -145,8 +151,6 @@ class Worker:
         for name in gone:
             await self._retire(name)
         if relisten:
-            if isinstance(self.proxy, HttpProxy):
-                self.proxy.tls = self.server_tls is not None
             for sock, _ in list(self._listeners.values()):
                 await self.ignore(sock)
                 await self.listen(sock)
@@ -197,6 +201,14 @@ class Worker:
         self._discoveries[upstream.name] = Discovery(self.resolver, upstream.set_endpoints, upstream.name)
         self._checkers[upstream.name] = Checker(upstream, self.tasks)
 
+    def _tell_tls(self) -> None:
+        """Protocols that say something of TLS, or in it, have to know of the certificate in force."""
+        tls = self.server_tls
+        if isinstance(self.proxy, HttpProxy):
+            self.proxy.tls = tls is not None
+        elif isinstance(self.proxy, PgProxy):
+            self.proxy.use_certificate(tls.certificate if tls is not None else None)
+
     async def _retire(self, name: str) -> None:
         """An upstream that the document no longer names: what is in flight ends, then it goes."""
         upstream = self._retiring[name] = self.upstreams.pop(name)
@@ -232,6 +244,9 @@ class Worker:
             await asyncio.sleep(TLS_CHECK)
             if self.server_tls is not None:
                 self.server_tls.reload_if_changed()
+            self._tell_tls()
+            if isinstance(self.proxy, PgProxy):
+                self.proxy.refresh()
             for name, tls in self._client_tls.items():
                 if tls.reload_if_changed():
                     self.upstreams[name].ssl_context = tls.context
@@ -369,6 +384,8 @@ class Worker:
             await discovery.close()
         self.lag.stop()
         self.proxy.close()
+        if isinstance(self.proxy, PgProxy):
+            self.proxy.end()
         await self.tasks.close()
         self.wheel.close()
 
@@ -392,7 +409,7 @@ def retry_budget(pool: ProxyPool) -> RetryBudget:
 
 def alpn(protocol: str) -> tuple[str, ...]:
     """What TLS offers: an opaque relay offers nothing, both ends may speak anything."""
-    return ("http/1.1",) if protocol == "http" else ()
+    return ALPN.get(protocol, ())
 
 
 def server_tls(pool: ProxyPool) -> ServerTLS | None:

@@ -21,7 +21,10 @@ class Right(NamedTuple):
 
 
 # Used in faults only, which this run doesn't have; each with the test that would fail without it.
-RARE = {Right("delete", "", "pods"): "a pod that is silent for minutes and keeps others from their share"}
+RARE = {
+    Right("delete", "", "pods"): "a pod that is silent for minutes and keeps others from their share",
+    Right("list", "", "events"): "test_conditions: a pod that waits for a Secret",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,29 @@
 """Runs in a pod: `python traffic.py URL CLIENTS`. Keep-alive clients without end, each as fast as it is answered.
 
+A connection is kept for some requests, else all would stay with the replicas that were there first.
 `GET /` on port 8082 tells what has become of all requests so far: {"answered", "failed": {what: how often}}. They need
 nobody to look on: a fault may take away the way by which a test would.
 """
 
 import asyncio
 import collections
+import itertools
 import json
 import sys
 
 import aiohttp
 from aiohttp import web
 
+KEPT = 20  # requests
 PATIENCE = aiohttp.ClientTimeout(total=10)  # twice what a request may wait for a connection
 
 
 async def client(session: aiohttp.ClientSession, url: str, outcomes: collections.Counter[str]) -> None:
     """POST: no client tries that again by itself when a connection ends."""
-    while True:
+    for number in itertools.count(1):
+        last = {"Connection": "close"} if number % KEPT == 0 else {}
         try:
-            async with session.post(url) as response:
+            async with session.post(url, headers=last) as response:
                 await response.read()
                 outcome = str(response.status)
         except (aiohttp.ClientError, TimeoutError) as error:

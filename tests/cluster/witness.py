@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -9,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from tests.cluster.kubectl import run
 from tests.cluster.place import CLIENT, Place
+from tests.support.process import need
 
 NAME = "traffic"
-BETWEEN = 1.0  # seconds between two looks at the status
+FOLLOWED = "{.status.upstreams[0].granted} {.status.upstreams[0].budgetInForce} {.status.readyReplicas}"
 
 
 class Traffic:
@@ -57,8 +58,8 @@ class Traffic:
 class Record:
     """A run, as `chart.py` draws it. Times in seconds since 1970, as the machines tell it.
 
-    `status`: [time, connections granted, budget in force, ready replicas], as often as the API server told of it.
-    `open`: [time, the most connections in that second], by the backend itself. `marks`: [time, what was done].
+    `status`: [time, connections granted, budget in force, ready replicas], whenever the API server told of another.
+    `open`: [time, the most connections in the second before], by the backend itself. `marks`: [time, what was done].
     """
 
     def __init__(self, place: Place) -> None:
@@ -66,16 +67,22 @@ class Record:
         self._status: list[tuple[float, int, int, int]] = []
         self._marks: list[tuple[float, str]] = []
         self._over = threading.Event()
+        self._watch: subprocess.Popen[str] | None = None
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator[Self]:
-        thread = threading.Thread(target=self._look, daemon=True)
+        thread = threading.Thread(target=self._follow)
         thread.start()
         try:
             yield self
         finally:
             self._over.set()
+            self._end_watch()
             thread.join()
+
+    def _end_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.kill()
 
     def mark(self, what: str) -> None:
         self._marks.append((time.time(), what))
@@ -83,14 +90,18 @@ class Record:
     def write(self, path: Path) -> None:
         history = json.loads(self._place.raw("services/orders:counts/proxy/history"))
         rows = {"status": self._status, "marks": self._marks, "open": history}
-        path.write_text(json.dumps(rows) + "\n")
+        record = {name: [[round(at, 1), *rest] for at, *rest in each] for name, each in rows.items()}
+        path.write_text(json.dumps(record) + "\n")
 
-    def _look(self) -> None:
-        while not self._over.wait(BETWEEN):
-            options = ("--namespace", self._place.name, "--request-timeout=5s", "-o", "json")
-            seen = run("kubectl", "get", "pp", "orders", *options)
-            status = json.loads(seen.stdout).get("status", {}) if seen.returncode == 0 else {}
-            row = (status.get("upstreams") or [{}])[0]
-            if "budgetInForce" in row:
-                ready = status.get("readyReplicas", 0)
-                self._status.append((time.time(), row.get("granted", 0), row["budgetInForce"], ready))
+    def _follow(self) -> None:
+        """A watch, and another one after it: the API server is among what is taken away."""
+        options = ("--namespace", self._place.name, "--watch", "-o", f"jsonpath={FOLLOWED}{{'\\n'}}")
+        while not self._over.wait(1):
+            argv = [need("kubectl"), "get", "pp", "orders", *options]
+            with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as self._watch:
+                if self._over.is_set():
+                    self._end_watch()
+                for line in self._watch.stdout or ():
+                    with contextlib.suppress(ValueError):  # not all of it is there yet
+                        granted, budget, ready = map(int, line.split())
+                        self._status.append((time.time(), granted, budget, ready))

@@ -49,9 +49,13 @@ class FakeApi:
         except KeyError:
             raise NotFound(404, f"{kind} {name} not found") from None
 
-    async def list(self, kind: str, namespace: str, labels: str = "") -> "list[Object]":
+    async def list(self, kind: str, namespace: str, labels: str = "", fields: str = "") -> "list[Object]":
         self._reached()
-        return [copy.deepcopy(body) for key, body in self.objects.items() if key[:2] == (kind, namespace)]
+        found = [body for key, body in self.objects.items() if key[:2] == (kind, namespace)]
+        if fields:
+            field, _, value = fields.removeprefix("involvedObject.").partition("=")
+            found = [body for body in found if body["involvedObject"][field] == value]
+        return copy.deepcopy(found)
 
     async def create(self, body: Mapping[str, Any]) -> Object:
         self._reached()

@@ -113,7 +113,8 @@ def gathered(raw: Mapping[str, Any], *pairs: tuple[Pod, Report | None], **fields
     look |= {key: fields.pop(key) for key in look.keys() & fields.keys()}
     values: dict[str, Any] = {
         "raw": raw, "blueprint": blueprint, "look": Look(**look), "past": Past(), "deployment": None,
-        "token": "secret", "fresh_token": "fresh", "applied": {}, "refused": "", "stamp": STAMP, "status_age": 1000.0,
+        "token": "secret", "fresh_token": "fresh", "applied": {}, "refused": "", "mishaps": {}, "stamp": STAMP,
+        "status_age": 1000.0,
     }  # fmt: skip
     return Gathered(**values | fields)
 

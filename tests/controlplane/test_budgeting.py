@@ -174,6 +174,15 @@ def test_where_others_wait_for_it_the_excess_has_a_deadline() -> None:
     assert (push.life, push.deadline) == ("over", 30.0)
 
 
+def test_a_deadline_that_nobody_waits_for_any_more_is_withdrawn() -> None:
+    stands = ledger(9, over=(4, 8, 3))
+    told = look(stands, (pod("over"), report("over", 9, 8, orders={"pressed": True})))
+    (push,) = pushes(stands, told, frozenset(), 30.0)
+    assert (push.life, push.sequence, push.grants, push.deadline) == ("over", 9, {"orders": 4}, None)
+    (push,) = pushes(stands, told, frozenset({"orders"}), 30.0)
+    assert push.deadline == 30.0, "it stands"
+
+
 def test_who_is_silent_and_blocks_others_is_stuck_at_last() -> None:
     stands = ledger(9, a=(4, 9, 3), b=(4, 4, 3))
     seen = look(stands, (pod("a"), None), (pod("b"), None))

@@ -10,12 +10,13 @@ from tests.controlplane.parts import BOOT, SETTINGS, ledger, pool, raw_pod
 from forebay_core.budget.proofs import Node
 from forebay_core.budget.record import dump
 from forebay_operator.api import Api, Refused
-from forebay_operator.gather import Gone, gather
+from forebay_operator.gather import Gone, clock, gather
 from forebay_operator.memory import Memory
 from forebay_operator.past import Past
 from forebay_operator.picture import Gathered
 from forebay_operator.settings import Settings
 from forebay_operator.store import Key, Store
+from forebay_operator.troubles import CREATING, Lasting, Trouble
 
 ORDERS = Key("shop", "orders")
 
@@ -57,9 +58,11 @@ class Asked(FakeApi):
             raise Refused(403, "nodes is forbidden")
         return await super().get(kind, namespace, name)
 
-    async def list(self, kind: str, namespace: str, labels: str = "") -> "list[dict[str, Any]]":
+    async def list(self, kind: str, namespace: str, labels: str = "", fields: str = "") -> "list[dict[str, Any]]":
         self.asked.append(f"list {kind}")
-        return await super().list(kind, namespace, labels)
+        if kind == self.forbidden:
+            raise Refused(403, "events is forbidden")
+        return await super().list(kind, namespace, labels, fields)
 
 
 async def test_when_all_answer_the_api_server_is_asked_nothing() -> None:
@@ -192,3 +195,33 @@ async def test_pods_that_went_are_not_kept_where_there_is_no_ledger() -> None:
     world.store.see_pod(raw_pod("a"), deleted=True)
     await world.look()
     assert world.store.departed(ORDERS) == []
+
+
+def starting(world: World, name: str, since: float) -> None:
+    """A pod whose container has been in the making since then; its events name a Secret."""
+    waiting = {"name": "proxy", "restartCount": 0, "state": {"waiting": {"reason": CREATING}}}
+    world.store.see_pod(world.api.put({"kind": "Pod", **raw_pod(name, podIP="", containerStatuses=[waiting])}))
+    told = {"reason": "FailedMount", "message": 'secret "web" not found', "type": "Warning"}
+    world.api.put({"kind": "Event", "metadata": {"name": name, "namespace": "shop"}, **told,
+                   "involvedObject": {"uid": f"{name}-uid"}})  # fmt: skip
+    world.memory.uid = "pool-uid"
+    world.memory.past = Past(highest=5, troubles={f"{name}-uid": Lasting(Trouble(CREATING, ""), since)})
+
+
+async def test_the_events_of_a_pod_are_asked_for_only_when_it_has_been_starting_for_long() -> None:
+    world = World()
+    starting(world, "a", clock())
+    assert (await world.look()).mishaps == {}
+    assert "list Event" not in world.api.asked
+    starting(world, "b", clock() - 10.0)
+    assert (await world.look()).mishaps == {"b-uid": Trouble("FailedMount", 'secret "web" not found')}
+    await world.look()
+    assert "list Event" not in world.api.asked, "not at every look"
+
+
+async def test_events_that_may_not_be_seen_stop_nothing() -> None:
+    world = World()
+    starting(world, "a", clock() - 10.0)
+    world.api.forbidden = "Event"
+    assert (await world.look()).mishaps == {}
+    assert "list Event" in world.api.asked

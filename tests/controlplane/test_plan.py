@@ -16,6 +16,7 @@ from forebay_operator.observed import Pod, Report
 from forebay_operator.past import Past, Signal
 from forebay_operator.picture import Applied, Event, Plan
 from forebay_operator.plan import plan
+from forebay_operator.troubles import CREATING, Lasting, Trouble
 
 HASH = plan(gathered(pool())).document
 Pairs = tuple[tuple[Pod, Report | None], ...]
@@ -320,6 +321,63 @@ def test_a_silent_pod_that_keeps_a_newcomer_from_its_share_is_deleted() -> None:
     done = plan(gathered(raw, (pod("a"), None), (pod("b"), report("b", document=HASH)), past=silent))
     assert done.delete == (("a", "a-uid"),)
     assert "PodDeleted" in reasons(done.events)
+
+
+def test_an_upstream_that_nobody_reaches_is_said_once_and_unsaid_and_pods_stay_ready() -> None:
+    raw, values = settled()
+    out = {"10.0.0.9:80": states.endpoint(healthy=False, reason="connect_refused")}
+    told: list[Event] = []
+    for second in range(0, 60, 2):
+        orders = {"endpoints": out} if second < 20 else {}
+        pairs = [(pod(life), report(life, 1, at=NOW + second, document=HASH, orders=orders)) for life in ("a", "b")]
+        done = plan(gathered(raw, *pairs, **values, now=NOW + second))
+        raw, values["past"] = after(raw, done), done.past
+        told += [event for event in done.events if event.reason.startswith("Backend")]
+    assert [(e.type, e.reason) for e in told] == [("Warning", "BackendUnavailable"), ("Normal", "BackendAvailable")]
+    assert told[0].message == "orders: no replica reaches 10.0.0.9:80 (connect_refused)"
+    states_now = {c["type"]: c["status"] for c in raw["status"]["conditions"]}
+    assert (states_now["Ready"], states_now["BackendUnavailable"]) == ("True", "False")
+
+
+MOUNT = Trouble("FailedMount", 'secret "web" not found')
+
+
+def test_a_pod_that_cannot_start_is_said_once_it_lasts() -> None:
+    raw, values = settled()
+    creating = pod("c", ready=False, started=False, trouble=Trouble(CREATING, ""))
+    values["deployment"] = deployment(3, updatedReplicas=1)
+    seen, told, writes = [], [], 0
+    for second in range(0, 40, 2):
+        mishaps = {"c-uid": MOUNT} if second == 10 else {}
+        done = plan(gathered(raw, *two(), (creating, None), **values, now=NOW + second, mishaps=mishaps))
+        raw, values["past"] = after(raw, done), done.past
+        seen.append(next(c for c in raw["status"]["conditions"] if c["type"] == "Progressing"))
+        told += done.events
+        writes += done.status is not None
+    assert [condition["reason"] for condition in seen[4:6]] == ["Rollout", "CannotStart"]
+    assert seen[-1]["message"] == 'pod c can\'t start: FailedMount: secret "web" not found'
+    assert [(e.type, e.reason, e.message) for e in told] == [("Warning", "CannotStart", seen[-1]["message"])]
+    assert next(c["status"] for c in raw["status"]["conditions"] if c["type"] == "Ready") == "True"
+    assert writes == 2
+    fresh = {**values, "past": Past(began=NOW + 40)}
+    assert plan(gathered(raw, *two(), (creating, None), **fresh, now=NOW + 42)).status is None, "a new leader agrees"
+    well = pod("c", ready=False)
+    done = plan(gathered(raw, *two(), (well, None), **values, now=NOW + 42))
+    assert conditions(done)["Progressing"] == ("True", "Rollout")
+
+
+def test_where_no_pod_starts_the_pool_is_not_ready_for_that_reason() -> None:
+    stuck = Past(troubles={"": Lasting(Trouble("FailedCreate", "exceeded quota"), NOW - 10.0)})
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+    done = plan(gathered(pool(), deployment=deployment(0, conditions=[failure]), past=stuck))
+    assert conditions(done)["Ready"] == ("False", "CannotStart")
+    assert "no replica can be added: FailedCreate: exceeded quota" in [event.message for event in done.events]
+
+
+def test_a_pod_on_its_way_out_is_no_trouble() -> None:
+    stuck = Past(troubles={"a-uid": Lasting(MOUNT, NOW - 60.0)})
+    leaving = pod("a", ready=False, terminating=True, trouble=MOUNT)
+    assert "CannotStart" not in reasons(plan(gathered(pool(), (leaving, None), past=stuck)).events)
 
 
 def test_a_digest_is_of_the_content() -> None:

@@ -143,9 +143,18 @@ async def test_grants_of_a_pod(start: Start, origin: Origin) -> None:
     assert await grant(6, 1) == (6, 2)
     assert {(await task).status for task in tasks} == {200}
     await origin.until(lambda stats: stats["open"] == 1)
-    # With a deadline a lease above the grant is cut at last.
+    # With a deadline a lease above the grant is cut at last, unless it is withdrawn before.
     tasks = [asyncio.create_task(fetch(f.port, "/slow/5"))]
     await origin.until(lambda stats: stats["active"] == 1)
+
+    async def pressed() -> bool:
+        (worker,) = (await f.state())["workers"]
+        return bool(worker["upstreams"]["origin"]["pressed"])
+
+    assert await grant(7, 0, deadline=60) == (7, 1)
+    assert await pressed()
+    assert await grant(7, 0) == (7, 1)
+    assert not await pressed()
     assert await grant(7, 0, deadline=0.2) == (7, 1)
     assert (await tasks[0]).status == 503
     await origin.until(lambda stats: stats["open"] == 0)

@@ -37,6 +37,7 @@ def busy(**fields: Any) -> dict[str, Any]:
         codes={"200": 5, "503": 1},
         rejections={"timeout": 1},
         retries={"reused_reset": 1},
+        pinned={"listen": 1},
         **fields,
     )
 

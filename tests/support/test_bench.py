@@ -77,6 +77,8 @@ def test_ratios_are_taken_within_a_round() -> None:
         (Limit("forebay", "us_per_request", 11.9), 12.0, False),
         (Limit("forebay", "us_per_request", 9.0, "envoy"), None, False),
         (Limit("envoy", "us_per_request", 9.0), None, False),
+        (Limit("forebay", "us_per_request", 9.0, "envoy", lenient=True), None, True),
+        (Limit("forebay", "us_per_request", 1.19, "nginx", lenient=True), 1.2, False),
     ],
 )
 def test_a_limit_is_judged_and_what_is_missing_fails_it(limit: Limit, value: float | None, ok: bool) -> None:

@@ -74,6 +74,9 @@ _PERHAPS = re.compile(
 _PLAIN_STARTS = (
     *(b"select", b"insert", b"update", b"delete", b"begin", b"commit", b"rollback", b"with", b"end", b"fetch"),
 )
+_NOT_PLAIN = re.compile(
+    rb";.|temp|--|/\*|advisory_|set_config|pg_settings|_slot|_backup|dblink|setseed|u&\"", re.DOTALL
+)
 _FUNCTIONS = {
     b"pg_advisory_lock": "lock",
     b"pg_advisory_lock_shared": "lock",
@@ -103,20 +106,7 @@ _ALIASES = {b"names": "client_encoding", b"schema": "search_path"}
 def plain(text: bytes) -> bool:
     """Whether a text surely has no mark. Most have none, and are never the same twice where values stand in them."""
     low = text.lower()
-    return low.startswith(_PLAIN_STARTS) and not (
-        b";" in low[:-1]
-        or b"temp" in low
-        or b"--" in low
-        or b"/*" in low
-        or b"advisory_" in low
-        or b"set_config" in low
-        or b"pg_settings" in low
-        or b"_slot" in low
-        or b"_backup" in low
-        or b"dblink" in low
-        or b"setseed" in low
-        or b'u&"' in low
-    )
+    return low.startswith(_PLAIN_STARTS) and _NOT_PLAIN.search(low) is None
 
 
 def perhaps(text: bytes) -> bool:

@@ -18,7 +18,7 @@ class Condition(Model):
     """A condition as in the Kubernetes API (metav1.Condition)."""
 
     type: Annotated[str, Field(min_length=1, max_length=316)] = Field(
-        description="Ready, Progressing, BudgetExhausted, BackendSaturated or Paused."
+        description="Ready, Progressing, BudgetExhausted, BackendSaturated, BackendUnavailable or Paused."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     observed_generation: Annotated[int, Field(ge=0)] | None = Field(
@@ -59,7 +59,7 @@ class Status(Model):
         Seq[Condition],
         Field(max_length=16),
         Schema(x_kubernetes_list_type="map", x_kubernetes_list_map_keys=["type"]),
-    ] = Field((), description="Ready, Progressing, BudgetExhausted, BackendSaturated and Paused.")
+    ] = Field((), description="Ready, Progressing, BudgetExhausted, BackendSaturated, BackendUnavailable and Paused.")
     ledger: Opaque | None = Field(
         None, description="Grants and bounds of every life. The operator's own: not to be edited."
     )

@@ -11,8 +11,8 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from forebay_core.lease import CLOSED
 from forebay_core.pgwire import startup
-from forebay_core.pool import CLOSED
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from forebay_proxy.postgres.proxy import PgProxy
 
 LOGIN_TIMEOUT: Final = 15.0  # seconds; PostgreSQL's authentication_timeout is 60, PgBouncer's client_login_timeout too
+REFUSAL_TIMEOUT: Final = 1.0  # seconds for a client that is one too many to ask for what it won't get
 
 
 class PgClient(asyncio.Protocol):
@@ -54,11 +55,9 @@ class PgClient(asyncio.Protocol):
         for level, option, value in KEEPALIVE:
             if sock is not None and sock.family != socket.AF_UNIX:
                 sock.setsockopt(level, option, value)
-        self.login = ClientLogin(self)
-        if self.proxy.admit(self):
-            self.arm(LOGIN_TIMEOUT)
-        else:
-            self.say("too_many_clients", limit=self.proxy.most_clients)
+        admitted = self.proxy.admit(self)
+        self.login = ClientLogin(self, admitted=admitted)
+        self.arm(LOGIN_TIMEOUT if admitted else REFUSAL_TIMEOUT)
 
     def data_received(self, data: bytes) -> None:
         if self.session is not None:

@@ -1,24 +1,290 @@
-"""The admin database `pgbouncer` of one worker: carries out what `forebay_core.postgres.console` has parsed."""
+"""The admin database `pgbouncer` of one worker: carries out what `forebay_core.postgres.console` has parsed.
 
-from typing import TYPE_CHECKING
+It shows and orders what this worker has: in a cluster a replica, in local mode the process that took the connection.
+"""
 
-from forebay_core.pgwire import backend
-from forebay_core.postgres.console import SQLSTATE
+import time
+from collections.abc import Iterator, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from forebay_core.lease import IDLE, LEASED, OPENING
+from forebay_core.pgwire import backend, scan_client
+from forebay_core.pgwire.fields import text
+from forebay_core.postgres.console import (
+    EXTENDED,
+    HELP,
+    LISTS,
+    PARAMETERS,
+    SQLSTATE,
+    TABLES,
+    Command,
+    ConsoleError,
+    Value,
+    check,
+    columns,
+    parse_command,
+    rows,
+)
 
 if TYPE_CHECKING:
     from forebay_proxy.postgres.client import PgClient
+    from forebay_proxy.postgres.proxy import PgProxy
+
+LONGEST: Final = 10_000  # bytes of a command
+VERSION: Final = "PgBouncer 1.25.0 compatible (forebay)"
+STATES: Final = {IDLE: "idle", LEASED: "active", OPENING: "new"}
+READY: Final = backend.ready_for_query(b"I")
+SETTINGS: Final = {
+    "application_name": "forebay", "client_encoding": "UTF8", "DateStyle": "ISO", "server_version": "1.25.0/forebay",
+    "standard_conforming_strings": "on", "TimeZone": "GMT",
+}  # fmt: skip
+
+Rows = Iterator[Mapping[str, Value]]
+
+
+class Commands(Protocol):
+    """What the whole worker is told."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def recycle(self) -> None: ...
 
 
 class Console:
     """One client's session with it."""
 
-    reported = {"server_version": b"1.25.0/forebay", "client_encoding": b"UTF8"}
+    reported: Final = {name: value.encode() for name, value in SETTINGS.items()}
 
     def __init__(self, client: "PgClient", user: str, *, admin: bool) -> None:
         self._client = client
+        self._proxy = client.proxy
         self._admin = admin
+        self._kept = b""
+        self._skipping = False
 
     def received(self, data: bytes) -> None:
-        """Bytes of the client."""
-        self._client.write(backend.error_response("FATAL", SQLSTATE, "not built yet"))
-        self._client.close()
+        """Bytes of the client. Raises ProtocolError."""
+        data = self._kept + data
+        end, missing, kinds, _, _, texts = scan_client(data, 0, LONGEST)
+        self._kept = data[end:]
+        if missing:
+            self._client.say("protocol", cause=f"a command of more than {LONGEST} bytes")
+            return
+        queries = iter(texts)
+        for kind in kinds:
+            if kind == b"X"[0]:
+                self._client.close()
+                return
+            if kind in b"PQ":
+                query = next(queries)
+            if kind == b"Q"[0]:
+                self._client.write(self._answer(text(query)) + READY)
+            elif kind == b"S"[0]:
+                self._skipping = False
+                self._client.write(READY)
+            elif not self._skipping:
+                self._skipping = True
+                self._client.write(backend.error_response("ERROR", SQLSTATE, EXTENDED))
+
+    def _answer(self, query: str) -> bytes:
+        if not query.strip(" \t\r\n;"):
+            return backend.EMPTY_QUERY
+        proxy = self._proxy
+        names = {database.name for database in proxy.databases.values()} | set(proxy.named)
+        try:
+            command = parse_command(query)
+            check(command, admin=self._admin, databases=names, paused=(), all_paused=proxy.paused)
+            return self._show(command.argument) if command.verb == "SHOW" else self._order(command)
+        except ConsoleError as error:
+            return backend.error_response("ERROR", SQLSTATE, str(error))
+
+    def _show(self, table: str) -> bytes:
+        if table == "help":
+            return backend.notice_response("NOTICE", "00000", "Console usage", detail=HELP) + done("SHOW")
+        values = [{table: SETTINGS.get(table, "")}] if table in PARAMETERS else list(SHOWN[table](self._proxy))
+        described = backend.row_description([(column.name, column.oid) for column in columns(table)])
+        found = (backend.data_row([None if v is None else text(v) for v in row]) for row in rows(table, values))
+        return described + b"".join(found) + done("SHOW")
+
+    def _order(self, command: Command) -> bytes:
+        verb, database = command
+        proxy = self._proxy
+        if verb == "RELOAD":
+            raise ConsoleError("RELOAD is not needed: a changed document is taken up by itself")
+        if verb in ("PAUSE", "RESUME") and database:
+            raise ConsoleError(f"{verb} of one database is not supported: it is for all of this pool")
+        if verb == "PAUSE":
+            proxy.commands.pause()
+        elif verb == "RESUME":
+            proxy.commands.resume()
+        elif verb == "RECONNECT":
+            proxy.commands.recycle()
+        else:
+            for client in list(proxy.clients):
+                if client.session is not None and database in ("", client.session.database.name):
+                    client.say("ended", cause="KILL on the admin console")
+        return done(verb)
+
+
+def done(tag: str) -> bytes:
+    return backend.command_complete(tag)
+
+
+# ---------------------------------------------------------------------- the tables
+
+
+def pools(proxy: "PgProxy") -> Rows:
+    now = monotonic()
+    for database in proxy.databases.values():
+        sessions = [c.session for c in proxy.clients if c.session is not None and c.session.database is database]
+        waiting = [session for session in sessions if session.waiting]
+        kinds = (database.login, database.instead)
+        states = [c.state for c in database.upstream.pool.connections if c.kind in kinds]
+        longest = max((now - session.ready_at for session in waiting), default=0.0)
+        yield {
+            "database": database.name, "user": database.user, "cl_active": len(sessions) - len(waiting),
+            "cl_waiting": len(waiting), "sv_active": states.count(LEASED), "sv_idle": states.count(IDLE),
+            "sv_login": states.count(OPENING), "sv_being_canceled": sum(1 for s in sessions if s.cancelling),
+            "maxwait": int(longest), "maxwait_us": int(longest % 1 * 1e6), "pool_mode": proxy.postgres.pool_mode,
+        }  # fmt: skip
+
+
+def clients(proxy: "PgProxy") -> Rows:
+    offset = time.time() - monotonic()
+    for client in proxy.clients:
+        session = client.session
+        if session is None:
+            continue
+        wait = monotonic() - session.ready_at if session.waiting else 0.0
+        server = session.connection
+        yield {
+            "type": "C", "user": session.database.user, "database": session.database.name,
+            "state": "waiting" if session.waiting else "active" if server is not None else "idle",
+            "addr": client.peer, "connect_time": client.since + offset, "wait": int(wait),
+            "wait_us": int(wait % 1 * 1e6), "ptr": hex(id(client)), "link": hex(id(server)) if server else "",
+            "application_name": text(session.settings.get("application_name", b"")), "id": id(client),
+            "prepared_statements": len(session.statements.by_name),
+        }  # fmt: skip
+
+
+def servers(proxy: "PgProxy") -> Rows:
+    offset = time.time() - monotonic()
+    for upstream in proxy.upstreams.values():
+        for connection in upstream.pool.connections:
+            some: Any = connection
+            key = some.cancel_key
+            yield {
+                "type": "S", "user": some.kind.user, "database": some.kind.database,
+                "state": STATES.get(some.state, "used"), "addr": some.endpoint.address, "port": some.endpoint.port,
+                "connect_time": some.since + offset, "request_time": some.used_at + offset,
+                "close_needed": int(some.retire is not None), "ptr": hex(id(some)), "id": id(some),
+                "remote_pid": key.pid if key is not None else 0,
+                "application_name": text(some.reported.get("application_name", b"")),
+                "prepared_statements": len(some.statements.present),
+            }  # fmt: skip
+
+
+def databases(proxy: "PgProxy") -> Rows:
+    known = {database.name: database for database in proxy.databases.values()}
+    for name in dict.fromkeys((*proxy.named, *known)):
+        entry = proxy.named.get(name)
+        upstream = proxy.upstream_of(entry)
+        pool = upstream.pool
+        mine = [d for d in proxy.databases.values() if d.name == name]
+        logins = {login for d in mine for login in (d.login, d.instead) if login is not None}
+        yield {
+            "name": name, "host": ",".join(e.host for e in pool.endpoints), "pool_size": pool.size,
+            "port": pool.endpoints[0].port if pool.endpoints else 0, "reserve_pool_size": pool.max_overflow,
+            "database": (entry and entry.database) or name, "force_user": entry.user if entry is not None else None,
+            "min_pool_size": pool.min_idle, "server_lifetime": int(pool.recycle), "pool_mode": proxy.postgres.pool_mode,
+            "max_connections": pool.limit, "paused": proxy.paused,
+            "current_connections": sum(1 for c in pool.connections if c.kind in logins),
+            "current_client_connections": sum(1 for c in proxy.clients if c.session and c.session.database in mine),
+        }  # fmt: skip
+
+
+def totals(proxy: "PgProxy") -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for database in proxy.databases.values():
+        counts[database.name] = counts.get(database.name, 0) + database.transactions
+    return counts
+
+
+def stats(proxy: "PgProxy") -> Rows:
+    for name, count in totals(proxy).items():
+        yield {"database": name, "total_xact_count": count, "total_server_assignment_count": count}
+
+
+def stats_totals(proxy: "PgProxy") -> Rows:
+    for name, count in totals(proxy).items():
+        yield {"database": name, "xact_count": count, "server_assignment_count": count}
+
+
+def stats_averages(proxy: "PgProxy") -> Rows:
+    for name in totals(proxy):
+        yield {"database": name}
+
+
+def users(proxy: "PgProxy") -> Rows:
+    for name in dict.fromkeys(database.user for database in proxy.databases.values()):
+        mine = [c for c in proxy.clients if c.session is not None and c.session.database.user == name]
+        yield {"name": name, "pool_mode": proxy.postgres.pool_mode, "current_client_connections": len(mine)}
+
+
+def lists(proxy: "PgProxy") -> Rows:
+    states = [connection.state for upstream in proxy.upstreams.values() for connection in upstream.pool.connections]
+    numbers = {
+        "databases": len(set(totals(proxy)) | set(proxy.named)),
+        "users": len({database.user for database in proxy.databases.values()}),
+        "pools": len(proxy.databases),
+        "used_clients": sum(1 for client in proxy.clients if client.session is not None),
+        "login_clients": sum(1 for client in proxy.clients if client.login is not None),
+        "free_servers": states.count(IDLE),
+        "used_servers": states.count(LEASED),
+    }
+    for name in LISTS:
+        yield {"list": name, "items": numbers.get(name, 0)}
+
+
+def config(proxy: "PgProxy") -> Rows:
+    pool = next(iter(proxy.upstreams.values())).pool
+    postgres = proxy.postgres
+    values: dict[str, object] = {
+        "auth_type": postgres.auth.method,
+        "client_idle_timeout": f"{postgres.client_idle_timeout:g}",
+        "default_pool_size": pool.size,
+        "idle_transaction_timeout": f"{postgres.idle_transaction_timeout:g}",
+        "max_client_conn": proxy.most_clients,
+        "max_prepared_statements": postgres.max_prepared_statements,
+        "min_pool_size": pool.min_idle,
+        "pool_mode": postgres.pool_mode,
+        "query_timeout": f"{postgres.query_timeout:g}",
+        "query_wait_timeout": f"{pool.timeout:g}",
+        "reserve_pool_size": pool.max_overflow,
+        "server_idle_timeout": f"{pool.idle_timeout:g}",
+        "server_lifetime": f"{pool.recycle:g}",
+    }
+    for key, value in values.items():
+        yield {"key": key, "value": str(value), "default": "", "changeable": "no"}
+
+
+def state(proxy: "PgProxy") -> Rows:
+    for key, value in (("active", not proxy.paused), ("paused", proxy.paused), ("suspended", False)):
+        yield {"key": key, "value": "yes" if value else "no"}
+
+
+def version(proxy: "PgProxy") -> Rows:
+    yield {"version": VERSION}
+
+
+def totals_of_all(proxy: "PgProxy") -> Rows:
+    yield {"name": "total_xact_count", "value": sum(totals(proxy).values())}
+
+
+SHOWN: Final = {
+    "clients": clients, "config": config, "databases": databases, "lists": lists, "pools": pools, "servers": servers,
+    "state": state, "stats": stats, "stats_averages": stats_averages, "stats_totals": stats_totals,
+    "totals": totals_of_all, "users": users, "version": version,
+}  # fmt: skip
+assert set(SHOWN) == set(TABLES)

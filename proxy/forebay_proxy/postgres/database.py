@@ -1,12 +1,14 @@
 """What the clients of one user and one database have in common: whom their connections are logged in as, what the
 server says of itself at a login, and what their statements show."""
 
+import asyncio
 from collections import OrderedDict
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
-from forebay_core.pool import FRESH, Connection, Refusal, Refused, Waiter
+from forebay_core.lease import Connection, Refusal, Refused, Waiter
+from forebay_core.pool import FRESH
 from forebay_core.postgres.marks import NONE, Marks, marks, plain
 from forebay_core.spec.postgres import Postgres
 from forebay_proxy.postgres.extended import USUAL, Lexing
@@ -17,7 +19,16 @@ if TYPE_CHECKING:
 
 MOST_TEXTS: Final = 4096  # statement texts whose marks are remembered, per database
 LONGEST_TEXT: Final = 4096  # bytes; longer ones are read each time
+AGAIN_AFTER: Final = 0.1  # seconds until a server that was not there is tried again, for those who still have time
+GONE: Final = frozenset(  # reasons of refusals that a server's restart or a failover ends
+    {"no_endpoint", "starting_up", "connect_refused", "connect_reset", "connect_failed", "connect_timeout"}
+)
 PING_AFTER: Final = {"always": 0.0, "auto": FRESH, "never": inf}  # seconds, by pool.prePing
+
+
+def may_come_back(waiter: Waiter, refusal: Refusal, now: float) -> bool:
+    """Whether it is worth while for the waiter to ask again."""
+    return refusal.reason in GONE and now + AGAIN_AFTER < waiter.deadline
 
 
 class Learner(Protocol):
@@ -30,14 +41,18 @@ class Learner(Protocol):
 class Database:
     """See the module's docstring."""
 
-    def __init__(self, name: str, user: str, upstream: Upstream, login: "Login", postgres: Postgres) -> None:
-        """`name` and `user` are as the clients give them."""
+    def __init__(
+        self, name: str, user: str, upstream: Upstream, login: "Login", postgres: Postgres, instead: "Login | None"
+    ) -> None:
+        """`name` and `user` are as the clients give them; `instead` is for when no endpoint plays the role of
+        `login`."""
         self.name = name
         self.user = user
         self.upstream = upstream
         self.login = login
         self.transactions = 0
         self._marks: OrderedDict[bytes, Marks] = OrderedDict()
+        self.instead = instead
         self._lesson: Lesson | None = None
         self.configure(postgres)
 
@@ -52,7 +67,16 @@ class Database:
         self.idle_transaction_timeout = postgres.idle_transaction_timeout
         self.idle_timeout = postgres.client_idle_timeout
         self.timed = bool(self.query_timeout or self.idle_transaction_timeout or self.idle_timeout)
-        self.login.most_statements = postgres.max_prepared_statements
+        for login in filter(None, (self.login, self.instead)):
+            login.most_statements = postgres.max_prepared_statements
+
+    def kind(self) -> "Login":
+        """What connections are asked for now."""
+        if self.instead is not None and not any(
+            endpoint.role == self.login.role and endpoint.health.healthy for endpoint in self.upstream.pool.endpoints
+        ):
+            return self.instead
+        return self.login
 
     def marks_of(self, text: bytes, lexing: Lexing) -> Marks:
         """`marks`, remembered for the usual lexing."""
@@ -102,7 +126,7 @@ class Lesson(Waiter):
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        self.kind = database.login
+        self.kind = database.kind()
         self.learners: dict[Learner, None] = {}
         self._database = database
         self._begun = False
@@ -112,6 +136,9 @@ class Lesson(Waiter):
         if self._begun:
             return
         self._begun = True
+        self._ask()
+
+    def _ask(self) -> None:
         upstream = self._database.upstream
         now = monotonic()
         try:
@@ -124,7 +151,8 @@ class Lesson(Waiter):
         upstream.act()
 
     def take(self, connection: Connection, now: float) -> bool:
-        """Its login has set what was to be learnt."""
+        """Its login has told what was to be learnt."""
+        self._database.login.welcome = dict(connection.reported)  # type: ignore[attr-defined]
         learners = self._database.end_lesson()
         self._database.upstream.pool.release(connection, self, now, count=False)
         for learner in learners:
@@ -133,9 +161,17 @@ class Lesson(Waiter):
 
     def refuse(self, refusal: Refusal, now: float) -> None:
         """There is no connection to learn from."""
+        if may_come_back(self, refusal, now):
+            asyncio.get_running_loop().call_later(AGAIN_AFTER, self._ask_again)
+            return
         self._database.refused(refusal)
         for learner in self._database.end_lesson():
             learner.refused(refusal)
+
+    def _ask_again(self) -> None:
+        if self.learners:
+            self.kind = self._database.kind()
+            self._ask()
 
     def take_back(self) -> None:
         """It holds a connection for no time."""

@@ -131,7 +131,7 @@ def translate(
             elif step.name is not None:
                 pieces.append(rename(data, at, end, step.name) if step.name != name else data[at:end])
         if found is not NONE:
-            session.mark(found, connection, lone=False)
+            session.pins.mark(found, connection, lone=False)
         for empty in pipeline.due():
             session.client.write(EMPTY[empty])
         at = end

@@ -7,9 +7,9 @@ unknown database hears of it here, in the server's words.
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from forebay_core.lease import Refusal
 from forebay_core.pgwire import ProtocolError, backend, frontend, startup
 from forebay_core.pgwire.fields import read_message, text
-from forebay_core.pool import Refusal
 from forebay_core.postgres import scram
 from forebay_core.postgres.errors import said
 from forebay_core.postgres.md5 import md5_matches
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from forebay_proxy.postgres.database import Database
 
 LONGEST_ANSWER: Final = 65_536  # bytes of a client's message while it logs in
-KEY_BYTES: Final = {0: 4, 2: 32}  # of a cancel key, by the protocol's minor version
+KEY_BYTES: Final = (4, 4, 32)  # of a cancel key, by the protocol's minor version
 OFF: Final = ("off", "false", "no", "0")
 
 
 class ClientLogin:
     """One client's login. `received` until the client has a session, or was refused."""
 
-    def __init__(self, client: "PgClient") -> None:
+    def __init__(self, client: "PgClient", *, admitted: bool) -> None:
+        """Clients that are too many are told so after their start-up packet: before it they understand no answer."""
         self._client = client
+        self._admitted = admitted
         self._buffer = b""
         self._packet: startup.Startup | None = None
         self._user = ""
@@ -90,6 +92,9 @@ class ClientLogin:
         client = self._client
         parameters = packet.parameters
         self._user = parameters["user"]
+        if not self._admitted:
+            client.say("too_many_clients", limit=client.proxy.most_clients)
+            return
         if client.proxy.tls_only and client.transport.get_extra_info("ssl_object") is None:
             client.proxy.count_rejection("no_tls")
             client.say("no_tls")
@@ -206,7 +211,7 @@ class ClientLogin:
         self._waiting = False
         settings = client.proxy.interned(initial(self._wanted.followed, reported))
         session = Session(client, database, settings)
-        session.cancel_key = client.proxy.new_key(session, KEY_BYTES[packet.agreed_minor if packet.agreed_minor == 2 else 0])
+        session.cancel_key = client.proxy.new_key(session, KEY_BYTES[packet.agreed_minor])
         self._enter(reported | settings, session.cancel_key)
         client.begin(session)
         self._go_on(session)

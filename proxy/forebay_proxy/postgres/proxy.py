@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from forebay_core.pgwire import startup
 from forebay_core.postgres import console
+from forebay_core.postgres.binding import server_end_point
 from forebay_core.postgres.scram import Keys
 from forebay_core.postgres.users import User, UsersError, parse_users
 from forebay_core.spec.model import Spec
@@ -18,7 +19,10 @@ from forebay_core.spec.postgres import Monitor, Postgres
 from forebay_proxy.postgres.auth import Auth
 from forebay_proxy.postgres.cancel import Cancels
 from forebay_proxy.postgres.client import PgClient
+from forebay_proxy.postgres.console import Commands
 from forebay_proxy.postgres.database import Database
+from forebay_proxy.postgres.peers import Peers
+from forebay_proxy.postgres.roles import PRIMARY, STANDBY, RoleWatch
 from forebay_proxy.postgres.server import Login, PgConnection
 from forebay_proxy.postgres.server_login import Conversation
 from forebay_proxy.postgres.session import Session, Settings
@@ -28,7 +32,7 @@ from forebay_proxy.wheel import Wheel
 
 MOST_SETTINGS: Final = 1024  # different settings of clients that are told apart by identity
 MOST_DATABASES: Final = 4096  # users, databases and start-up parameters whose statistics are kept
-ROLES: Final = {"readWrite": "primary", "readOnly": "standby", "preferReplica": "standby"}
+ROLES: Final = {"readWrite": PRIMARY, "readOnly": STANDBY, "preferReplica": STANDBY}
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +40,10 @@ log = logging.getLogger(__name__)
 class PgProxy:
     """See the module's docstring."""
 
-    def __init__(self, wheel: Wheel, tasks: Tasks) -> None:
+    def __init__(self, wheel: Wheel, tasks: Tasks, commands: Commands) -> None:
+        """`commands` is the worker."""
         self.wheel = wheel
+        self.commands = commands
         self.draining = False
         self.clients: set[PgClient] = set()
         self.rejections: dict[str, int] = {}
@@ -47,6 +53,9 @@ class PgProxy:
         self.databases: OrderedDict[object, Database] = OrderedDict()
         self._forgotten: dict[str, int] = {}  # transactions of databases that are no longer there, by upstream
         self._cancels = Cancels(tasks)
+        self._peers = Peers(self._cancels.by)
+        self._tasks = tasks
+        self._watches: list[RoleWatch] = []
         self._settings: OrderedDict[object, Settings] = OrderedDict()
         self._secret = secrets.token_bytes(32)
         self._files: dict[str, str] = {}  # the contents of files with users and passwords, as last read
@@ -58,8 +67,9 @@ class PgProxy:
         self.postgres: Postgres = spec.postgres
         self.upstreams = upstreams
         self._first = upstreams[spec.upstreams[0].name]
-        self._named = {database.name: database for database in spec.postgres.databases}
+        self.named = {database.name: database for database in spec.postgres.databases}
         self._load()
+        self._watch(spec)
         for key, database in list(self.databases.items()):
             if upstreams.get(database.upstream.name) is database.upstream and self._still(database):
                 database.configure(spec.postgres)
@@ -68,10 +78,31 @@ class PgProxy:
 
     def _still(self, database: Database) -> bool:
         """Whether the document still means the same by it."""
-        entry = self._named.get(database.name)
-        if self._named and entry is None:
+        entry = self.named.get(database.name)
+        if self.named and entry is None:
             return False
         return database.login.database == ((entry and entry.database) or database.name)
+
+    def _watch(self, spec: Spec) -> None:
+        """Watch the roles of the endpoints of each upstream, where there is a user for it."""
+        for watch in self._watches:
+            watch.close()
+        self._watches.clear()
+        monitor = self.postgres.monitor
+        if monitor is None:
+            return
+
+        def answer(transport: Any) -> Conversation:
+            return Conversation(User(monitor.user), self.password_of(monitor), transport)
+
+        for upstream in spec.upstreams:
+            login = Login(monitor.user, monitor.database, None, answer)
+            self._watches.append(RoleWatch(self.upstreams[upstream.name], login, self._tasks))
+
+    def use_certificate(self, certificate: bytes | None) -> None:
+        """Ours, in DER, as clients see it; None: there is no TLS."""
+        self.tls_only = certificate is not None
+        self.binding = server_end_point(certificate) if certificate is not None else None
 
     # ------------------------------------------------------------------ secrets
 
@@ -154,7 +185,11 @@ class PgProxy:
         """Transactions are counted, not logged."""
 
     def close(self) -> None:
-        """Nothing to write."""
+        """Nothing is left to write."""
+
+    def end(self) -> None:
+        """The worker ends."""
+        self._peers.close()
 
     def pinned(self) -> dict[str, dict[str, int]]:
         """How many connections stay with their client, by upstream and reason."""
@@ -176,6 +211,15 @@ class PgProxy:
 
     # ------------------------------------------------------------------ databases
 
+    @property
+    def paused(self) -> bool:
+        """Whether no connection is leased to anybody."""
+        return self._first.pool.pause_timeout is not None
+
+    def upstream_of(self, entry: DatabaseSpec | None) -> Upstream:
+        """Which upstream has a database."""
+        return self.upstreams[entry.upstream] if entry is not None and entry.upstream is not None else self._first
+
     def is_console(self, name: str) -> bool:
         return name == console.DATABASE
 
@@ -183,8 +227,8 @@ class PgProxy:
         self, user: str, name: str, fixed: tuple[tuple[str, bytes], ...], keys: Keys | None
     ) -> Database | None:
         """The database of this name for this user; None: there is none. `keys`: what its client has shown."""
-        entry = self._named.get(name)
-        if entry is None and self._named:
+        entry = self.named.get(name)
+        if entry is None and self.named:
             return None
         key = user, name, fixed
         found = self.databases.get(key)
@@ -203,8 +247,8 @@ class PgProxy:
         self._forgotten[name] = self._forgotten.get(name, 0) + gone.transactions
 
     def _make(self, user: str, name: str, fixed: tuple[tuple[str, bytes], ...], entry: DatabaseSpec | None) -> Database:
+        upstream = self.upstream_of(entry)
         entry = entry or DatabaseSpec(name=name)
-        upstream = self.upstreams[entry.upstream] if entry.upstream is not None else self._first
         server_user = entry.user or user
 
         def answer(transport: Any) -> Conversation:
@@ -214,15 +258,12 @@ class PgProxy:
             return Conversation(who, password or who.password or keys, transport)
 
         settings = {name: value.encode() for name, value in entry.settings.items()}
-        role = ROLES[entry.access] if self.watches_roles(upstream) else None
-        login = Login(
-            server_user, entry.database or name, role, answer, tuple(sorted((settings | dict(fixed)).items()))
-        )
-        return Database(name, user, upstream, login, self.postgres)
-
-    def watches_roles(self, upstream: Upstream) -> bool:
-        """Whether it is known which endpoint is the primary."""
-        return self.postgres.monitor is not None
+        given = tuple(sorted((settings | dict(fixed)).items()))
+        role = ROLES[entry.access] if self.postgres.monitor is not None else None
+        login = Login(server_user, entry.database or name, role, answer, given)
+        instead = Login(server_user, entry.database or name, PRIMARY, answer, given)
+        prefers = entry.access == "preferReplica" and role is not None
+        return Database(name, user, upstream, login, self.postgres, instead if prefers else None)
 
     def interned(self, settings: Settings) -> Settings:
         """One dictionary for all that are equal, so that `is` tells."""
@@ -244,7 +285,7 @@ class PgProxy:
 
     def cancel_by(self, request: startup.CancelRequest) -> None:
         """A client's cancel request."""
-        if not self._cancels.by(request):
+        if not self._cancels.by(request) and not self._peers.tell(request):
             self.count_rejection("cancel")
 
     def cancel(self, connection: PgConnection, session: Session | None) -> None:

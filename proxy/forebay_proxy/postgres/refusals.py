@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Final
 
+from forebay_core.lease import Refusal
 from forebay_core.pgwire import backend
 from forebay_core.pgwire.backend import ErrorFields
-from forebay_core.pool import Refusal
 from forebay_core.postgres.errors import Said, said
 from forebay_proxy.connection import LoginRefusal
 

@@ -6,10 +6,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from forebay_core.balance import Endpoint
+from forebay_core.lease import LEASED, OPENING, Kind
 from forebay_core.pgwire import ProtocolError, backend, frontend, scan_server, startup
 from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.pgwire.fields import read_message
-from forebay_core.pool import LEASED, OPENING, Kind
 from forebay_core.postgres.scram import Keys
 from forebay_core.postgres.statements import ServerStatements
 from forebay_proxy.connection import LoginError, UpstreamConnection
@@ -121,6 +121,7 @@ class PgConnection(UpstreamConnection):
         self.statements = ServerStatements(self.kind.most_statements)
         self.kind.welcome = dict(self.reported)
         self.used_at = self.since = monotonic()
+        self.endpoint.health.succeeded(self.since)
 
     def _log_in_further(self, login: "asyncio.Future[None]", data: bytes) -> None:
         at = 0

@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from forebay_core.lease import Connection, Refusal, Refused, Waiter
 from forebay_core.pgwire import ProtocolError, backend, frontend, scan_client
-from forebay_core.pool import Connection, Refusal, Refused, Waiter
-from forebay_core.postgres.marks import NONE, Marks, perhaps
-from forebay_core.postgres.settings import FOLLOWED, differences, is_followed, set_queries
+from forebay_core.postgres.marks import NONE
+from forebay_core.postgres.settings import FOLLOWED, differences, set_queries
 from forebay_core.postgres.statements import ClientStatements, OutOfStep, Pipeline, TooManyStatements
 from forebay_proxy.postgres import extended, refusals
+from forebay_proxy.postgres.database import AGAIN_AFTER, may_come_back
+from forebay_proxy.postgres.pins import Pins
 from forebay_proxy.postgres.rinse import rinse
 
 if TYPE_CHECKING:
@@ -35,12 +37,13 @@ Settings = dict[str, bytes]
 Batch = tuple[bytes, bytes, Sequence[int], Sequence[bytes | None], Sequence[bytes]]
 
 MAX_HELD: Final = 1 << 18  # bytes of a Query, Parse or Bind that are waited for; longer ones are streamed
-OVERLAP: Final = 64  # bytes of a streamed text that are looked at again: longer than any word that marks
 SYNCING: Final = b"QFS"  # what ReadyForQuery answers
 NOT_ANSWERED: Final = bytes(set(range(256)) - set(SYNCING + b"cf"))
 ANSWERED: Final = {b"Q": b"Q", b"PBDES": b"S", b"BES": b"S", b"BDES": b"S", b"PBES": b"S"}  # the usual ones
 ENDS_ALL: Final = (b"DEALLOCATE ALL", b"DISCARD ALL")
 IDLE: Final = b"I"[0]
+EXECUTE: Final = b"E"[0]
+COPY_END: Final = b"c"[0]
 FAILED: Final = b"E"[0]
 READY: Final = backend.ready_for_query(b"I")
 
@@ -49,9 +52,9 @@ class Session(Waiter):
     """See the module's docstring. `client` has the transport and the deadlines."""
 
     __slots__ = (
-        "_batch", "_blocked", "_clears", "_copying", "_first", "_full", "_kept", "_pending", "_pipeline", "_skip",
-        "_skipping", "_sticky", "_tail", "_terminating", "cancelling", "client", "connection", "database",
-        "cancel_key", "lexing", "pins", "settings", "statements", "status", "unnamed", "upstream", "used",
+        "_batch", "_blocked", "_copying", "_first", "_full", "_kept", "_pending", "_pipeline", "_skip", "_skipping",
+        "_terminating", "_timer", "cancel_key", "cancelling", "client", "connection", "database", "lexing", "pins",
+        "settings", "statements", "status", "unnamed", "upstream", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -66,7 +69,7 @@ class Session(Waiter):
         self.lexing = extended.lexing(settings)
         self.statements = ClientStatements()
         self.status = IDLE
-        self.pins: set[str] = {"session"} if database.session else set()
+        self.pins = Pins(("session",) if database.session else ())
         self.unnamed = b""  # the last unnamed Parse that was passed on unread
         self.used = b""  # the server's name of the statement that was bound last
         self.cancelling = 0  # cancel requests under way: the connection is not handed on before they have ended
@@ -76,13 +79,11 @@ class Session(Waiter):
         self._full = False  # the server does not read
         self._kept = b""
         self._skip = 0
-        self._tail: bytes | None = None  # the last bytes of a text that is being streamed
         self._pending = b""
         self._pipeline: Pipeline | None = None
         self._copying = False  # the server takes a COPY
         self._skipping = False  # after an error of our own in the middle of messages: to be dropped up to their Sync
-        self._clears = NONE.clears  # pins that the Query under way takes away, if it succeeds
-        self._sticky: set[str] = set()  # pins of prepared statements: they may be executed again
+        self._timer: asyncio.TimerHandle | None = None  # until a server that was not there is tried again
         self._terminating = False
 
     # ------------------------------------------------------------------ the client's side
@@ -140,6 +141,8 @@ class Session(Waiter):
         pool = self.upstream.pool
         now = monotonic()
         self._blocked = True
+        if self.database.instead is not None:
+            self.kind = self.database.kind()
         try:
             connection = pool.acquire(self, now)
         except Refused as refused:
@@ -151,21 +154,15 @@ class Session(Waiter):
             self.upstream.act()
 
     def _send(
-        self,
-        connection: "PgConnection",
-        data: bytes,
-        skip: int,
-        kinds: bytes,
-        ends: Sequence[int],
-        names: Sequence[bytes | None],
-        texts: Sequence[bytes],
-    ) -> None:
-        if skip and self._tail is not None:
-            self._streamed(data[:skip])
+        self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
+        names: Sequence[bytes | None], texts: Sequence[bytes],
+    ) -> None:  # fmt: skip
+        if skip:
+            self.pins.streamed(data[:skip])
         if kinds == b"Q" and "long" in self.pins:  # the unnamed statement is no more
             self.pins.discard("long")
             self.statements.by_name.pop(b"", None)
-        if (names or self._pipeline is not None or b"E" in kinds) and not self.database.session:
+        if (names or self._pipeline is not None or EXECUTE in kinds) and not self.database.session:
             sent = None
             if self._pipeline is None:
                 if self._pending:  # not before that has been answered
@@ -182,9 +179,10 @@ class Session(Waiter):
         for text in texts:
             found = self.database.marks_of(text, self.lexing)
             if found is not NONE:
-                self.mark(found, connection, lone=kinds == b"Q" and not self._pending)
+                lone = kinds == b"Q" and not self._pending
+                self.pins.mark(found, connection, lone=lone, idle=self.status == IDLE)
         if self._skip:
-            self._clip(kinds, texts)
+            self.pins.clip(kinds, texts)
         if kinds:
             answered = ANSWERED.get(kinds)
             if answered is not None and not self._copying:
@@ -205,15 +203,9 @@ class Session(Waiter):
         self._pending = (self._pending + answered).lstrip(b"c")
 
     def _follow(
-        self,
-        connection: "PgConnection",
-        data: bytes,
-        skip: int,
-        kinds: bytes,
-        ends: Sequence[int],
-        names: Sequence[bytes | None],
-        texts: Sequence[bytes],
-    ) -> None:
+        self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
+        names: Sequence[bytes | None], texts: Sequence[bytes],
+    ) -> None:  # fmt: skip
         """Messages whose statements have to be seen to."""
         if self._pipeline is None:
             self._pipeline = extended.begin(self, connection)
@@ -232,7 +224,7 @@ class Session(Waiter):
         if dealt < len(data):
             self._hold(data[dealt:])
         elif self._skip:
-            self._clip(kinds, texts)
+            self.pins.clip(kinds, texts)
 
     def _hold(self, data: bytes) -> None:
         """Whole messages, or the beginning of one, that are looked at again when something has been answered."""
@@ -249,38 +241,6 @@ class Session(Waiter):
             return False
         self.client.write(backend.command_complete("DEALLOCATE") + backend.ready_for_query(bytes((self.status,))))
         return True
-
-    # ------------------------------------------------------------------ marks
-
-    def mark(self, found: Marks, connection: "PgConnection", *, lone: bool) -> None:
-        """What a text says of the session's state. `lone`: it is a Query, and nothing else is under way; else it may be
-        prepared, and executed later."""
-        if lone and self.status == IDLE:
-            self._clears = found.clears
-        for reason in found.reasons:
-            if not (reason.startswith("set:") and is_followed(reason[4:], connection.reported)):
-                self.pins.add(reason)
-                if not lone:
-                    self._sticky.add(reason)
-
-    def _clear(self) -> None:
-        """The Query under way has succeeded."""
-        every_set = "set:" in self._clears
-        gone = {pin for pin in self.pins if pin in self._clears or (every_set and pin.startswith("set:"))}
-        self.pins -= gone - self._sticky
-        self._clears = NONE.clears
-
-    def _clip(self, kinds: bytes, texts: Sequence[bytes]) -> None:
-        """A message is streamed. If it has a text, marks are looked for in all of it, roughly."""
-        self._tail = texts[-1][-OVERLAP:] if kinds[-1:] in (b"Q", b"P") else None
-
-    def _streamed(self, data: bytes) -> None:
-        """More of a text."""
-        assert self._tail is not None
-        text = self._tail + data
-        if perhaps(text):
-            self.pins.add("unclear")
-        self._tail = text[-OVERLAP:]
 
     # ------------------------------------------------------------------ the pool
 
@@ -329,6 +289,9 @@ class Session(Waiter):
 
     def refuse(self, refusal: Refusal, now: float) -> None:
         """No connection: the session goes on, what asked for it gets an error (design section 6)."""
+        if may_come_back(self, refusal, now):
+            self._timer = asyncio.get_running_loop().call_later(AGAIN_AFTER, self._acquire)
+            return
         self.database.refused(refusal)
         said = refusals.said_of(refusal, self.database)
         if said.severity == "FATAL":
@@ -341,12 +304,18 @@ class Session(Waiter):
         """What waited gets this error, and is dropped."""
         batch, self._batch = self._batch, None
         assert batch is not None
+        self._forget_timer()
         self.client.write(error)
         self._skipping = True
         self._unblock()
         self._drop(batch)
         if self._terminating:
             self._end_if_done()
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _drop(self, batch: Batch) -> None:
         """After an error of our own, as a server does: nothing counts up to a Sync, or the end of a Query."""
@@ -378,19 +347,22 @@ class Session(Waiter):
             return
         self.status = ready[-1]
         if self._pipeline is None:
-            self._answered(len(ready))
+            if len(ready) == len(self._pending):
+                self._pending = b""
+            else:
+                self._answered(len(ready))
         elif self._pipeline.idle:
             self._pipeline = None
             connection.wanted = extended.LEAN
-        self.client.write(data)
-        if self.status == IDLE:
-            if self._clears:
-                self._clear()
-            if self.idle and not self.pins:
-                self._finish(connection)
-        elif self.database.by_statement:
+        if self.database.by_statement and self.status != IDLE:
             self.client.say("statement_mode")
             return
+        self.client.write(data)
+        if self.status == IDLE:
+            if self.pins.clears:
+                self.pins.succeeded()
+            if self.idle and not self.pins:
+                self._finish(connection)
         if self.database.timed and self.settled:
             waits = self.database.idle_timeout if self.status == IDLE else self.database.idle_transaction_timeout
             self.client.arm(waits)
@@ -399,7 +371,7 @@ class Session(Waiter):
 
     def _answered(self, ready: int) -> None:
         pending = self._pending
-        if b"c" in pending:
+        if COPY_END in pending:
             for _ in range(ready):
                 pending = pending[1:].lstrip(b"c")
             self._pending = pending
@@ -453,7 +425,7 @@ class Session(Waiter):
                     data, events = data[:start], events[:index]
                     break
                 self._copying = False
-                self._clears = NONE.clears
+                self.pins.failed()
                 if self.used and pipeline is None:
                     connection.statements.doubt(self.used, error.sqlstate.encode())
         if pipeline is not None:
@@ -636,4 +608,5 @@ class Session(Waiter):
             pool.discard(connection, self, now, "error")
             self.client.proxy.cancel(connection, None)
         self._batch = None
+        self._forget_timer()
         self.upstream.act()

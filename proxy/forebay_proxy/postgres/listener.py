@@ -1,0 +1,68 @@
+"""A listener with TLS: PostgreSQL's clients ask for it in a packet of their own, or begin a handshake at once (direct
+TLS), and not a byte behind that packet may be read before the handshake. So it is peeked at on the bare socket, which
+then becomes an ordinary connection (PostgreSQL docs 55.2.10, 55.2.11; CVE-2021-23222 is what else happens).
+"""
+
+import asyncio
+import socket
+import ssl
+
+from forebay_core.pgwire import ProtocolError, backend, startup
+from forebay_core.proxy_protocol import HeaderError
+from forebay_proxy.postgres.client import LOGIN_TIMEOUT
+from forebay_proxy.postgres.proxy import PgProxy
+from forebay_proxy.proxied_listener import ProxiedListener
+
+PACKET = len(startup.SSL_REQUEST)  # bytes; GSSENCRequest has as many
+ANSWERS = {startup.SSL_REQUEST: b"S", startup.GSSENC_REQUEST: b"N"}
+TLS_HANDSHAKE = b"\x16"
+
+
+class PgListener(ProxiedListener):
+    """Accepts, reads a balancer's header if there is one, agrees on encryption, and hands the connection on."""
+
+    def __init__(self, sock: socket.socket, proxy: PgProxy, context: ssl.SSLContext | None, *, proxied: bool) -> None:
+        self._proxied = proxied
+        super().__init__(sock, proxy, context)
+
+    async def _begin(self, sock: socket.socket) -> None:
+        try:
+            async with asyncio.timeout(LOGIN_TIMEOUT):
+                peer = await self._header(sock) if self._proxied else None
+                context, direct = (None, False) if self._context is None else await self._encryption(sock)
+                transport, _ = await self._loop.connect_accepted_socket(lambda: self._proxy(peer), sock, ssl=context)
+            if direct and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "postgresql":
+                transport.abort()
+        except HeaderError:
+            self._proxy.count_rejection("proxy_protocol")
+            sock.close()
+        except ProtocolError as error:
+            self._proxy.count_rejection("protocol")
+            sock.send(backend.error_response("FATAL", error.sqlstate, error.detail))
+            sock.close()
+        except (OSError, TimeoutError):  # it has gone, says nothing, or fails its TLS handshake
+            sock.close()
+        finally:
+            self._room.release()
+
+    async def _encryption(self, sock: socket.socket) -> tuple[ssl.SSLContext | None, bool]:
+        """The context to go on with, and whether the handshake has begun by itself. Raises ProtocolError."""
+        while True:
+            seen = b""
+            while len(seen) < PACKET:
+                await self._readable(sock, len(seen))
+                more = sock.recv(PACKET + 1, socket.MSG_PEEK)
+                if len(more) == len(seen):
+                    raise ConnectionResetError(0, "it has gone")
+                seen = more
+                if seen[:1] == TLS_HANDSHAKE:
+                    return self._context, True
+            answer = ANSWERS.get(seen[:PACKET])
+            if answer is None:
+                return None, False
+            if len(seen) > PACKET:
+                raise ProtocolError("bytes right behind a request for encryption, expected the answer to be waited for")
+            sock.recv(PACKET)
+            await self._loop.sock_sendall(sock, answer)
+            if answer == b"S":
+                return self._context, False

@@ -1,0 +1,150 @@
+"""A server that is restarted, hung, lost or failed over: who waits survives up to the timeout, nobody hangs, and what
+failed has the SQLSTATE that it deserves."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+import pytest
+from tests.integration.postgres.pool import postgres_pool
+from tests.integration.postgres.server import Postgres
+from tests.support.forebay import Forebay
+
+Start = Callable[..., Awaitable[Forebay]]
+Connection = psycopg.AsyncConnection[tuple[object, ...]]
+MONITOR = {"monitor": {"user": "postgres"}}
+POOL = {"size": 5, "maxOverflow": 0, "timeout": "20s"}
+
+
+async def connect(pool: Forebay, dbname: str = "postgres") -> Connection:
+    return await psycopg.AsyncConnection.connect(
+        host="127.0.0.1", port=pool.port, user="postgres", dbname=dbname, autocommit=True, connect_timeout=30
+    )
+
+
+async def one(connection: Connection, query: str) -> object:
+    row = await (await connection.execute(query)).fetchone()
+    assert row is not None
+    return row[0]
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+async def test_a_restart(forebay: Start, server: Postgres) -> None:
+    pool = await forebay(postgres_pool(server.port, pool=POOL, postgres=MONITOR))
+    idle, busy, transacting = [await connect(pool) for _ in range(3)]
+    await transacting.execute("BEGIN")
+    running = asyncio.create_task(busy.execute("SELECT pg_sleep(60)"))
+    async with asyncio.timeout(10):
+        while (await pool.metrics()).value("forebay_upstream_connections", state="leased") < 2:
+            await asyncio.sleep(0.02)
+    server.stop()
+    with pytest.raises(psycopg.errors.AdminShutdown):  # the server's own reason
+        await running
+    waiting = asyncio.create_task(one(idle, "SELECT 1"))
+    arriving = asyncio.create_task(connect(pool))
+    server.start()
+    assert await asyncio.wait_for(waiting, 15) == 1
+    assert await one(busy, "SELECT 2") == 2  # its session has stayed
+    with pytest.raises(psycopg.OperationalError):  # its transaction has not
+        await transacting.execute("SELECT 1")
+    assert transacting.closed
+    await (await asyncio.wait_for(arriving, 15)).close()
+    await idle.close()
+    await busy.close()
+
+
+async def test_a_hung_server(forebay: Start, server: Postgres) -> None:
+    pool = await forebay(postgres_pool(server.port, pool=POOL | {"timeout": "1s", "connectTimeout": "500ms"}))
+    connection = await connect(pool)
+    assert await one(connection, "SELECT 1") == 1
+    await asyncio.sleep(1.1)  # so that the connection is looked at before it is used again
+    server.everyone(signal.SIGSTOP)
+    try:
+        started = monotonic()
+        with pytest.raises(psycopg.OperationalError) as told:
+            await connection.execute("SELECT 2")
+        assert monotonic() - started < 3
+        assert told.value.sqlstate in ("53300", "57P03")
+    finally:
+        server.everyone(signal.SIGCONT)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await one(connection, "SELECT 3") == 3
+                break
+            except psycopg.OperationalError:
+                assert not connection.closed
+    await connection.close()
+
+
+async def test_a_crash_in_the_middle_of_a_row(forebay: Start, server: Postgres) -> None:
+    pool = await forebay(postgres_pool(server.port, pool=POOL))
+    connection = await connect(pool)
+    pid = await one(connection, "SELECT pg_backend_pid()")
+    task = asyncio.create_task(
+        connection.execute("SELECT repeat('x', 10000000), pg_sleep(0.1) FROM generate_series(1, 100)")
+    )
+    await asyncio.sleep(0.5)
+    async with await psycopg.AsyncConnection.connect(
+        host="127.0.0.1", port=server.port, user="postgres", autocommit=True
+    ) as direct:
+        await direct.execute(f"SELECT pg_terminate_backend({pid})")
+    with pytest.raises(psycopg.OperationalError):
+        await asyncio.wait_for(task, 20)
+    await connection.close()
+
+
+async def test_a_failover(forebay: Start, server: Postgres) -> None:
+    with Postgres(replica_of=server) as replica:
+        databases = [
+            {"name": "postgres"},
+            {"name": "replicas", "database": "postgres", "access": "readOnly"},
+            {"name": "either", "database": "postgres", "access": "preferReplica"},
+        ]
+        pool = await forebay(
+            postgres_pool(server.port, replica.port, pool=POOL, postgres={**MONITOR, "databases": databases})
+        )
+        writer, reader, either = await connect(pool), await connect(pool, "replicas"), await connect(pool, "either")
+        standby = "SELECT pg_is_in_recovery()"
+        assert [await one(each, standby) for each in (writer, reader, either)] == [False, True, True]
+        server.stop(signal.SIGQUIT)
+        waiting = asyncio.create_task(one(writer, standby))
+        async with await psycopg.AsyncConnection.connect(
+            host="127.0.0.1", port=replica.port, user="postgres", autocommit=True
+        ) as direct:
+            await direct.execute("SELECT pg_promote()")
+        assert await asyncio.wait_for(waiting, 15) is False
+        await writer.execute("CREATE TABLE after_failover (n int)")
+        async with asyncio.timeout(10):  # until the watch has noticed that there is no replica
+            while await one(either, standby):
+                await asyncio.sleep(0.05)
+        for each in (writer, reader, either):
+            await each.close()
+
+
+async def test_pause_and_resume(forebay: Start, server: Postgres, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("t")
+    arguments = ("--admin", "127.0.0.1:0", "--token-file", str(token))
+    pool = await forebay(postgres_pool(server.port, pool=POOL), command="worker", arguments=arguments)
+    connection = await connect(pool)
+    assert await one(connection, "SELECT 1") == 1
+    headers = [("Authorization", "Bearer t")]
+    assert (await pool.admin("/pause", "POST", headers=headers)).status == 202
+    held = asyncio.create_task(one(connection, "SELECT 2"))
+    async with asyncio.timeout(10):
+        while (await pool.metrics()).value("forebay_upstream_waiting") != 1:
+            await asyncio.sleep(0.02)
+    server.stop()
+    server.start()
+    assert (await pool.admin("/resume", "POST", headers=headers)).status == 202
+    assert await asyncio.wait_for(held, 15) == 2
+    await connection.close()

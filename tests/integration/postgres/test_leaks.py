@@ -1,0 +1,173 @@
+"""Nothing crosses from one client to another: many clients of different users and settings on few connections, each
+checking that it sees only its own, through random disconnects and kills."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+
+import psycopg
+import pytest
+from tests.integration.postgres.pool import postgres_pool
+from tests.integration.postgres.server import Postgres
+from tests.support.forebay import Forebay
+
+Start = Callable[..., Awaitable[Forebay]]
+USERS = ("postgres", "trusting")
+ZONES = ("UTC", "Asia/Tokyo", "America/New_York")
+CLIENTS = 1000
+AT_ONCE = 60
+
+
+class Crossing(AssertionError):
+    """A client has seen what is another's."""
+
+
+def check(what: str, seen: object, expected: object) -> None:
+    if seen != expected:
+        raise Crossing(f"{what}: {seen!r}, expected {expected!r}")
+
+
+class Client:
+    """One client with a mind of its own."""
+
+    def __init__(self, number: int, port: int) -> None:
+        self.dice = random.Random(number)
+        self.number = number
+        self.port = port
+        self.user = self.dice.choice(USERS)
+        self.zone = self.dice.choice(ZONES)
+        self.name = f"client {number}"
+        self.done = 0
+
+    async def run(self) -> None:
+        connection = await psycopg.AsyncConnection.connect(
+            f"postgresql://{self.user}@127.0.0.1:{self.port}/postgres?application_name=client%20{self.number}"
+            f"&options=-c%20TimeZone%3D{self.zone}&connect_timeout=30",
+            autocommit=True,
+        )
+        connection.prepare_threshold = 1
+        try:
+            for step in self.dice.choices(STEPS, k=4):
+                await step(self, connection)
+                self.done += 1
+        finally:
+            if self.dice.random() < 0.3:  # without a word, in the middle of whatever it is
+                with contextlib.suppress(psycopg.Error):
+                    if self.dice.random() < 0.5:
+                        connection.pgconn.send_query(b"BEGIN; SELECT pg_sleep(0.2)")
+                        connection.pgconn.flush()
+                connection.pgconn.finish()
+            else:
+                await connection.close()
+
+    async def value(self, connection: psycopg.AsyncConnection, query: str, *values: object) -> object:
+        row = await (await connection.execute(query, values or None)).fetchone()
+        return row[0] if row else None
+
+    async def settings(self, connection: psycopg.AsyncConnection) -> None:
+        check("user", await self.value(connection, "SELECT current_user::text"), self.user)
+        check("name", await self.value(connection, "SHOW application_name"), self.name)
+        check("zone", await self.value(connection, "SHOW TimeZone"), self.zone)
+        check("work_mem", await self.value(connection, "SHOW work_mem"), "4MB")
+
+    async def sets(self, connection: psycopg.AsyncConnection) -> None:
+        self.zone = self.dice.choice(ZONES)
+        await connection.execute(f"SET TimeZone = '{self.zone}'")
+        await connection.execute(f"SET work_mem = '{self.number % 60 + 5}MB'")
+        check("work_mem", await self.value(connection, "SHOW work_mem"), f"{self.number % 60 + 5}MB")
+        await connection.execute("RESET work_mem")
+        check("zone", await self.value(connection, "SHOW TimeZone"), self.zone)
+
+    async def temp(self, connection: psycopg.AsyncConnection) -> None:
+        await connection.execute("CREATE TEMP TABLE IF NOT EXISTS mine (n int)")
+        await connection.execute("DELETE FROM mine WHERE n = %s", (self.number,))
+        check("temp table", await self.value(connection, "SELECT count(*) FROM mine"), 0)
+        await connection.execute("INSERT INTO mine VALUES (%s)", (self.number,))
+        check("temp table", await self.value(connection, "SELECT min(n) FROM mine"), self.number)
+
+    async def prepared(self, connection: psycopg.AsyncConnection) -> None:
+        await connection.execute(f"PREPARE p{self.number} AS SELECT {self.number}")
+        check("prepared", await self.value(connection, f"EXECUTE p{self.number}"), self.number)
+        names = await self.value(
+            connection, "SELECT array_agg(name::text) FROM pg_prepared_statements WHERE name NOT LIKE 'forebay%'"
+        )
+        check("prepared statements", names, [f"p{self.number}"])
+        await connection.execute(f"DEALLOCATE p{self.number}")
+
+    async def locks(self, connection: psycopg.AsyncConnection) -> None:
+        await connection.execute("SELECT pg_advisory_lock(%s)", (self.number,))
+        mine = "SELECT array_agg(objid::int) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        check("locks", await self.value(connection, mine), [self.number])
+        await connection.execute("SELECT pg_advisory_unlock(%s)", (self.number,))
+
+    async def listens(self, connection: psycopg.AsyncConnection) -> None:
+        await connection.execute(f"LISTEN c{self.number}")
+        channels = await self.value(connection, "SELECT array_agg(c) FROM pg_listening_channels() c")
+        check("channels", channels, [f"c{self.number}"])
+        await connection.execute(f"NOTIFY c{self.number}, 'x'")
+        async for heard in connection.notifies(timeout=10, stop_after=1):
+            check("notification", heard.channel, f"c{self.number}")
+
+    async def transacts(self, connection: psycopg.AsyncConnection) -> None:
+        async with connection.transaction():
+            first = await self.value(connection, "SELECT txid_current()")
+            await asyncio.sleep(0)
+            check("transaction", await self.value(connection, "SELECT txid_current()"), first)
+
+    async def cancels(self, connection: psycopg.AsyncConnection) -> None:
+        async def soon() -> None:
+            await self.value(connection, "SELECT 1")
+
+        await soon()
+        task = asyncio.create_task(self.value(connection, "SELECT pg_sleep(20)"))
+        await asyncio.sleep(0.02)
+        await connection.cancel_safe(timeout=15)
+        with contextlib.suppress(psycopg.errors.QueryCanceled):
+            await task
+        await soon()
+
+
+STEPS = (
+    *(Client.settings, Client.settings, Client.settings, Client.sets, Client.temp, Client.prepared, Client.locks),
+    *(Client.listens, Client.transacts, Client.transacts, Client.cancels),
+)
+
+
+@pytest.mark.parametrize("reset", ["auto", "always"])
+@pytest.mark.timeout(170)
+async def test_nothing_crosses(forebay: Start, postgres: Postgres, reset: str) -> None:
+    clients_wanted = CLIENTS if reset == "auto" else CLIENTS // 5
+    pool = {"size": 20, "maxOverflow": 0, "timeout": "60s", "resetOnReturn": reset}
+    proxy = await forebay(postgres_pool(postgres.port, pool=pool))
+    gate = asyncio.Semaphore(AT_ONCE)
+    clients = [Client(number, proxy.port) for number in range(clients_wanted)]
+
+    async def one(client: Client) -> None:
+        async with gate:
+            await client.run()
+
+    killer = asyncio.create_task(kills(postgres))
+    results = await asyncio.gather(*(one(client) for client in clients), return_exceptions=True)
+    killer.cancel()
+    assert not [result for result in results if isinstance(result, Crossing)]
+    # What else a client may meet is that its server connection was killed, or that it was cancelled.
+    strange = [r for r in results if isinstance(r, BaseException) and not isinstance(r, psycopg.OperationalError)]
+    assert not strange, strange[:5]
+    unhurt = [client for client, result in zip(clients, results, strict=True) if result is None]
+    assert len(unhurt) > clients_wanted * 0.8, [r for r in results if r is not None][:5]
+    state = (await proxy.state())["workers"][0]["upstreams"]["db"]
+    assert state["connections"]["leased"] == 0, state["connections"]
+    assert state["waiting"] == 0
+
+
+async def kills(postgres: Postgres) -> None:
+    """Ends a random server process every now and then."""
+    address = f"postgresql://postgres@127.0.0.1:{postgres.port}/postgres"
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+        while True:
+            await asyncio.sleep(0.5)
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                "AND application_name LIKE 'client%' ORDER BY random() LIMIT 1"
+            )
