@@ -14,5 +14,5 @@ def cautions(pool: ProxyPool) -> Iterator[Problem]:
     if postgres.auth.method == "trust":
         yield Problem("spec.postgres.auth.method", "trust", "whoever reaches the port is let in as any user")
     if postgres.monitor is None:
-        lost = "no watch over roles, and what dead replicas left at a server is not ended"
+        lost = "no watch over roles"
         yield Problem("spec.postgres.monitor", "missing", lost)

@@ -68,17 +68,10 @@ class Auth(Model):
         "live.",
         json_schema_extra=LOCAL_ONLY | {"x-instead": "usersSecret"},
     )
-    query: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
-        None,
-        description="Query, made as postgres.monitor, that gives name and secret of the user $1, for users that are "
-        "not in the users file.",
-    )
 
 
 class Monitor(Model):
-    """The proxy's own user at the servers: for auth.query, the watch over roles, and ending what dead replicas left.
-    Without it those are off.
-    """
+    """The proxy's own user at the servers, for the watch over roles."""
 
     user: Name = Field(description="User to log in as.")
     password_secret: PasswordSecret | None = Field(
@@ -143,8 +136,7 @@ class Postgres(Model):
     )
     monitor: Monitor | None = Field(
         None,
-        description="The proxy's own user at the servers. Absent: no auth.query, no watch over roles, and what dead "
-        "replicas left at a server is not ended.",
+        description="The proxy's own user at the servers. Absent: no watch over roles.",
     )
     databases: Annotated[Seq[Database], Field(max_length=256)] = Field(
         (),

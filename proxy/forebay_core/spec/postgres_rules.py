@@ -22,15 +22,9 @@ def logins_given(spec: Spec, form: Form) -> Iterator[Finding]:
 
 
 def users_given(auth: Auth, form: Form) -> Iterator[Finding]:
-    if auth.method in ("scram-sha-256", "md5") and not (auth.users_secret or auth.users_file or auth.query):
+    if auth.method in ("scram-sha-256", "md5") and not (auth.users_secret or auth.users_file):
         field = "usersSecret" if form == "cluster" else "usersFile"
-        yield Finding((field,), f"expected {field} or query, which method {auth.method} checks by", (("method",),))
-
-
-def query_has_a_user(postgres: Postgres, form: Form) -> Iterator[Finding]:
-    if postgres.auth.query and not postgres.monitor:
-        expected = "expected the user that auth.query is made as"
-        yield Finding(("monitor",), expected, (("auth", "query"),))
+        yield Finding((field,), f"expected {field}, which method {auth.method} checks by", (("method",),))
 
 
 def one_password(holder: Monitor | Database, form: Form) -> Iterator[Finding]:
@@ -100,14 +94,8 @@ POSTGRES_RULES = (
     Rule(
         "spec.postgres.auth",
         users_given,
-        "self.method in ['cert', 'trust'] || has(self.usersSecret) || has(self.query)",
-        "expected usersSecret or query, which methods scram-sha-256 and md5 check by",
-    ),
-    Rule(
-        "spec.postgres",
-        query_has_a_user,
-        "!has(self.auth.query) || has(self.monitor)",
-        "expected monitor, the user that auth.query is made as",
+        "self.method in ['cert', 'trust'] || has(self.usersSecret)",
+        "expected usersSecret, which methods scram-sha-256 and md5 check by",
     ),
     Rule(
         "spec.postgres",

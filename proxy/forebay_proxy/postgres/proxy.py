@@ -16,6 +16,7 @@ from forebay_core.postgres.users import User, UsersError, parse_users
 from forebay_core.spec.model import Spec
 from forebay_core.spec.postgres import Database as DatabaseSpec
 from forebay_core.spec.postgres import Monitor, Postgres
+from forebay_proxy.postgres.asking import Settings
 from forebay_proxy.postgres.auth import Auth
 from forebay_proxy.postgres.cancel import Cancels
 from forebay_proxy.postgres.client import PgClient
@@ -25,7 +26,7 @@ from forebay_proxy.postgres.peers import Peers
 from forebay_proxy.postgres.roles import PRIMARY, STANDBY, RoleWatch
 from forebay_proxy.postgres.server import Login, PgConnection
 from forebay_proxy.postgres.server_login import Conversation
-from forebay_proxy.postgres.session import Session, Settings
+from forebay_proxy.postgres.session import Session
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel

@@ -14,15 +14,14 @@ While `_blocked` nothing of the client is looked at: it waits for a connection, 
 import asyncio
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from forebay_core.lease import Connection, Refusal, Refused, Waiter
-from forebay_core.pgwire import ProtocolError, backend, frontend, scan_client
+from forebay_core.pgwire import ProtocolError, backend, scan_client
 from forebay_core.postgres.marks import NONE
-from forebay_core.postgres.settings import FOLLOWED, differences, set_queries
+from forebay_core.postgres.settings import FOLLOWED
 from forebay_core.postgres.statements import ClientStatements, OutOfStep, Pipeline, TooManyStatements
 from forebay_proxy.postgres import extended, refusals
-from forebay_proxy.postgres.database import AGAIN_AFTER, may_come_back
+from forebay_proxy.postgres.asking import READY, SYNCING, Asking, Events, Settings
 from forebay_proxy.postgres.pins import Pins
 from forebay_proxy.postgres.rinse import rinse
 
@@ -31,13 +30,8 @@ if TYPE_CHECKING:
     from forebay_proxy.postgres.database import Database
     from forebay_proxy.postgres.server import PgConnection
 
-Events = Sequence[tuple[bytes, int, int]]
-Settings = dict[str, bytes]
-# Messages as `scan_client` found them, without a Terminate: data, kinds, ends, names, texts.
-Batch = tuple[bytes, bytes, Sequence[int], Sequence[bytes | None], Sequence[bytes]]
 
 MAX_HELD: Final = 1 << 18  # bytes of a Query, Parse or Bind that are waited for; longer ones are streamed
-SYNCING: Final = b"QFS"  # what ReadyForQuery answers
 NOT_ANSWERED: Final = bytes(set(range(256)) - set(SYNCING + b"cf"))
 ANSWERED: Final = {b"Q": b"Q", b"PBDES": b"S", b"BES": b"S", b"BDES": b"S", b"PBES": b"S"}  # the usual ones
 ENDS_ALL: Final = (b"DEALLOCATE ALL", b"DISCARD ALL")
@@ -45,27 +39,19 @@ IDLE: Final = b"I"[0]
 EXECUTE: Final = b"E"[0]
 COPY_END: Final = b"c"[0]
 FAILED: Final = b"E"[0]
-READY: Final = backend.ready_for_query(b"I")
 
 
-class Session(Waiter):
+class Session(Asking):
     """See the module's docstring. `client` has the transport and the deadlines."""
 
     __slots__ = (
-        "_batch", "_blocked", "_copying", "_first", "_full", "_kept", "_pending", "_pipeline", "_skip", "_skipping",
-        "_terminating", "_timer", "cancel_key", "cancelling", "client", "connection", "database", "lexing", "pins",
-        "settings", "statements", "status", "unnamed", "upstream", "used",
+        "_copying", "_full", "_pending", "_pipeline", "_skip", "cancel_key", "cancelling", "lexing", "pins",
+        "statements", "status", "unnamed", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
-        super().__init__()
-        self.client = client
-        self.database = database
-        self.upstream = database.upstream
-        self.kind = database.login
+        super().__init__(client, database, settings)
         self.cancel_key = (0, b"")  # by which the client can cancel
-        self.connection: PgConnection | None = None
-        self.settings = settings
         self.lexing = extended.lexing(settings)
         self.statements = ClientStatements()
         self.status = IDLE
@@ -73,18 +59,11 @@ class Session(Waiter):
         self.unnamed = b""  # the last unnamed Parse that was passed on unread
         self.used = b""  # the server's name of the statement that was bound last
         self.cancelling = 0  # cancel requests under way: the connection is not handed on before they have ended
-        self._batch: Batch | None = None  # what waits for a connection, or for one to be made ready
-        self._first: list[bytes] = []  # what is still to be sent before the batch, one round trip each
-        self._blocked = False
         self._full = False  # the server does not read
-        self._kept = b""
         self._skip = 0
         self._pending = b""
         self._pipeline: Pipeline | None = None
         self._copying = False  # the server takes a COPY
-        self._skipping = False  # after an error of our own in the middle of messages: to be dropped up to their Sync
-        self._timer: asyncio.TimerHandle | None = None  # until a server that was not there is tried again
-        self._terminating = False
 
     # ------------------------------------------------------------------ the client's side
 
@@ -127,32 +106,6 @@ class Session(Waiter):
         if self._terminating:
             self._end_if_done()
 
-    def _ask(self, batch: Batch) -> None:
-        """The first message outside of a lease."""
-        kinds = batch[1]
-        if kinds != b"Q" and not kinds.strip(b"SHdcf"):  # nothing that a server has to do anything for
-            self.client.write(READY * kinds.count(b"S"))
-            return
-        self._batch = batch
-        self.deadline = 0.0
-        self._acquire()
-
-    def _acquire(self) -> None:
-        pool = self.upstream.pool
-        now = monotonic()
-        self._blocked = True
-        if self.database.instead is not None:
-            self.kind = self.database.kind()
-        try:
-            connection = pool.acquire(self, now)
-        except Refused as refused:
-            self.refuse(refused.refusal, now)
-        else:
-            if connection is not None:
-                self._lease(connection, now)
-        if pool.opens or pool.closes or pool.waiters:
-            self.upstream.act()
-
     def _send(
         self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
         names: Sequence[bytes | None], texts: Sequence[bytes],
@@ -181,7 +134,7 @@ class Session(Waiter):
             if found is not NONE:
                 lone = kinds == b"Q" and not self._pending
                 self.pins.mark(found, connection, lone=lone, idle=self.status == IDLE)
-        if self._skip:
+        if self._skip and kinds:
             self.pins.clip(kinds, texts)
         if kinds:
             answered = ANSWERED.get(kinds)
@@ -223,7 +176,7 @@ class Session(Waiter):
                 self.client.arm(self.database.query_timeout)
         if dealt < len(data):
             self._hold(data[dealt:])
-        elif self._skip:
+        elif self._skip and kinds:
             self.pins.clip(kinds, texts)
 
     def _hold(self, data: bytes) -> None:
@@ -241,93 +194,6 @@ class Session(Waiter):
             return False
         self.client.write(backend.command_complete("DEALLOCATE") + backend.ready_for_query(bytes((self.status,))))
         return True
-
-    # ------------------------------------------------------------------ the pool
-
-    def take(self, connection: Connection, now: float) -> bool:
-        """The pool hands over a connection, after a wait."""
-        if self.client.transport is None or self._batch is None:
-            return False
-        self._lease(connection, now)
-        return True
-
-    def _lease(self, connection: Any, now: float) -> None:
-        """The lease begins. The batch is sent, after what brings the connection to the client's settings, or shows that
-        it is still alive."""
-        server: PgConnection = connection
-        self.connection = server
-        if self.client.full:
-            server.transport.pause_reading()
-        if server.settings is not self.settings:
-            changes = differences(self.settings, server.reported)
-            if changes:
-                queries = set_queries(changes, server.reported)
-                if queries is None:
-                    self._batch = None
-                    self.client.say("not_settable")
-                    return
-                self._first = [frontend.query(query) for query in queries]
-            server.settings = self.settings
-        if not self._first and now - server.used_at > self.database.ping_after:
-            self._first = [frontend.SYNC]
-        if self._first:
-            self._send_first(server)
-        else:
-            self._begin(server)
-
-    def _begin(self, server: "PgConnection") -> None:
-        batch, self._batch = self._batch, None
-        assert batch is not None
-        self._blocked = False
-        self._send(server, batch[0], 0, *batch[1:])
-        if (self._kept or self.client.paused) and not self._blocked:
-            self._unblock()
-
-    def _send_first(self, server: "PgConnection") -> None:
-        self.client.arm(self.upstream.connect_timeout)
-        server.write(self._first.pop(0))
-
-    def refuse(self, refusal: Refusal, now: float) -> None:
-        """No connection: the session goes on, what asked for it gets an error (design section 6)."""
-        if may_come_back(self, refusal, now):
-            self._timer = asyncio.get_running_loop().call_later(AGAIN_AFTER, self._acquire)
-            return
-        self.database.refused(refusal)
-        said = refusals.said_of(refusal, self.database)
-        if said.severity == "FATAL":
-            self._batch = None
-            self.client.end_with(refusals.error(said))
-        else:
-            self._fail_batch(refusals.error(said))
-
-    def _fail_batch(self, error: bytes) -> None:
-        """What waited gets this error, and is dropped."""
-        batch, self._batch = self._batch, None
-        assert batch is not None
-        self._forget_timer()
-        self.client.write(error)
-        self._skipping = True
-        self._unblock()
-        self._drop(batch)
-        if self._terminating:
-            self._end_if_done()
-
-    def _forget_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _drop(self, batch: Batch) -> None:
-        """After an error of our own, as a server does: nothing counts up to a Sync, or the end of a Query."""
-        data, kinds, ends, _, _ = batch
-        for index, kind in enumerate(kinds):
-            if kind in SYNCING:
-                self.client.write(READY)
-                self._skipping = False
-                if index + 1 < len(kinds):  # pipelined behind it
-                    self._hold(data[ends[index] :])
-                    self._unblock()
-                return
 
     # ------------------------------------------------------------------ the server's side
 
@@ -377,27 +243,6 @@ class Session(Waiter):
             self._pending = pending
         else:
             self._pending = pending[ready:]
-
-    def _prepared(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
-        """Answers to what is sent before the batch."""
-        for kind, start, end in events:
-            if kind == b"S":
-                connection.report(data, start, end)
-            elif kind == b"E":
-                error = backend.read_error(data, start, end)
-                connection.last_words = error if error.severity != "ERROR" else None
-                if connection.last_words is None:
-                    connection.settings = self._batch = None
-                    self.client.fail(error.sqlstate, error.message)
-                return
-        if not ready:
-            return
-        self.client.arm(None)
-        connection.used_at = monotonic()
-        if self._first:
-            self._send_first(connection)
-        else:
-            self._begin(connection)
 
     def _heed(self, connection: "PgConnection", data: bytes, events: Events) -> bytes:
         """What the server says of the session; returns what the client gets of it."""
@@ -495,13 +340,6 @@ class Session(Waiter):
             self._skipping = not owed
             self._unblock()
 
-    def _again_or_not(self, now: float) -> None:
-        """A connection was lost before anything of the client's had been sent on it: another one, if there is time."""
-        if now < self.deadline:
-            self._acquire()
-        else:
-            self.refuse(Refusal("connection_lost", "the server closed connections before they could be used"), now)
-
     # ------------------------------------------------------------------ cancel requests
 
     def cancelled(self) -> None:
@@ -532,11 +370,6 @@ class Session(Waiter):
     def settled(self) -> bool:
         """Whether the server owes no answer, and waits for none of the client's messages."""
         return not self._pending and self._pipeline is None and self._batch is None
-
-    @property
-    def waiting(self) -> bool:
-        """Whether it asks for a connection, and has none."""
-        return self._batch is not None and self.connection is None
 
     # ------------------------------------------------------------------ reading on, and not
 

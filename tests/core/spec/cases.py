@@ -278,12 +278,10 @@ CLUSTER = [
         Bad({f"{_PG}.{path}": value}, f"{_PG}.{at or path}", says, protocol="postgres")
         for path, value, at, says in (
             ("auth", REMOVED, "", "a mapping that says who may log in"),
-            ("auth", {}, "auth.usersSecret", "expected usersSecret or query, which method scram-sha-256 checks by"),
-            ("auth", {"method": "md5"}, "auth.usersSecret", "expected usersSecret or query, which method md5"),
+            ("auth", {}, "auth.usersSecret", "expected usersSecret, which method scram-sha-256 checks by"),
+            ("auth", {"method": "md5"}, "auth.usersSecret", "expected usersSecret, which method md5"),
             ("auth.method", "password", "", "expected one of scram-sha-256, md5, cert, trust"),
             ("auth.usersFile", "users.txt", "", "expected only in local mode; a cluster takes usersSecret"),
-            ("auth.query", "SELECT 1", "monitor", "expected the user that auth.query is made as"),
-            ("auth.query", "", "", "expected text of 1 to 1024 characters"),
             ("poolMode", "request", "", "expected one of transaction, session, statement"),
             ("poolmode", "session", "", "unknown field, did you mean poolMode?"),
             ("monitor", {}, "monitor.user", "a name of 1 to 63 characters"),
@@ -354,7 +352,7 @@ LOCAL = [
     *(
         Bad({f"{_PG}.{path}": value}, at, says, "local", "postgres")
         for path, value, at, says in (
-            ("auth", {}, f"{_PG}.auth.usersFile", "expected usersFile or query, which method scram-sha-256"),
+            ("auth", {}, f"{_PG}.auth.usersFile", "expected usersFile, which method scram-sha-256"),
             ("auth.usersSecret.name", "a", f"{_PG}.auth.usersSecret", "local mode takes usersFile"),
             ("auth", {"method": "cert"}, "spec.listen.tls.clientCAFile", "which auth.method cert needs"),
             (

@@ -13,7 +13,6 @@ from forebay_core.spec.values import Form
 
 def _whole(form: Form, password: dict[str, Any]) -> dict[str, Any]:
     """A document that says everything about PostgreSQL."""
-    query = "SELECT usename, passwd FROM pg_shadow WHERE usename = $1"
     return changed(
         good(form, "postgres"),
         {
@@ -24,7 +23,6 @@ def _whole(form: Form, password: dict[str, Any]) -> dict[str, Any]:
                 "prePing": "always",
                 "resetOnReturn": "never",
             },
-            "spec.postgres.auth.query": query,
             "spec.postgres.monitor": {"user": "forebay", **password, "database": "watch"},
             "spec.postgres.databases": [
                 {"name": "a", "upstream": "orders", "database": "b", "user": "u", **password, "access": "readOnly"},

@@ -1,0 +1,219 @@
+"""How a session comes to a connection: it asks the pool, waits, brings what it gets to its settings, and is refused.
+
+A batch, the messages that began it, waits meanwhile. Of the client nothing has been sent then: where a connection is
+lost, or the server is not there for a moment (a restart, a failover), another one is asked for while there is time.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from forebay_core.lease import Connection, Refusal, Refused, Waiter
+from forebay_core.pgwire import backend, frontend
+from forebay_core.postgres.settings import differences, set_queries
+from forebay_proxy.postgres import refusals
+from forebay_proxy.postgres.database import AGAIN_AFTER, may_come_back
+
+if TYPE_CHECKING:
+    from forebay_proxy.postgres.client import PgClient
+    from forebay_proxy.postgres.database import Database
+    from forebay_proxy.postgres.server import PgConnection
+
+Events = Sequence[tuple[bytes, int, int]]
+Settings = dict[str, bytes]
+# Messages as `scan_client` found them, without a Terminate: data, kinds, ends, names, texts.
+Batch = tuple[bytes, bytes, Sequence[int], Sequence[bytes | None], Sequence[bytes]]
+
+SYNCING: Final = b"QFS"  # what ReadyForQuery answers
+READY: Final = backend.ready_for_query(b"I")
+
+
+class Asking(Waiter):
+    """See the module's docstring. The other part of it is `Session`."""
+
+    __slots__ = (
+        "_batch", "_blocked", "_first", "_kept", "_skipping", "_terminating", "_timer", "client", "connection",
+        "database", "settings", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
+        super().__init__()
+        self.client = client
+        self.database = database
+        self.upstream = database.upstream
+        self.kind = database.login
+        self.connection: PgConnection | None = None
+        self.settings = settings
+        self._batch: Batch | None = None  # what waits for a connection, or for one to be made ready
+        self._first: list[bytes] = []  # what is still to be sent before the batch, one round trip each
+        self._blocked = False
+        self._kept = b""
+        self._skipping = False  # after an error of our own in the middle of messages: to be dropped up to their Sync
+        self._terminating = False
+        self._timer: asyncio.TimerHandle | None = None  # until a server that was not there is tried again
+
+    def _send(
+        self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
+        names: Sequence[bytes | None], texts: Sequence[bytes],
+    ) -> None:  # fmt: skip
+        """Pass messages on."""
+        raise NotImplementedError
+
+    def _hold(self, data: bytes) -> None:
+        """Keep messages for later."""
+        raise NotImplementedError
+
+    def _unblock(self) -> None:
+        """Go on with what was kept."""
+        raise NotImplementedError
+
+    def _end_if_done(self) -> None:
+        """Close, where the client has asked for it and nothing is under way."""
+        raise NotImplementedError
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it asks for a connection, and has none."""
+        return self._batch is not None and self.connection is None
+
+    def _ask(self, batch: Batch) -> None:
+        """The first message outside of a lease."""
+        kinds = batch[1]
+        if kinds != b"Q" and not kinds.strip(b"SHdcf"):  # nothing that a server has to do anything for
+            self.client.write(READY * kinds.count(b"S"))
+            return
+        self._batch = batch
+        self.deadline = 0.0
+        self._acquire()
+
+    def _acquire(self) -> None:
+        pool = self.upstream.pool
+        now = monotonic()
+        self._blocked = True
+        if self.database.instead is not None:
+            self.kind = self.database.kind()
+        try:
+            connection = pool.acquire(self, now)
+        except Refused as refused:
+            self.refuse(refused.refusal, now)
+        else:
+            if connection is not None:
+                self._lease(connection, now)
+        if pool.opens or pool.closes or pool.waiters:
+            self.upstream.act()
+
+    def take(self, connection: Connection, now: float) -> bool:
+        """The pool hands over a connection, after a wait."""
+        if self.client.transport is None or self._batch is None:
+            return False
+        self._lease(connection, now)
+        return True
+
+    def _lease(self, connection: Any, now: float) -> None:
+        """The lease begins. The batch is sent, after what brings the connection to the client's settings, or shows that
+        it is still alive."""
+        server: PgConnection = connection
+        self.connection = server
+        if self.client.full:
+            server.transport.pause_reading()
+        if server.settings is not self.settings:
+            changes = differences(self.settings, server.reported)
+            if changes:
+                queries = set_queries(changes, server.reported)
+                if queries is None:
+                    self._batch = None
+                    self.client.say("not_settable")
+                    return
+                self._first = [frontend.query(query) for query in queries]
+            server.settings = self.settings
+        if not self._first and now - server.used_at > self.database.ping_after:
+            self._first = [frontend.SYNC]
+        if self._first:
+            self._send_first(server)
+        else:
+            self._begin(server)
+
+    def _begin(self, server: "PgConnection") -> None:
+        batch, self._batch = self._batch, None
+        assert batch is not None
+        self._blocked = False
+        self._send(server, batch[0], 0, *batch[1:])
+        if (self._kept or self.client.paused) and not self._blocked:
+            self._unblock()
+
+    def _send_first(self, server: "PgConnection") -> None:
+        self.client.arm(self.upstream.connect_timeout)
+        server.write(self._first.pop(0))
+
+    def _prepared(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
+        """Answers to what is sent before the batch."""
+        for kind, start, end in events:
+            if kind == b"S":
+                connection.report(data, start, end)
+            elif kind == b"E":
+                error = backend.read_error(data, start, end)
+                connection.last_words = error if error.severity != "ERROR" else None
+                if connection.last_words is None:
+                    connection.settings = self._batch = None
+                    self.client.fail(error.sqlstate, error.message)
+                return
+        if not ready:
+            return
+        self.client.arm(None)
+        connection.used_at = monotonic()
+        if self._first:
+            self._send_first(connection)
+        else:
+            self._begin(connection)
+
+    def _again_or_not(self, now: float) -> None:
+        """A connection was lost before anything of the client's had been sent on it: another one, if there is time."""
+        if now < self.deadline:
+            self._acquire()
+        else:
+            self.refuse(Refusal("connection_lost", "the server closed connections before they could be used"), now)
+
+    # ------------------------------------------------------------------ refusals
+
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        """No connection: the session goes on, what asked for it gets an error (design section 6)."""
+        if may_come_back(self, refusal, now):
+            self._timer = asyncio.get_running_loop().call_later(AGAIN_AFTER, self._acquire)
+            return
+        self.database.refused(refusal)
+        said = refusals.said_of(refusal, self.database)
+        if said.severity == "FATAL":
+            self._batch = None
+            self.client.end_with(refusals.error(said))
+        else:
+            self._fail_batch(refusals.error(said))
+
+    def _fail_batch(self, error: bytes) -> None:
+        """What waited gets this error, and is dropped."""
+        batch, self._batch = self._batch, None
+        assert batch is not None
+        self._forget_timer()
+        self.client.write(error)
+        self._skipping = True
+        self._unblock()
+        self._drop(batch)
+        if self._terminating:
+            self._end_if_done()
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _drop(self, batch: Batch) -> None:
+        """After an error of our own, as a server does: nothing counts up to a Sync, or the end of a Query."""
+        data, kinds, ends, _, _ = batch
+        for index, kind in enumerate(kinds):
+            if kind in SYNCING:
+                self.client.write(READY)
+                self._skipping = False
+                if index + 1 < len(kinds):  # pipelined behind it
+                    self._hold(data[ends[index] :])
+                    self._unblock()
+                return
