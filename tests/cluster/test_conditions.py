@@ -99,10 +99,9 @@ def test_an_image_that_is_not_there_is_told_of(place: Place) -> None:
 def test_a_service_without_endpoints_and_a_backend_that_is_gone(place: Place) -> None:
     place.kubectl("scale", "deployment/orders", "--replicas=0")
     try:
-        place.load(SERVICE, 5, 5)  # who is asked nothing knows of no failure
         wait(place, "BackendUnavailable")
         found = conditions(place)
-        assert "orders: no replica reaches orders:80@" in found["BackendUnavailable"]["message"]
+        assert "orders: no replica reaches orders.forebay-test-conditions.svc:80@" in found["BackendUnavailable"]["message"]
         assert told(place, "BackendUnavailable") == [found["BackendUnavailable"]["message"]]
         assert found["Ready"]["status"] == "True"
         place.kubectl("wait", "--for=condition=Ready", "pods", "-l", "forebay.dev/pool=orders", "--timeout=0")
