@@ -101,8 +101,9 @@ def test_a_service_without_endpoints_and_a_backend_that_is_gone(place: Place) ->
     try:
         wait(place, "BackendUnavailable")
         found = conditions(place)
-        assert "orders: no replica reaches orders.forebay-test-conditions.svc:80@" in found["BackendUnavailable"]["message"]
-        assert told(place, "BackendUnavailable") == [found["BackendUnavailable"]["message"]]
+        message = found["BackendUnavailable"]["message"]
+        assert "orders: no replica reaches orders.forebay-test-conditions.svc:80@" in message
+        assert told(place, "BackendUnavailable") == [message]
         assert found["Ready"]["status"] == "True"
         place.kubectl("wait", "--for=condition=Ready", "pods", "-l", "forebay.dev/pool=orders", "--timeout=0")
     finally:
