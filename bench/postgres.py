@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.integration.postgres.pool import postgres_pool
 from tests.integration.postgres.server import Postgres
-from tests.support.forebay import Forebay
+from tests.support.forebay import Forebay, postgres_pool
 from tests.support.process import Child
 
 from bench import configs

@@ -46,6 +46,15 @@ def http_pool(*ports: int, spec: Mapping[str, Any] | None = None, **upstream: An
     }
 
 
+def postgres_pool(
+    *ports: int, postgres: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None, **upstream: Any
+) -> dict[str, Any]:
+    """The same for PostgreSQL; anybody is let in unless `postgres` says how."""
+    mine = {"protocol": "postgres", "postgres": {"auth": {"method": "trust"}, **(postgres or {})}}
+    fields = {"name": "db", "pool": {"size": 5, "maxOverflow": 0}, **upstream}
+    return http_pool(*ports, spec={**mine, **(spec or {})}, **fields)
+
+
 class Metrics:
     """A scrape of /metrics. Counters are named as they are exposed, with `_total`."""
 

@@ -6,10 +6,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from tests.integration.postgres.pool import postgres_pool
 from tests.integration.postgres.server import Postgres
 from tests.integration.postgres.test_programs import run
-from tests.support.forebay import Forebay
+from tests.support.forebay import Forebay, postgres_pool
 
 from forebay_core.postgres.console import TABLES
 

@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import psycopg
 import pytest
-from tests.integration.postgres.pool import postgres_pool
 from tests.integration.postgres.server import Postgres
-from tests.support.forebay import Forebay
+from tests.support.forebay import Forebay, postgres_pool
 
 Start = Callable[..., Awaitable[Forebay]]
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import asyncpg
 import psycopg
 import pytest
-from tests.integration.postgres.pool import postgres_pool
 from tests.integration.postgres.server import Postgres
 from tests.support.certs import CA, Pair
-from tests.support.forebay import Forebay
+from tests.support.forebay import Forebay, postgres_pool
 
 Start = Callable[..., Awaitable[Forebay]]
 SCRAM = {"method": "scram-sha-256"}

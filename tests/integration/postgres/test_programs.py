@@ -8,9 +8,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import Column, Integer, MetaData, String, Table, func, select
 from sqlalchemy.ext.asyncio import create_async_engine
-from tests.integration.postgres.pool import postgres_pool
 from tests.integration.postgres.server import Postgres, program
-from tests.support.forebay import Forebay
+from tests.support.forebay import Forebay, postgres_pool
 
 Start = Callable[..., Awaitable[Forebay]]
 

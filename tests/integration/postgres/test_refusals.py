@@ -7,9 +7,8 @@ from time import monotonic
 import psycopg
 import pytest
 from tests.conformance.pgwire_cases import HOSTILE_CLIENTS, HOSTILE_STARTS, Hostile, message, packet
-from tests.integration.postgres.pool import postgres_pool
 from tests.integration.postgres.server import Postgres
-from tests.support.forebay import Forebay
+from tests.support.forebay import Forebay, postgres_pool
 
 Start = Callable[..., Awaitable[Forebay]]
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
