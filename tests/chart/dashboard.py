@@ -154,6 +154,9 @@ WHY = [
            + total("forebay_upstream_connections_limit", by="pod, upstream")}, "percentunit"),
     Panel("Time a connection is held", "How long one request has it: the backend's time. When this rises, the cause is "
           "the backend, or what it is asked.", quantiles("forebay_upstream_hold_seconds"), "s"),
+    Panel("Pinned connections", "PostgreSQL: connections that stay with a client between its transactions, by what of "
+          "its session can't follow it.",
+          {"{{upstream}} {{reason}}": total("forebay_upstream_pinned", by="upstream, reason")}),
     Panel("Time to open a connection", "With TLS; failures are not in it.",
           quantiles("forebay_upstream_connect_seconds"), "s"),
     Panel("Lateness of the event loop", "By worker: above some 10 ms the replica itself is the bottleneck.",

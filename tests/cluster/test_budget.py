@@ -28,7 +28,8 @@ CLIENTS = 60
 SERVICE = "orders-forebay:8080"
 MEMORY = "/run/forebay/memory"
 OURS = ("deployment", "configmap", "service", "serviceaccount", "poddisruptionbudget", "networkpolicy")
-ELSEWHERE = {"forebay_tls_certificate_expiry_seconds", "forebay_retries_total"}  # no TLS, no other endpoint
+# No TLS, no other endpoint, no PostgreSQL.
+ELSEWHERE = {"forebay_tls_certificate_expiry_seconds", "forebay_retries_total", "forebay_upstream_pinned"}
 STATUS = """
 import sys, urllib.request, urllib.error
 try:
