@@ -107,11 +107,11 @@ const dispatcher = new ProxyAgent({ uri: origin, token });
 
 
 async def test_node(web: Web) -> None:
-    """Node's fetch is undici's; its ProxyAgent comes with the package, which NODE_PATH has to lead to."""
-    env = {**os.environ, "NODE_EXTRA_CA_CERTS": web.ca}
+    """Node's fetch is undici's; its ProxyAgent comes with the package: Debian's, or NODE_PATH has to lead to it."""
+    env = {"NODE_PATH": "/usr/share/nodejs", **os.environ, "NODE_EXTRA_CA_CERTS": web.ca}
     found = await asyncio.create_subprocess_exec(need("node"), "-e", 'require("undici")', env=env, stderr=-3)
     if await found.wait():
-        pytest.skip("the npm package undici is not in NODE_PATH")
+        pytest.skip("needs undici (Debian: node-undici), or NODE_PATH to lead to it")
     process = await asyncio.create_subprocess_exec(
         need("node"), "-e", NODE, web.proxy, web.http, web.https, env=env, stdout=asyncio.subprocess.PIPE
     )
