@@ -24,7 +24,7 @@ TICK = 2.0  # seconds between two looks while there is anything to do
 SOON = 0.2  # seconds until the look after a push, which has to be answered, and between any two looks
 RESYNC = 30.0  # seconds between two looks when all is settled
 AFRESH = 300.0  # seconds after which everything is read and applied anew, whatever the watches told
-BACKOFF = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds after failures in a row
+BACKOFF = (1.0, 2.0, 5.0, 10.0)  # seconds after failures in a row; one that is back is noticed within the last
 
 
 class Loops:

@@ -7,12 +7,13 @@ behind it, brings the image to the cluster's nodes; `true` where they are there 
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from tests.chart.rendered import CHART, ROOT
-from tests.cluster.kubectl import helm, kubectl, run
+from tests.cluster.kubectl import get, helm, kubectl, run
 from tests.cluster.place import RESTRICTED, Place
 from tests.support.process import need
 
@@ -92,6 +93,10 @@ def system(images: None) -> Iterator[None]:
     """A namespace for the operator, with nothing in it."""
     uninstall()
     kubectl("delete", "namespace", SYSTEM, "--ignore-not-found", "--timeout=90s", seconds=120)
+    until = time.monotonic() + 120
+    while ending := [n["metadata"]["name"] for n in get("namespaces")["items"] if n["status"]["phase"] != "Active"]:
+        assert time.monotonic() < until, ending  # of tests before; an operator would try to put right what goes there
+        time.sleep(0.5)
     kubectl("create", "namespace", SYSTEM)
     kubectl("label", "namespace", SYSTEM, RESTRICTED)
     yield

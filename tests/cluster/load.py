@@ -41,7 +41,8 @@ async def main(url: str, clients: int, seconds: float) -> None:
                 await asyncio.sleep(0.1)
 
     timeout = aiohttp.ClientTimeout(total=max(10, seconds) if clients else 2)
-    connector = aiohttp.TCPConnector(limit=0)
+    # Who waits for the first answer asks anew each time: what answers before the Service is there may be anybody.
+    connector = aiohttp.TCPConnector(limit=0, force_close=not clients)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, asyncio.TaskGroup() as group:
         for _ in range(clients or 1):
             group.create_task(client(session))
