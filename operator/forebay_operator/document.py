@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from forebay_core.spec.forward import Forward, HtpasswdSecret, ParentSecret
 from forebay_core.spec.load import document_hash, load
 from forebay_core.spec.model import API_VERSION, CASecret, CertSecret, Postgres, ProxyPool
 from forebay_core.spec.postgres import PasswordSecret, UsersSecret
 
 SECRETS = "/etc/forebay/secrets"
-FileSecret = CASecret | UsersSecret | PasswordSecret
+FileSecret = CASecret | HtpasswdSecret | ParentSecret | PasswordSecret | UsersSecret
 Secret = FileSecret | CertSecret
 OPERATORS_OWN = ("replicas", "autoscaling", "strategy", "serviceTemplate", "template")
 
@@ -46,6 +47,8 @@ def render(pool: ProxyPool, namespace: str) -> Document:
             _certificate(rendered["tls"], "clientCert", "clientKey", upstream.tls.client_cert_secret)
     if pool.spec.postgres is not None:
         _logins(spec["postgres"], pool.spec.postgres)
+    if pool.spec.forward is not None:
+        _credentials(spec["forward"], pool.spec.forward)
     document = {
         "apiVersion": API_VERSION,
         "kind": "ProxyPool",
@@ -58,7 +61,7 @@ def render(pool: ProxyPool, namespace: str) -> Document:
 
 def secrets_of(pool: ProxyPool) -> list[str]:
     """The names of the Secrets that the document takes files from, in order."""
-    listen, postgres = pool.spec.listen.tls, pool.spec.postgres
+    listen, postgres, forward = pool.spec.listen.tls, pool.spec.postgres, pool.spec.forward
     secrets: list[Secret | None] = []
     if listen is not None:
         secrets += [listen.cert_secret, listen.client_ca_secret]
@@ -69,6 +72,8 @@ def secrets_of(pool: ProxyPool) -> list[str]:
         secrets += [postgres.auth.users_secret, *(database.password_secret for database in postgres.databases)]
         if postgres.monitor is not None:
             secrets.append(postgres.monitor.password_secret)
+    if forward is not None:
+        secrets += [forward.credentials_secret, *(parent.credentials_secret for parent in forward.parents)]
     return sorted({secret.name for secret in secrets if secret is not None})
 
 
@@ -78,6 +83,12 @@ def _logins(rendered: dict[str, Any], postgres: Postgres) -> None:
         _file(rendered["monitor"], "password", postgres.monitor.password_secret)
     for place, database in enumerate(postgres.databases):
         _file(rendered["databases"][place], "password", database.password_secret)
+
+
+def _credentials(rendered: dict[str, Any], forward: Forward) -> None:
+    _file(rendered, "credentials", forward.credentials_secret)
+    for place, parent in enumerate(forward.parents):
+        _file(rendered["parents"][place], "credentials", parent.credentials_secret)
 
 
 def _file(rendered: dict[str, Any], field: str, secret: FileSecret | None) -> None:

@@ -24,7 +24,7 @@ class Endpoint:
     owns all three.
     """
 
-    __slots__ = ("address", "health", "host", "idle", "leased", "name", "open", "port", "role", "weight")
+    __slots__ = ("address", "health", "host", "idle", "leased", "listed", "name", "open", "port", "role", "weight")
 
     def __init__(self, host: str, port: int, weight: int, address: str, health: EndpointHealth) -> None:
         """``address`` is the resolved IP address, or ``host`` itself. Raises ValueError: weight below 1."""
@@ -37,6 +37,7 @@ class Endpoint:
         self.health = health
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.role: str | None = None  # a database's: primary or standby
+        self.listed = True  # one of the upstream's; False: a forward proxy's origin
         self.leased = 0
         self.open = 0
         self.idle: list[Any] = []

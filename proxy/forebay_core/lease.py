@@ -40,24 +40,27 @@ PAUSE_TIMED_OUT = Refusal("paused", "the pool stayed paused too long")
 
 class Kind:
     """What a connection has been set up for, where not everybody can use any: a session protocol's user and database.
-    Compared by identity. `role` is that of the endpoints it may be opened to; None: to any."""
+    Compared by identity. `role` is that of the endpoints it may be opened to; None: to any. `endpoint` is the only one,
+    where there is nothing to choose (a forward proxy's origin), and is never out."""
 
-    __slots__ = ("role",)
+    __slots__ = ("endpoint", "role")
 
-    def __init__(self, role: str | None = None) -> None:
+    def __init__(self, role: str | None = None, endpoint: Endpoint | None = None) -> None:
         self.role = role
+        self.endpoint = endpoint
 
 
 class Connection:
     """What the engine knows of one connection; the driver's protocol class derives from it."""
 
     __slots__ = (
-        "endpoint", "expires_at", "idle_for", "idle_since", "kind", "leased_at", "owner", "retire", "state", "uses",
-        "wanted_by",
+        "counted", "endpoint", "expires_at", "idle_for", "idle_since", "kind", "leased_at", "owner", "retire", "state",
+        "uses", "wanted_by",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
+        self.counted = True  # whether its lease's time is a hold time: a tunnel's says nothing of the upstream
         self.kind: Kind | None = None
         self.state = OPENING
         self.owner: object | None = None

@@ -116,17 +116,18 @@ class Pool:
         *,
         random: Callable[[], float],
         make: Callable[[Endpoint], Connection] = Connection,
+        kinds: bool = False,
         session: bool = False,
     ) -> None:
-        """`session`: of a session protocol. Connections are of kinds, and a grant's last place is not for leases but
-        for `take_spare`."""
+        """`kinds`: connections are of kinds. `session`: of a session protocol, where they are too, and where a grant's
+        last place is not for leases but for `take_spare`."""
         self._make = make
         self._make_picker = make_picker
         self._random = random
         self.endpoints: list[Endpoint] = list(endpoints)
         self._picker = make_picker(self.endpoints)
         self._pickers: dict[str, Picker] = {}  # by the role that an endpoint has to play
-        self._session = session
+        self._kinds = kinds or session
         self._kind: Kind | None = None  # the one asked for last
         self._spare = 1 if session else 0
         self._spare_taken = 0
@@ -195,14 +196,27 @@ class Pool:
 
     def set_endpoints(self, endpoints: Sequence[Endpoint], now: float) -> None:
         """Other endpoints (DNS, reload): what stays is kept by identity, connections to the rest are retired."""
-        gone = set(self.endpoints) - set(endpoints)
-        self.endpoints = list(endpoints)
+        gone = {endpoint for endpoint in self.endpoints if endpoint.listed} - set(endpoints)
+        self.endpoints = [*endpoints, *(endpoint for endpoint in self.endpoints if not endpoint.listed)]
         self._simple = len(self.endpoints) == 1 and self.pause_timeout is None
-        self._picker = self._make_picker(self.endpoints)
+        self._picker = self._make_picker(endpoints)
         self._pickers.clear()
         for connection in [c for c in self.connections if c.endpoint in gone]:
             self.retire(connection, "drain")
         self._supply(now)
+
+    def add_endpoint(self, endpoint: Endpoint) -> None:
+        """One that only its kinds name: no policy chooses it, and no list of endpoints shows it."""
+        endpoint.listed = False
+        self.endpoints.append(endpoint)
+        self._simple = len(self.endpoints) == 1 and self.pause_timeout is None
+
+    def remove_endpoint(self, endpoint: Endpoint) -> None:
+        """One of `add_endpoint`. Its idle connections are closed now, leased ones as their leases end."""
+        self.endpoints.remove(endpoint)
+        self._simple = len(self.endpoints) == 1 and self.pause_timeout is None
+        for connection in [c for c in self.connections if c.endpoint is endpoint]:
+            self.retire(connection, "idle")
 
     def set_role(self, endpoint: Endpoint, role: str | None, now: float) -> None:
         """The endpoint plays another role: connections that were opened for its old one are retired."""
@@ -273,7 +287,7 @@ class Pool:
                 self._lease(connection, waiter, now)
                 self._served.observe(now - waiter.ready_at)
                 return connection
-        if self.sealed and not self.total:
+        if self.sealed and not (self.total if waiter.kind is None or waiter.kind.endpoint is None else endpoint.open):
             self._refuse(DRAINING, waiter, now)
         if len(self.waiters) >= self.max_waiting:
             self._refuse(QUEUE_FULL, waiter, now)
@@ -333,7 +347,8 @@ class Pool:
     def discard(self, connection: Connection, owner: object, now: float, reason: str) -> None:
         """The lease is over and the connection can't be used again."""
         self._end_lease(connection, owner)
-        self.hold.observe(now - connection.leased_at)
+        if connection.counted:
+            self.hold.observe(now - connection.leased_at)
         self._close(connection, reason)
 
     def cancel(self, waiter: Waiter, now: float) -> None:
@@ -389,7 +404,8 @@ class Pool:
             self.closed_total["upstream"] += 1
         elif connection.state == LEASED:
             self._end_lease(connection, connection.owner)
-            self.hold.observe(now - connection.leased_at)
+            if connection.counted:
+                self.hold.observe(now - connection.leased_at)
             self.closed_total["upstream"] += 1
         else:
             raise LeaseError("a connection that is still being opened has failed, it is not closed")
@@ -544,6 +560,8 @@ class Pool:
 
     def _choose(self, waiter: Waiter, now: float) -> Endpoint | None:
         """By policy. An endpoint that is out is picked only when its probe is due; then this request is the probe."""
+        if waiter.kind is not None and waiter.kind.endpoint is not None:
+            return waiter.kind.endpoint
         endpoint = self._picker_for(waiter.kind).pick(now, waiter.key)
         if endpoint is not None and endpoint is waiter.avoid:
             others = [e for e in self._playing(waiter.kind) if e is not endpoint and e.health.healthy]
@@ -554,6 +572,8 @@ class Pool:
 
     def _playing(self, kind: Kind | None) -> list[Endpoint]:
         """The endpoints that play the role that this kind needs."""
+        if kind is not None and kind.endpoint is not None:
+            return [kind.endpoint]
         return [e for e in self.endpoints if kind is None or kind.role is None or e.role == kind.role]
 
     def _picker_for(self, kind: Kind | None) -> Picker:
@@ -595,8 +615,9 @@ class Pool:
 
     def _serve_from_idle(self, now: float) -> None:
         """After a pause, or when an endpoint has come back: idle connections to those who wait."""
+        wanted = {waiter.kind for waiter in self.waiters}
         for endpoint in self.endpoints:
-            for kind in {connection.kind for connection in endpoint.idle}:
+            for kind in {connection.kind for connection in endpoint.idle} & wanted:
                 while endpoint.health.healthy and self._next_of(kind) is not None:
                     connection = self._pop_idle(endpoint, now, kind)
                     if connection is None:
@@ -658,7 +679,7 @@ class Pool:
 
     def _covered(self) -> Iterator[Waiter]:
         """Those for whom a connection is being opened: of each kind, as many as there are, who have waited longest."""
-        if not self._session:
+        if not self._kinds:
             yield from islice(self.waiters, self.opening)
             return
         opening = Counter(c.kind for c in self.connections if c.state == OPENING and c.owner is None)
@@ -669,7 +690,7 @@ class Pool:
 
     def _uncovered(self) -> Waiter | None:
         """Who has waited longest of the others."""
-        if not self._session:
+        if not self._kinds:
             return next(islice(self.waiters, self.opening, None), None)
         covered = set(self._covered())
         return next((waiter for waiter in self.waiters if waiter not in covered), None)
@@ -704,10 +725,10 @@ class Pool:
 
     def _open_for(self, waiter: Waiter, endpoint: Endpoint) -> None:
         """Where no opening is under way for the waiter: start one, or make room for it."""
-        if self.sealed or (not self._session and self.opening >= len(self.waiters)):
+        if self.sealed or (not self._kinds and self.opening >= len(self.waiters)):
             return
         room = self._room(endpoint)
-        if self._session and self.opening and (room or self.idle) and waiter in self._covered():
+        if self._kinds and self.opening and (room or self.idle) and waiter in self._covered():
             return
         if room:
             connection = self._new(endpoint, waiter.kind)
@@ -741,7 +762,7 @@ class Pool:
             if self.opening == before:
                 break
         self._promise(now)
-        if self.draining or (self._session and self._kind is None):
+        if self.draining or (self._kinds and self._kind is None):
             return
         missing = self.min_idle - self.idle - max(0, self.opening - len(self.waiters))
         for _ in range(missing):

@@ -76,11 +76,16 @@ class AccessLog:
         error: str | None = None,
         trace: str | None = None,
         slow: bool = False,
+        user: str | None = None,
+        verdict: str | None = None,
     ) -> None:
         """A request has ended: times are in seconds (logged as ms), None where it did not get that far;
-        ``status`` 0 where nothing was answered; ``trace`` is the trace id of its traceparent.
+        ``status`` 0 where nothing was answered; ``trace`` is the trace id of its traceparent; ``user`` and
+        ``verdict`` are a forward proxy's.
         """
         end = ',"slow":true}\n' if slow else "}\n"
+        if verdict is not None:
+            end = f',"user":{_text(user)},"verdict":{_text(verdict)}{end}'
         line = (
             f'{{"time":"{self._time()}","client":{quoted(client)},"method":{_wire(method)},'
             f'"target":{_wire(target)},"host":{_wire(host)},"status":{status},"upstream":{_text(upstream)},'

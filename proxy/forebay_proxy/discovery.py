@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from forebay_core.spec.model import Spec
 from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy.resolver import Address, Resolver, Watcher, is_literal
 from forebay_proxy.tasks import Tasks
@@ -33,6 +34,11 @@ def targets(spec: UpstreamSpec) -> tuple[Target, ...]:
     if spec.service is not None:
         return (Target(spec.service.name, spec.service.port, 1),)
     return tuple(Target(e.host, e.port, e.weight) for e in spec.endpoints or ())
+
+
+def parents(spec: Spec) -> tuple[Target, ...]:
+    """The proxies that a forward proxy passes its requests to."""
+    return tuple(Target(p.host, p.port, 1) for p in spec.forward.parents) if spec.forward is not None else ()
 
 
 class Discovery:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
+from forebay_proxy.forward.files import read_files
+from forebay_proxy.secret_files import SecretError
 from forebay_proxy.tls import TLSFileError
 from forebay_proxy.worker import client_tls, server_tls
 
@@ -48,5 +50,7 @@ def check_files(pool: ProxyPool) -> None:
             if upstream.tls is not None:
                 client_tls(upstream, pool.spec.protocol)
         server_tls(pool)
-    except TLSFileError as error:
+        if pool.spec.forward is not None:
+            read_files(pool.spec.forward)
+    except (TLSFileError, SecretError) as error:
         raise Refused(str(error)) from None

@@ -18,6 +18,7 @@ from forebay_core.spec.model import ProxyPool
 from forebay_proxy import admin
 from forebay_proxy.descriptors import raise_limit
 from forebay_proxy.memory import Memory, MemoryLocked
+from forebay_proxy.secret_files import SecretError
 from forebay_proxy.state_directory import StartError, file_state
 from forebay_proxy.tls import TLSFileError
 from forebay_proxy.worker import Worker, listening
@@ -90,7 +91,7 @@ class Pod:
             self._seen = seen
             try:
                 await self.worker.apply(load(self._path.read_text("utf-8"), form="local"))
-            except (DocumentError, TLSFileError, OSError, UnicodeDecodeError) as error:
+            except (DocumentError, TLSFileError, SecretError, OSError, UnicodeDecodeError) as error:
                 self.worker.reload_success = False
                 log.error("%s is not taken, the last good document stays in force:\n%s", self._path, error)
             else:
@@ -107,7 +108,7 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
     try:
         worker = Worker(pool, Memory.at(memory), os.environ.get("FOREBAY_POD_UID", ""))
         await worker.start()
-    except (TLSFileError, MemoryLocked) as error:
+    except (TLSFileError, SecretError, MemoryLocked) as error:
         raise StartError(str(error)) from None
     except OSError as error:
         raise StartError(f"{memory}: {os.strerror(error.errno or 0)}") from None

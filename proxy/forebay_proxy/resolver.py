@@ -29,6 +29,10 @@ class ResolveError(Exception):
     """A name has no address now; the message is one sentence that names it and says why."""
 
 
+class ResolveTimeout(ResolveError):
+    """No name server has answered in time."""
+
+
 class Address(NamedTuple):
     """Where to connect: ``ip`` is a literal IPv4 or IPv6 address."""
 
@@ -39,8 +43,14 @@ class Address(NamedTuple):
 class Resolver:
     """Looks up names for one event loop."""
 
-    def __init__(self, time_limit: float = 5.0, getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo) -> None:
-        """``time_limit`` in seconds, per look-up."""
+    def __init__(
+        self,
+        time_limit: float = 5.0,
+        getaddrinfo: Callable[..., list[Any]] = socket.getaddrinfo,
+        lookups: int = LOOKUPS,
+    ) -> None:
+        """``time_limit`` in seconds, per look-up; ``lookups`` of them at once."""
+        self._lookups = lookups
         self._time_limit = time_limit
         self._getaddrinfo = getaddrinfo
         self._running = 0  # threads, those whose caller has given up among them
@@ -49,13 +59,13 @@ class Resolver:
         """The addresses of ``host`` in ascending order, at least one. Raises ResolveError."""
         if is_literal(host):
             return (Address(host, port),)
-        if self._running >= LOOKUPS:
-            raise ResolveError(f"can't resolve {host}: {LOOKUPS} look-ups are hanging already")
+        if self._running >= self._lookups:
+            raise ResolveError(f"can't resolve {host}: {self._lookups} look-ups are hanging already")
         try:
             async with asyncio.timeout(self._time_limit):
                 found = await self._lookup(host, port)
         except TimeoutError:
-            raise ResolveError(f"can't resolve {host}: no answer within {self._time_limit:g} s") from None
+            raise ResolveTimeout(f"can't resolve {host}: no answer within {self._time_limit:g} s") from None
         except socket.gaierror as error:
             raise ResolveError(f"can't resolve {host}: {error.strerror}") from None
         except OSError as error:

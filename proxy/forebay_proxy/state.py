@@ -72,7 +72,7 @@ def upstream_state(upstream: Upstream, now: float) -> dict[str, Any]:
         "ceiling": pool.size + pool.max_overflow,
         "held": upstream.held,
         "pressed": upstream.pressed,
-        "waiting": s.waiting,
+        "waiting": s.waiting + upstream.gated,
         "wait_oldest": s.wait_oldest,
         "lease_oldest": s.lease_oldest,
         "paused": pool.pause_timeout is not None,
@@ -96,6 +96,7 @@ def upstream_state(upstream: Upstream, now: float) -> dict[str, Any]:
                 "open": e.open,
             }
             for e in pool.endpoints
+            if e.listed
         },
     }  # fmt: skip
 

@@ -19,6 +19,7 @@ from forebay_core.spec.load import DocumentError, load
 from forebay_proxy.control import Link
 from forebay_proxy.descriptors import raise_limit
 from forebay_proxy.memory import Memory
+from forebay_proxy.secret_files import SecretError
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.tls import TLSFileError
 from forebay_proxy.worker import Worker
@@ -48,7 +49,7 @@ class Supervised:
     async def _do(self, message: dict[str, Any]) -> None:
         try:
             answer = await getattr(self, f"do_{message['do']}")(message)
-        except (DocumentError, TLSFileError, OSError) as error:
+        except (DocumentError, TLSFileError, SecretError, OSError) as error:
             answer = {"error": str(error)}
         if "id" in message:
             self.link.tell(to=message["id"], **(answer or {}))

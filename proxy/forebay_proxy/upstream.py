@@ -70,14 +70,16 @@ class Upstream:
         ssl_context: ssl.SSLContext | None,
         random: Callable[[], float],
         retry_budget: RetryBudget,
+        kinds: bool = False,
         session: bool = False,
     ) -> None:
-        """`session`: of a session protocol (`Pool`)."""
+        """`kinds`, `session`: as `Pool`."""
         self.name = spec.name
         self.spec = spec
         self.wheel = wheel
         self.ssl_context = ssl_context
         self.retry_budget = retry_budget
+        self.gated = 0  # requests that wait for their turn before they may ask the pool
         self.new_requests = 0  # which the retry budget has not been told of yet
         self._tasks = tasks
         self._memory = memory
@@ -100,6 +102,7 @@ class Upstream:
             self._make_picker,
             random=random,
             make=lambda endpoint: make(endpoint, self),
+            kinds=kinds,
             session=session,
         )
         self.configure(spec)
@@ -136,7 +139,7 @@ class Upstream:
 
     def set_endpoints(self, wanted: Sequence[tuple[str, int, int, str]]) -> None:
         """Endpoints as (host, port, weight, address); those that stay keep their connections and their health."""
-        known = {(e.host, e.port, e.weight, e.address): e for e in self.pool.endpoints}
+        known = {(e.host, e.port, e.weight, e.address): e for e in self.pool.endpoints if e.listed}
         endpoints = []
         for host, port, weight, address in dict.fromkeys(wanted):
             endpoint = known.pop((host, port, weight, address), None)

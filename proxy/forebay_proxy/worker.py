@@ -25,7 +25,10 @@ from forebay_proxy import descriptors
 from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.checks import Checker
 from forebay_proxy.connection import UpstreamConnection
-from forebay_proxy.discovery import Discovery, targets
+from forebay_proxy.discovery import Discovery, parents, targets
+from forebay_proxy.forward.files import read_files
+from forebay_proxy.forward.proxy import ForwardProxy
+from forebay_proxy.forward.upstream import ForwardConnection
 from forebay_proxy.http.proxy import HttpProxy
 from forebay_proxy.http.upstream import HttpConnection
 from forebay_proxy.leavings import Leavings
@@ -48,9 +51,10 @@ log = logging.getLogger(__name__)
 
 Listener = asyncio.Server | ProxiedListener
 # The upstream's side of each protocol; the client's is made in `Worker.__init__`.
-ALPN = {"http": ("http/1.1",), "postgres": ("postgresql",)}
+ALPN = {"http": ("http/1.1",), "forward": ("http/1.1",), "postgres": ("postgresql",)}
 CONNECTIONS: dict[str, type[UpstreamConnection]] = {
     "http": HttpConnection,
+    "forward": ForwardConnection,
     "tcp": TcpConnection,
     "postgres": PgConnection,
 }
@@ -92,6 +96,8 @@ class Worker:
         self.proxy: HttpProxy | TcpProxy | PgProxy
         if pool.spec.protocol == "http":
             self.proxy = HttpProxy(self.wheel, tls=self.server_tls is not None)
+        elif pool.spec.protocol == "forward":
+            self.proxy = ForwardProxy(self.wheel, self.tasks, tls=self.server_tls is not None)
         elif pool.spec.protocol == "postgres":
             self.proxy = PgProxy(self.wheel, self.tasks, self)
         else:
@@ -130,7 +136,9 @@ class Worker:
             self._listeners.pop(sock.fileno())[1].close()
 
     async def apply(self, pool: ProxyPool) -> None:
-        """Take a document, the first or a changed one. Raises TLSFileError, and has changed nothing then."""
+        """Take a document, the first or a changed one. Raises TLSFileError or SecretError, and has changed nothing."""
+        if pool.spec.forward is not None:
+            read_files(pool.spec.forward)
         tls = {u.name: client_tls(u, pool.spec.protocol) for u in pool.spec.upstreams if u.tls is not None}
         relisten = pool.spec.listen != self.pool.spec.listen
         if relisten:
@@ -146,7 +154,7 @@ class Worker:
         self._observe(self.proxy)
         for upstream_spec in spec.upstreams:
             name = upstream_spec.name
-            await self._discoveries[name].follow(targets(upstream_spec))
+            await self._discoveries[name].follow(targets(upstream_spec) + parents(spec))
             await self._checkers[name].configure(upstream_spec)
         for name in gone:
             await self._retire(name)
@@ -190,6 +198,7 @@ class Worker:
             ssl_context=tls.context if tls else None,
             random=random.random,
             retry_budget=retry_budget(self.pool),
+            kinds=self.pool.spec.protocol == "forward",
             session=self.pool.spec.session,
         )
         self._follow(upstream)
@@ -245,7 +254,7 @@ class Worker:
             if self.server_tls is not None:
                 self.server_tls.reload_if_changed()
             self._tell_tls()
-            if isinstance(self.proxy, PgProxy):
+            if isinstance(self.proxy, (PgProxy, ForwardProxy)):
                 self.proxy.refresh()
             for name, tls in self._client_tls.items():
                 if tls.reload_if_changed():

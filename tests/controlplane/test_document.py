@@ -72,6 +72,28 @@ POSTGRES: dict[str, Any] = {
 }
 
 
+FORWARD: dict[str, Any] = {
+    "protocol": "forward",
+    "upstreams": [{"name": "out", "budget": {"maxConnections": 20}}],
+    "forward": {
+        "credentialsSecret": {"name": "users"},
+        "parents": [
+            {"host": "a", "port": 3128},
+            {"host": "b", "port": 3128, "credentialsSecret": {"name": "parent", "key": "b"}},
+        ],
+    },
+}
+
+
+def test_credentials_become_files() -> None:
+    forward = load(rendered(FORWARD).text, form="local").spec.forward
+    assert forward is not None
+    folder = "/etc/forebay/secrets"
+    assert forward.credentials_file == f"{folder}/users/htpasswd"
+    assert [parent.credentials_file for parent in forward.parents] == [None, f"{folder}/parent/b"]
+    assert secrets_of(parse(pool(FORWARD), form="cluster")) == ["parent", "users"]
+
+
 def test_logins_become_files() -> None:
     postgres = load(rendered(POSTGRES).text, form="local").spec.postgres
     assert postgres is not None

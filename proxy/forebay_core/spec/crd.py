@@ -119,7 +119,7 @@ def _protocol_rules(node: Json, path: tuple[str, ...]) -> Iterator[Json]:
                 "rule": f"self.protocol in {only} || {_absent(place)}",
                 "message": f"expected {'.'.join(place)} only with protocol {' or '.join(only)}",
             }
-        elif child.get("type") == "array":
+        if child.get("type") == "array":
             yield from _protocol_rules(child["items"], (*path, f"{name}[]"))
         else:
             yield from _protocol_rules(child, place)

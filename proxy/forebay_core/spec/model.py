@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from forebay_core.spec.forward import Forward, Parent, PerOrigin
 from forebay_core.spec.postgres import Postgres
 from forebay_core.spec.scaling import Autoscaling, Behavior, ScaleDown, ScaleUp, ScalingPolicy
 from forebay_core.spec.traffic import Http, Listen, ListenTLS, Retries, Route
@@ -29,7 +30,9 @@ from forebay_core.spec.upstream import (
     UpstreamTLS,
 )
 from forebay_core.spec.values import (
+    FORWARD_ONLY,
     HTTP_ONLY,
+    HTTP_SPEAKING,
     POSTGRES_ONLY,
     Annotations,
     Duration,
@@ -54,13 +57,16 @@ __all__ = [
     "DnsTarget",
     "Drain",
     "Endpoint",
+    "Forward",
     "HealthCheck",
     "Http",
     "Listen",
     "ListenTLS",
     "LoadBalancing",
     "Metadata",
+    "Parent",
     "PassiveCheck",
+    "PerOrigin",
     "Pool",
     "Postgres",
     "ProxyPool",
@@ -80,7 +86,7 @@ __all__ = [
 ]
 
 API_VERSION = "forebay.dev/v1alpha1"
-UNBUILT = ("forward", "mysql", "redis", "amqp", "grpc")  # planned protocols, refused as such
+UNBUILT = ("mysql", "redis", "amqp", "grpc")  # planned protocols, refused as such
 
 
 class Drain(Model):
@@ -116,7 +122,7 @@ class Telemetry(Model):
     """What is written and sent beside the metrics."""
 
     access_log: Literal["none", "json"] = Field(
-        "none", description="A line for each request (http) or connection (tcp) on standard output."
+        "none", description="A line for each request (http, forward) or connection (tcp, tunnels) on standard output."
     )
     slow_request: Duration = Field(
         0.0, description="Requests that take longer are logged with where their time went. 0s: none."
@@ -133,15 +139,16 @@ class ServiceTemplate(Model):
 
 def _built(protocol: object) -> object:
     if protocol in UNBUILT:
-        raise ValueError(f"{protocol} is not built yet; expected http, tcp or postgres")
+        raise ValueError(f"{protocol} is not built yet; expected http, forward, tcp or postgres")
     return protocol
 
 
 class Spec(Model):
     """What is wanted."""
 
-    protocol: Annotated[Literal["http", "tcp", "postgres"], BeforeValidator(_built)] = Field(
-        description="What is spoken with clients and upstreams. tcp: one client, one connection, nothing is reused."
+    protocol: Annotated[Literal["http", "forward", "tcp", "postgres"], BeforeValidator(_built)] = Field(
+        description="What is spoken with clients and upstreams. forward: HTTP and tunnels (CONNECT) to wherever "
+        "requests say. tcp: one client, one connection, nothing is reused."
     )
     listen: Listen = Field(description="Where clients connect.")
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
@@ -162,7 +169,12 @@ class Spec(Model):
         "Empty: all go to the first upstream.",
         json_schema_extra=HTTP_ONLY,
     )
-    http: Http = Field(Http(), description="Limits and timeouts of HTTP.", json_schema_extra=HTTP_ONLY)
+    http: Http = Field(Http(), description="Limits and timeouts of HTTP.", json_schema_extra=HTTP_SPEAKING)
+    forward: Forward | None = Field(
+        None,
+        description="Who may use a forward proxy, and for what. Required with protocol forward.",
+        json_schema_extra=FORWARD_ONLY,
+    )
     postgres: Postgres | None = Field(
         None,
         description="Pooling, logins, databases and timeouts of PostgreSQL. Required with protocol postgres.",

@@ -7,6 +7,7 @@ from pydantic import Field
 from forebay_core.spec.values import (
     LOCAL_ONLY,
     Duration,
+    EnvironmentName,
     FilePath,
     Label,
     Model,
@@ -22,11 +23,6 @@ Name = Annotated[
     str,
     Field(min_length=1, max_length=63, pattern=r"^[^\x00]+$"),
     Schema(x_expected="a name of 1 to 63 characters"),
-]
-EnvironmentName = Annotated[
-    str,
-    Field(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
-    Schema(x_expected="the name of an environment variable"),
 ]
 Settings = Annotated[
     dict[str, Annotated[str, Field(max_length=1024)]],

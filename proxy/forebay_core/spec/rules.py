@@ -4,6 +4,7 @@ server. A check yields what it finds, with the arithmetic; `needs` names other p
 
 from collections.abc import Iterator
 
+from forebay_core.spec.forward_rules import FORWARD_RULES
 from forebay_core.spec.model import (
     Autoscaling,
     Budget,
@@ -13,7 +14,6 @@ from forebay_core.spec.model import (
     ProxyPool,
     Spec,
     Strategy,
-    Upstream,
     UpstreamTLS,
 )
 from forebay_core.spec.postgres_rules import POSTGRES_RULES
@@ -37,11 +37,15 @@ def client_certificate_whole(tls: UpstreamTLS, form: Form) -> Iterator[Finding]:
         yield Finding((missing,), "expected clientCertFile and clientKeyFile together")
 
 
-def one_target(upstream: Upstream, form: Form) -> Iterator[Finding]:
-    given = [name for name in ("service", "endpoints", "dns") if getattr(upstream, name)]
+def one_target(spec: Spec, form: Form) -> Iterator[Finding]:
+    if spec.protocol == "forward":  # see forward_rules
+        return
     choice = "exactly one of service, endpoints and dns" if form == "cluster" else "either endpoints or dns"
-    if len(given) != 1:
-        yield Finding((), f"expected {choice}, found {' and '.join(given) or 'none'}")
+    for index, upstream in enumerate(spec.upstreams):
+        given = [name for name in ("service", "endpoints", "dns") if getattr(upstream, name)]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            yield Finding(("upstreams", index), f"expected {choice}, found {found}", (("protocol",),))
 
 
 def hash_only_with_policy(balancing: LoadBalancing, form: Form) -> Iterator[Finding]:
@@ -128,10 +132,11 @@ RULES = (
     ),
     Rule("spec.upstreams[].tls", client_certificate_whole),
     Rule(
-        "spec.upstreams[]",
+        "spec",
         one_target,
-        "[has(self.service), has(self.endpoints), has(self.dns)].exists_one(given, given)",
-        "expected exactly one of service, endpoints and dns",
+        "self.protocol == 'forward' || self.upstreams.all(u, "
+        "[has(u.service), has(u.endpoints), has(u.dns)].exists_one(given, given))",
+        "expected each of upstreams to have exactly one of service, endpoints and dns",
     ),
     Rule(
         "spec.upstreams[].loadBalancing",
@@ -182,6 +187,7 @@ RULES = (
         "expected every route's upstream to be the name of an upstream",
     ),
     Rule("spec", counts_fit_form, "self.listen.port > 0", "in a cluster, expected listen.port from 1 to 65535"),
+    *FORWARD_RULES,
     *POSTGRES_RULES,
 )
 

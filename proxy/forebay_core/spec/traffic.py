@@ -6,6 +6,7 @@ from pydantic import Field
 
 from forebay_core.spec.upstream import CASecret, CertSecret
 from forebay_core.spec.values import (
+    HTTP_ONLY,
     LOCAL_ONLY,
     AnySize,
     BufferSize,
@@ -118,7 +119,7 @@ class Http(Model):
         description="How long the upstream may take from the end of the request to the head of its answer.",
     )
     stream_idle_timeout: PositiveDuration = Field(
-        300.0, description="How long an answer, or an upgraded connection, may stand still."
+        300.0, description="How long an answer, an upgraded connection or a tunnel may stand still."
     )
     keep_alive_timeout: PositiveDuration = Field(
         75.0, description="How long a client's connection stays open between requests."
@@ -138,6 +139,7 @@ class Http(Model):
         (),
         description="Networks whose X-Forwarded-* and Forwarded fields are believed and appended to; "
         "from all others they are dropped.",
+        json_schema_extra=HTTP_ONLY,
     )
     retries: Retries = Field(
         Retries(), description="Second attempts, only where nothing can have been done with the first."

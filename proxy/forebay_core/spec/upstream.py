@@ -9,6 +9,7 @@ from forebay_core.spec.values import (
     HTTP_ONLY,
     LOCAL_ONLY,
     POSTGRES_ONLY,
+    READYING,
     REUSING,
     Connections,
     Duration,
@@ -165,7 +166,7 @@ class Pool(Model):
     min_idle: Annotated[int, Field(ge=0, le=100_000)] = Field(
         0,
         description="Unleased connections per replica that are kept ready ahead of demand.",
-        json_schema_extra=REUSING,
+        json_schema_extra=READYING,
     )
     timeout: PositiveDuration = Field(
         5.0,
@@ -199,8 +200,8 @@ class Pool(Model):
     )
     pre_ping: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="When an idle connection is tested before use. With http the test looks, without waiting, for an "
-        "end of file or stray bytes; with postgres it is a round trip (Sync). What fails it is closed.",
+        description="When an idle connection is tested before use. With http and forward the test looks, without "
+        "waiting, for an end of file or stray bytes; with postgres it is a round trip (Sync). What fails it is closed.",
         json_schema_extra=REUSING,
     )
     reset_on_return: Literal["auto", "always", "never"] = Field(
@@ -217,7 +218,7 @@ class ActiveCheck(Model):
 
     path: RequestTarget = Field(
         "/healthz",
-        description="Path of the GET request; a 2xx or 3xx answer is healthy. With tcp and postgres a check is a "
+        description="Path of the GET request; a 2xx or 3xx answer is healthy. With other protocols a check is a "
         "connection.",
         json_schema_extra=HTTP_ONLY,
     )
@@ -263,7 +264,7 @@ class Upstream(Model):
         None,
         description="A Service of the namespace, by its DNS name: a ClusterIP is one endpoint, a "
         "headless Service "
-        "has one per pod. Exactly one of service, endpoints and dns is set.",
+        "has one per pod. Exactly one of service, endpoints and dns is set; with forward none is.",
         json_schema_extra=cluster_only("endpoints or dns"),
     )
     endpoints: Annotated[Seq[Endpoint], Field(min_length=1, max_length=64)] | None = Field(

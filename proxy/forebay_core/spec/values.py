@@ -35,8 +35,12 @@ Json = dict[str, Any]
 Item = TypeVar("Item")
 
 HTTP_ONLY: Json = {"x-protocol": ["http"]}
+HTTP_SPEAKING: Json = {"x-protocol": ["http", "forward"]}
+FORWARD_ONLY: Json = {"x-protocol": ["forward"]}
 POSTGRES_ONLY: Json = {"x-protocol": ["postgres"]}
-REUSING: Json = {"x-protocol": ["http", "postgres"]}  # protocols whose connections serve one client after another
+# Protocols whose connections serve one client after another; and those of them that know a server ahead of a request.
+REUSING: Json = {"x-protocol": ["http", "forward", "postgres"]}
+READYING: Json = {"x-protocol": ["http", "postgres"]}
 LOCAL_ONLY: Json = {"x-form": "local"}
 
 
@@ -247,6 +251,11 @@ Url = Annotated[
         x_expected="a URL such as http://collector:4318/v1/traces, without user or password",
         example="http://collector:4318/v1/traces",
     ),
+]
+EnvironmentName = Annotated[
+    str,
+    Field(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
+    Schema(x_expected="the name of an environment variable"),
 ]
 FilePath = Annotated[
     str,

@@ -5,11 +5,14 @@ Kinds follow design rule 9: kind x source. `reason` is the label of `forebay_rej
 
 from typing import NamedTuple
 
+from forebay_core.forward.credentials import CHALLENGE
 from forebay_core.lease import Refusal
 
 REASON_PHRASES = {
     400: b"Bad Request",
+    403: b"Forbidden",
     404: b"Not Found",
+    407: b"Proxy Authentication Required",
     408: b"Request Timeout",
     413: b"Content Too Large",
     414: b"URI Too Long",
@@ -21,7 +24,11 @@ REASON_PHRASES = {
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
 }
-RETRY_AFTER = b"Retry-After: 1\r\n"
+# Fields that an answer has beside the usual ones, by its status.
+FIELDS = {
+    407: b"Proxy-Authenticate: %b\r\n" % CHALLENGE,
+    503: b"Retry-After: 1\r\n",
+}
 
 
 class Failure(NamedTuple):
@@ -32,6 +39,7 @@ class Failure(NamedTuple):
     detail: str
 
 
+NO_CREDENTIALS = Failure(407, "credentials", "this proxy wants a user and password that it knows")
 NO_ROUTE = Failure(404, "no_route", "no route matches this host and path")
 HEADER_TIMEOUT = Failure(408, "header_timeout", "the request's head did not arrive in time")
 BODY_TIMEOUT = Failure(408, "body_timeout", "the request's body stalled")
@@ -39,6 +47,7 @@ BODY_TOO_LARGE = Failure(413, "body_too_large", "the request's body is larger th
 UPSTREAM_RESET = Failure(502, "upstream_reset", "the upstream closed the connection before it answered")
 MAX_CLIENTS = Failure(503, "max_clients", "the proxy has as many client connections as it may")
 TAKEN_BACK = Failure(503, "taken_back", "the connection was needed elsewhere: the budget was cut, or has to be shared")
+CREDENTIALS_BUSY = Failure(503, "credentials_busy", "too many passwords are being checked")
 RESPONSE_TIMEOUT = Failure(504, "response_timeout", "the upstream did not answer in time")
 
 # Refusals of the pool engine and of connect(), by their reason.
@@ -50,7 +59,9 @@ STATUS_OF_REFUSAL = {
     "paused": 503,
     "no_descriptors": 503,
     "no_ports": 503,
+    "rate": 503,
     "connect_timeout": 504,
+    "resolve_timeout": 504,
 }
 
 
@@ -67,7 +78,7 @@ def render(failure: Failure, *, close: bool, head_only: bool) -> bytes:
         (
             b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
             % (failure.status, phrase, len(body)),
-            RETRY_AFTER if failure.status == 503 else b"",
+            FIELDS.get(failure.status, b""),
             b"Via: 1.1 forebay\r\n",
             b"Connection: close\r\n" if close else b"",
             b"\r\n",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forebay_core.spec.model import Http, Spec
 from forebay_proxy.accesslog import AccessLog
@@ -145,10 +145,8 @@ class HttpProxy:
         slow = seconds >= self._slow
         if self.log is not None and (self._log_all or slow):
             self.log.write(
+                **self.described(exchange),
                 client=exchange.client.peer,
-                method=head.method,
-                target=head.target,
-                host=head.host,
                 status=exchange.status,
                 upstream=upstream.name if upstream else None,
                 endpoint=exchange.endpoint_name or None,
@@ -181,6 +179,11 @@ class HttpProxy:
                 attempts=exchange.attempts,
                 error=exchange.error or None,
             )
+
+    def described(self, exchange: "Exchange") -> dict[str, Any]:
+        """What the log says of a request."""
+        head = exchange.head
+        return {"method": head.method, "target": head.target, "host": head.host}
 
     def observe_with(self, log: AccessLog | None, tracer: Tracer | None, *, log_all: bool) -> None:
         """Where finished requests are told; without `log_all` only the slow ones are logged."""

@@ -5,7 +5,6 @@ import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from forebay_core.pgwire import startup
@@ -27,6 +26,7 @@ from forebay_proxy.postgres.roles import PRIMARY, STANDBY, RoleWatch
 from forebay_proxy.postgres.server import Login, PgConnection
 from forebay_proxy.postgres.server_login import Conversation
 from forebay_proxy.postgres.session import Session
+from forebay_proxy.secret_files import SecretError, read_secret
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
@@ -295,15 +295,3 @@ class PgProxy:
             self._cancels.send(connection, session)
         elif session is not None:
             session.cancel_over()
-
-
-class SecretError(Exception):
-    """A file with users or a password can't be used; a sentence that names it."""
-
-
-def read_secret(path: str) -> str:
-    """Its text. Raises SecretError."""
-    try:
-        return Path(path).read_text("utf-8", "surrogateescape")
-    except OSError as error:
-        raise SecretError(f"{path}: {os.strerror(error.errno or 0)}") from None

@@ -13,6 +13,8 @@ def good(form: str = "cluster", protocol: str = "http") -> dict[str, Any]:
     target = {"service": {"name": "orders", "port": 80}}
     if form == "local":
         target = {"endpoints": [{"host": "127.0.0.1", "port": 9000}]}
+    if protocol == "forward":
+        target = {}
     logins: dict[str, Any] = {"usersFile": "users.txt"} if form == "local" else {"usersSecret": {"name": "users"}}
     return {
         "apiVersion": "forebay.dev/v1alpha1",
@@ -23,6 +25,7 @@ def good(form: str = "cluster", protocol: str = "http") -> dict[str, Any]:
             "listen": {"port": 8080},
             "upstreams": [{"name": "orders", **target}],
             **({"postgres": {"auth": logins}} if protocol == "postgres" else {}),
+            **({"forward": {"allowHosts": ["example.com"]}} if protocol == "forward" else {}),
         },
     }
 
@@ -69,6 +72,7 @@ class Bad(NamedTuple):
 
 _UP = "spec.upstreams[0]"
 _PG = "spec.postgres"
+_FW = "spec.forward"
 _DURATION = "a duration such as 500ms, 30s or 1m30s, from "
 
 # Refused by `load`, and by the API server too: the cluster tests try each one there.
@@ -80,11 +84,15 @@ CLUSTER = [
     Bad({"apiVersion": "forebay.dev/v1"}, "apiVersion", "expected forebay.dev/v1alpha1"),
     Bad({"spec": REMOVED}, "spec", "expected a mapping with protocol, listen, upstreams"),
     Bad({"spec": "x"}, "spec", "expected a mapping with protocol, listen, upstreams"),
-    Bad({"spec.protocol": REMOVED}, "spec.protocol", "expected one of http, tcp, postgres"),
-    Bad({"spec.protocol": "htttp"}, "spec.protocol", "expected one of http, tcp, postgres"),
+    Bad({"spec.protocol": REMOVED}, "spec.protocol", "expected one of http, forward, tcp, postgres"),
+    Bad({"spec.protocol": "htttp"}, "spec.protocol", "expected one of http, forward, tcp, postgres"),
     *(
-        Bad({"spec.protocol": name}, "spec.protocol", f"{name} is not built yet; expected http, tcp or postgres")
-        for name in ("forward", "mysql", "redis", "amqp", "grpc")
+        Bad(
+            {"spec.protocol": name},
+            "spec.protocol",
+            f"{name} is not built yet; expected http, forward, tcp or postgres",
+        )
+        for name in ("mysql", "redis", "amqp", "grpc")
     ),
     Bad({"spec.redis": {}}, "spec.redis", "redis is not built yet"),
     Bad({"spec.protocoll": "http"}, "spec.protocoll", "unknown field, did you mean protocol?"),
@@ -229,18 +237,19 @@ CLUSTER = [
         for only, protocols, fields in (
             (
                 "http",
-                ("tcp", "postgres"),
+                ("forward", "tcp", "postgres"),
                 {
                     "spec.routes": [{"upstream": "orders"}],
-                    "spec.http": {},
                     f"{_UP}.healthCheck.active.path": "/healthz",
                 },
             ),
+            ("http", ("forward",), {"spec.http.trustedProxies": ["10.0.0.0/8"]}),
+            ("http or forward", ("tcp", "postgres"), {"spec.http": {}}),
+            ("http or postgres", ("forward", "tcp"), {f"{_UP}.pool.minIdle": 1}),
             (
-                "http or postgres",
+                "http or forward or postgres",
                 ("tcp",),
                 {
-                    f"{_UP}.pool.minIdle": 1,
                     f"{_UP}.pool.recycle": "30m",
                     f"{_UP}.pool.recycleJitter": 10,
                     f"{_UP}.pool.idleTimeout": "55s",
@@ -250,9 +259,10 @@ CLUSTER = [
             ),
             (
                 "postgres",
-                ("http", "tcp"),
+                ("http", "forward", "tcp"),
                 {"spec.postgres": {"auth": {"method": "trust"}}, f"{_UP}.pool.resetOnReturn": "auto"},
             ),
+            ("forward", ("http", "tcp", "postgres"), {"spec.forward": {"allowHosts": ["example.com"]}}),
         )
         for protocol in protocols
         for path, value in fields.items()
@@ -264,7 +274,7 @@ CLUSTER = [
             f"expected only with protocol http, not {protocol}",
             protocol=protocol,
         )
-        for protocol in ("tcp", "postgres")
+        for protocol in ("forward", "tcp", "postgres")
     ),
     Bad(
         {f"{_UP}.budget": {"maxConnections": 10, "reserved": 5}},
@@ -328,6 +338,69 @@ CLUSTER = [
         "the authorities of clients' certificates, which auth.method cert needs",
         protocol="postgres",
     ),
+    Bad({"spec.forward": REMOVED}, _FW, "a mapping with credentialsSecret, clientNetworks or", protocol="forward"),
+    *(
+        Bad({f"{_FW}.{path}": value}, f"{_FW}{at}", says, protocol="forward")
+        for path, value, at, says in (
+            ("allowHosts", [], "", "credentialsSecret, clientNetworks or allowHosts: an open proxy is never a default"),
+            *(
+                ("allowHosts", [host], ".allowHosts[0]", "a host name, *.name for all names below it, or an IP address")
+                for host in (
+                    *("", "*", "*.", ".example.com", "a*.example.com", "a.*.com", "http://a.com", "a.com:80"),
+                    *(
+                        "127.1",
+                        "0x7f.0.0.1",
+                        "2130706433",
+                        "0177.0.0.1",
+                        "10.0.0.1/8",
+                        "fe80::1%eth0",
+                        "a\n",
+                        "\u00e9.com",
+                    ),
+                    *("a..com", "a.com.", "-a.com", "user@a.com", "[::1]", "a" * 254),
+                )
+            ),
+            ("denyHosts", [1], ".denyHosts[0]", "a host name, *.name"),
+            ("denyHosts", ["a.com"] * 257, ".denyHosts", "a list of at most 256 items"),
+            ("denyPrivate", "no", ".denyPrivate", "expected true or false"),
+            ("ports", [], ".ports", "a list of 1 to 64 items"),
+            ("ports", [0], ".ports[0]", "an integer from 1 to 65535"),
+            ("credentialsSecret", {}, ".credentialsSecret.name", "the name of an object"),
+            (
+                "credentialsFile",
+                "htpasswd",
+                ".credentialsFile",
+                "only in local mode; a cluster takes credentialsSecret",
+            ),
+            ("clientNetworks", ["10.0.0.1/8"], ".clientNetworks[0]", "without host bits"),
+            ("perOrigin", {"maxConnections": 0}, ".perOrigin.maxConnections", "an integer from 1 to 100000"),
+            ("perOrigin", {"requestsPerSecond": -1}, ".perOrigin.requestsPerSecond", "a number from 0 to 1000000"),
+            ("parents", [{"host": "a"}], ".parents[0].port", "an integer from 1 to 65535"),
+            ("parents", [{"host": "http://a", "port": 1}], ".parents[0].host", "without scheme, port or brackets"),
+            (
+                "parents",
+                [{"host": "a", "port": 1, "credentialsEnv": "A"}],
+                ".parents[0].credentialsEnv",
+                "only in local mode; a cluster takes credentialsSecret",
+            ),
+        )
+    ),
+    *(
+        Bad({f"{_UP}.{field}": value}, f"{_UP}.{field}", says, protocol="forward")
+        for field, value, says in (
+            ("service", {"name": "a", "port": 80}, "expected none with protocol forward, where requests say where"),
+            ("endpoints", [{"host": "a", "port": 80}], "expected none with protocol forward"),
+            ("dns", {"host": "a", "port": 80}, "expected none with protocol forward"),
+            ("tls", {"mode": "require"}, "expected none with protocol forward"),
+        )
+    ),
+    Bad(
+        {f"{_UP}.budget": {"maxConnections": 10, "per": "endpoint"}},
+        f"{_UP}.budget.per",
+        "expected upstream with protocol forward",
+        protocol="forward",
+    ),
+    Bad({"spec.upstreams[1]": {"name": "b"}}, "spec.upstreams", "exactly one upstream", protocol="forward"),
 ]
 
 LOCAL = [
@@ -367,6 +440,19 @@ LOCAL = [
                 [{"name": "a", "user": "u", "passwordFile": "f", "passwordEnv": "E"}],
                 f"{_PG}.databases[0].passwordEnv",
                 "expected either passwordFile or passwordEnv",
+            ),
+        )
+    ),
+    *(
+        Bad({f"{_FW}.{path}": value}, at, says, "local", "forward")
+        for path, value, at, says in (
+            ("allowHosts", [], _FW, "expected credentialsFile, clientNetworks or allowHosts"),
+            ("credentialsSecret.name", "a", f"{_FW}.credentialsSecret", "local mode takes credentialsFile"),
+            (
+                "parents",
+                [{"host": "a", "port": 1, "credentialsFile": "f", "credentialsEnv": "E"}],
+                f"{_FW}.parents[0].credentialsEnv",
+                "either credentialsFile or credentialsEnv",
             ),
         )
     ),

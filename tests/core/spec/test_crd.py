@@ -66,7 +66,7 @@ def test_what_a_protocol_refuses_has_no_default() -> None:
         if "Only with " in node.get("description", ""):
             assert "default" not in node, path
     pool = dict(SPEC)["spec.upstreams[].pool"]["properties"]
-    assert pool["recycle"]["description"].endswith("Default: 30m. Only with http or postgres.")
+    assert pool["recycle"]["description"].endswith("Default: 30m. Only with http or forward or postgres.")
     assert pool["timeout"]["default"] == "5s"
 
 
@@ -77,7 +77,7 @@ def test_what_differs_by_protocol_has_no_default() -> None:
     assert "default" not in per
     assert per["description"].endswith("Default: upstream; with postgres endpoint.")
     idle = upstream["pool"]["properties"]["idleTimeout"]
-    assert idle["description"].endswith("Default: 55s; with postgres 5m. Only with http or postgres.")
+    assert idle["description"].endswith("Default: 55s; with postgres 5m. Only with http or forward or postgres.")
 
 
 def test_local_fields_are_left_out() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from tests.core.spec.cases import CLUSTER, Bad, good
-from tests.core.spec.test_postgres import WHOLE
+from tests.core.spec.test_forward import WHOLE as FORWARD
+from tests.core.spec.test_postgres import WHOLE as POSTGRES
 
 from forebay_core.spec.load import document_hash, load, parse
 
@@ -48,17 +49,23 @@ def test_the_example_is_taken(path: Path) -> None:
     assert document_hash(stored) == document_hash(load(path.read_text(), form="cluster"))
 
 
-@pytest.mark.parametrize("protocol", ["http", "tcp", "postgres"])
+def test_the_examples_policy_is_taken() -> None:
+    created = kubectl("create", "--dry-run=server", "-f", str(ROOT / "manifests/examples/policies/forward-egress.yaml"))
+    assert created.returncode == 0, created.stderr
+
+
+@pytest.mark.parametrize("protocol", ["http", "forward", "tcp", "postgres"])
 def test_the_smallest_document_is_taken(protocol: str) -> None:
     created = create(good("cluster", protocol))
     assert created.returncode == 0, created.stderr
     assert load(created.stdout, form="cluster").spec == parse(good("cluster", protocol), form="cluster").spec
 
 
-def test_a_whole_postgres_document_is_taken() -> None:
-    created = create(WHOLE["cluster"])
+@pytest.mark.parametrize("whole", [POSTGRES["cluster"], FORWARD["cluster"]], ids=["postgres", "forward"])
+def test_a_whole_document_is_taken(whole: dict[str, Any]) -> None:
+    created = create(whole)
     assert created.returncode == 0, created.stderr
-    assert load(created.stdout, form="cluster").spec == parse(WHOLE["cluster"], form="cluster").spec
+    assert load(created.stdout, form="cluster").spec == parse(whole, form="cluster").spec
 
 
 @pytest.mark.parametrize("bad", CLUSTER, ids=lambda bad: bad.id)

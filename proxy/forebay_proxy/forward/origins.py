@@ -1,0 +1,208 @@
+"""The origins that clients ask for: many, short-lived, and bounded.
+
+Each is an endpoint of its own with its own kinds of connections in the one pool of the upstream, so that one limit, one
+queue and one budget hold over all of them, and an idle connection of one makes room for another. Before that pool
+stands a gate per origin: so many requests at once, so many in a second. Who waits at the gate waits like any other:
+first in, first out, until `pool.timeout`.
+
+An origin is looked up when it is used and its last look-up is older than `FRESH`; every address has been judged before
+it can be connected to, and what is connected to is that address.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
+
+from forebay_core.balance import Endpoint
+from forebay_core.forward.access import Access, Denial
+from forebay_core.forward.rate import TokenBucket
+from forebay_core.forward.target import Target
+from forebay_core.health import HealthGroup, HealthPolicy
+from forebay_core.lease import Kind, Refusal
+from forebay_core.spec.forward import PerOrigin
+from forebay_proxy.resolver import ResolveError, Resolver, ResolveTimeout
+from forebay_proxy.tasks import Tasks
+from forebay_proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from forebay_proxy.forward.exchange import ForwardExchange
+
+MOST: Final = 1024  # origins that are remembered; those in use may be more, as many as there are clients
+FRESH: Final = 5.0  # seconds that a look-up holds, as for the endpoints of an upstream
+
+NEVER_OUT = HealthPolicy(max_ejection_percent=0)  # an origin's errors are its clients' to judge
+
+
+class OriginKind(Kind):
+    """Connections to one origin: for requests, or for tunnels."""
+
+    __slots__ = ("origin", "tunnels")
+
+    def __init__(self, origin: "Origin", *, tunnels: bool) -> None:
+        super().__init__()
+        self.origin = origin
+        self.tunnels = tunnels
+
+
+class Looker(Protocol):
+    """Who waits for a name's addresses."""
+
+    def found(self, now: float) -> None: ...
+    def denied(self, denial: Denial) -> None: ...
+    def refuse(self, refusal: Refusal, now: float) -> None: ...
+
+
+class Origin:
+    """One host and port."""
+
+    __slots__ = (
+        "active", "addresses", "bucket", "endpoint", "found_at", "lookers", "plain", "queue", "table", "target",
+        "tunnel",
+    )  # fmt: skip
+
+    def __init__(self, table: "Origins", target: Target, rate: float) -> None:
+        self.table = table
+        self.target = target
+        self.addresses: Sequence[str] = ()  # that may be connected to
+        self.found_at = float("-inf")
+        self.lookers: list[Looker] = []
+        self.endpoint: Endpoint | None = None
+        self.plain = OriginKind(self, tunnels=False)
+        self.tunnel = OriginKind(self, tunnels=True)
+        self.active = 0  # exchanges that have passed the gate
+        self.queue: deque[ForwardExchange] = deque()
+        self.bucket = TokenBucket(rate) if rate else None
+
+    def __repr__(self) -> str:
+        return f"<Origin {self.target.name}: {self.active} active, {len(self.queue)} at the gate, {self.endpoint}>"
+
+    @property
+    def unused(self) -> bool:
+        return not (self.active or self.queue or self.lookers)
+
+
+class Origins:
+    """Those of one upstream. Nothing here awaits but the look-ups."""
+
+    def __init__(self, resolver: Resolver, tasks: Tasks) -> None:
+        self._resolver = resolver
+        self._tasks = tasks
+        self._origins: OrderedDict[Target, Origin] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+    def configure(self, access: Access, limits: PerOrigin, upstream: Upstream) -> None:
+        """Other rules: what has been judged by the old ones is judged again."""
+        self._access = access
+        self._limits = limits
+        self._upstream = upstream
+        for origin in self._origins.values():
+            origin.found_at = float("-inf")
+            origin.bucket = TokenBucket(limits.requests_per_second) if limits.requests_per_second else None
+            self.let_in(origin)
+
+    def get(self, target: Target) -> Origin:
+        """The origin of this name, made if it is new; the one used longest ago makes room for it."""
+        origin = self._origins.get(target)
+        if origin is not None:
+            self._origins.move_to_end(target)
+            return origin
+        if len(self._origins) >= MOST:
+            oldest = next((o for o in self._origins.values() if o.unused), None)
+            if oldest is not None:
+                del self._origins[oldest.target]
+                self._place(oldest, None)
+        origin = self._origins[target] = Origin(self, target, self._limits.requests_per_second)
+        return origin
+
+    # ------------------------------------------------------------------ names
+
+    def is_fresh(self, origin: Origin, now: float) -> bool:
+        return now - origin.found_at < FRESH
+
+    def look_up(self, origin: Origin, looker: Looker) -> None:
+        """`looker` is told; one look-up serves all who wait for it."""
+        origin.lookers.append(looker)
+        if len(origin.lookers) == 1:
+            self._tasks.spawn(self._look_up(origin), f"resolve {origin.target.host}")
+
+    async def _look_up(self, origin: Origin) -> None:
+        refusal: Refusal | None = None
+        found: Sequence[str] = ()
+        try:
+            found = [address.ip for address in await self._resolver.resolve(origin.target.host, origin.target.port)]
+        except ResolveTimeout as error:
+            refusal = Refusal("resolve_timeout", str(error))
+        except ResolveError as error:
+            refusal = Refusal("resolve", str(error))
+        now = monotonic()
+        lookers, origin.lookers = origin.lookers, []
+        if refusal is None:
+            judged = self._access.addresses(origin.target, found)
+            if isinstance(judged, Denial):
+                self._place(origin, None)
+                for looker in lookers:
+                    looker.denied(judged)
+                return
+            self._settle(origin, judged, now)
+        for looker in lookers:
+            if refusal is not None:
+                looker.refuse(refusal, now)
+            else:
+                looker.found(now)
+
+    def _settle(self, origin: Origin, addresses: Sequence[str], now: float) -> None:
+        origin.addresses = addresses
+        origin.found_at = now
+        if origin.endpoint is None or origin.endpoint.address not in addresses:
+            self._place(origin, addresses[0])
+
+    def next_address(self, origin: Origin, failed: Endpoint) -> bool:
+        """Connecting to `failed` did not work: whether there is another address to try."""
+        if origin.endpoint is failed and len(origin.addresses) > 1:
+            at = origin.addresses.index(failed.address) if failed.address in origin.addresses else -1
+            self._place(origin, origin.addresses[(at + 1) % len(origin.addresses)])
+        return origin.endpoint is not None and origin.endpoint is not failed
+
+    def _place(self, origin: Origin, address: str | None) -> None:
+        """From now on it is there; None: nowhere."""
+        old, origin.endpoint = origin.endpoint, None
+        if address is not None:
+            origin.endpoint = Endpoint(origin.target.host, origin.target.port, 1, address, HealthGroup(NEVER_OUT).add())
+            self._upstream.pool.add_endpoint(origin.endpoint)
+        origin.plain.endpoint = origin.tunnel.endpoint = origin.endpoint
+        if old is not None:
+            self._upstream.pool.remove_endpoint(old)
+            self._upstream.act()
+
+    # ------------------------------------------------------------------ the gate
+
+    def enter(self, origin: Origin, exchange: "ForwardExchange") -> bool:
+        """Whether the exchange may go on to the pool. False: it stands in the queue, and hears `let_in`."""
+        if not origin.queue and self._has_room(origin):
+            origin.active += 1
+            return True
+        origin.queue.append(exchange)
+        return False
+
+    def leave(self, origin: Origin, exchange: "ForwardExchange", *, entered: bool) -> None:
+        """The exchange is over, or has given up waiting."""
+        if entered:
+            origin.active -= 1
+        elif exchange in origin.queue:
+            origin.queue.remove(exchange)
+        self.let_in(origin)
+
+    def let_in(self, origin: Origin) -> None:
+        """As many as there is room for."""
+        while origin.queue and self._has_room(origin):
+            origin.active += 1
+            origin.queue.popleft().let_in(monotonic())
+
+    def _has_room(self, origin: Origin) -> bool:
+        """A connection counts until the origin's end of it is seen closed, as everywhere."""
+        most = self._limits.max_connections
+        endpoint = origin.endpoint
+        return origin.active < most and (endpoint is None or endpoint.open < most or bool(endpoint.idle))

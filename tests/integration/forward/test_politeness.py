@@ -1,0 +1,94 @@
+"""How hard an origin is asked: connections at once, requests in a second; and one limit over all origins."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from tests.integration.forward.harness import document, get, tunnel
+from tests.integration.forward.test_tunnels import hold, until_closed
+from tests.integration.http.backend import Backend
+from tests.integration.http.harness import running, upstream_state
+from tests.support.origin import Origin
+from tests.support.raw import Connection
+
+
+async def fetch(port: int, url: str) -> int:
+    client = await Connection.open(port)
+    try:
+        return (await client.ask(get(url))).status
+    finally:
+        await client.close()
+
+
+async def test_connections_to_one_origin_are_bounded_and_others_do_not_wait(tmp_path: Path) -> None:
+    async with Origin() as slow, Origin() as other:
+        forward = {"ports": [slow.port, other.port], "perOrigin": {"maxConnections": 2}}
+        async with running(tmp_path, document(forward, pool={"size": 20})) as forebay:
+            waiting = [
+                asyncio.create_task(fetch(forebay.port, f"http://127.0.0.1:{slow.port}/?delay=0.3")) for _ in range(8)
+            ]
+            async with asyncio.timeout(5):
+                while (await upstream_state(forebay, "out"))["waiting"] < 5:
+                    await asyncio.sleep(0.01)
+            began = time.monotonic()
+            assert await fetch(forebay.port, f"http://127.0.0.1:{other.port}/") == 200
+            assert time.monotonic() - began < 0.25
+            assert await asyncio.gather(*waiting) == [200] * 8
+            assert (await slow.stats())["high_water"] <= 2
+            state = await upstream_state(forebay, "out")
+            assert state["waiting"] == 0
+            counts, total = state["wait"]["served"]
+            assert sum(counts) == 9
+            assert total > 0.3  # the wait at the gate is a wait
+
+
+async def test_who_waits_too_long_at_the_gate_is_refused(tmp_path: Path) -> None:
+    async with Backend(hold) as backend:
+        forward = {"ports": [backend.port], "perOrigin": {"maxConnections": 1}}
+        async with running(tmp_path, document(forward, pool={"size": 20, "timeout": "500ms"})) as forebay:
+            first = await tunnel(forebay.port, f"127.0.0.1:{backend.port}")
+            second = await Connection.open(forebay.port)
+            began = time.monotonic()
+            answer = await second.ask(get(f"http://127.0.0.1:{backend.port}/"))
+            assert (answer.status, answer.get("Retry-After")) == (503, "1")
+            assert 0.45 < time.monotonic() - began < 0.9
+            await first.close()
+            await second.close()
+            state = await until_closed(forebay)
+            assert state["rejections"] == {"timeout": 1}
+            assert state["waiting"] == 0
+
+
+async def test_requests_in_a_second(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        forward = {"ports": [origin.port], "perOrigin": {"requestsPerSecond": 10}}
+        async with running(tmp_path, document(forward)) as forebay:
+            url = f"http://127.0.0.1:{origin.port}/"
+            began = time.monotonic()
+            assert set(await asyncio.gather(*(fetch(forebay.port, url) for _ in range(20)))) == {200}
+            assert 0.85 < time.monotonic() - began < 3  # ten at once, the others one by one
+            state = await upstream_state(forebay, "out")
+            assert state["waiting"] == 0
+            assert state["wait"]["served"][1] > 3
+            codes = await asyncio.gather(*(fetch(forebay.port, url) for _ in range(70)))
+            assert codes.count(503) >= 5  # pool.timeout is 5 s
+            assert (await upstream_state(forebay, "out"))["rejections"]["rate"] == codes.count(503)
+
+
+async def test_one_limit_holds_over_all_origins(tmp_path: Path) -> None:
+    """Idle connections to some make room for others; tunnels and requests share the places."""
+    many = [Origin() for _ in range(6)]
+    for origin in many:
+        await origin.__aenter__()
+    try:
+        forward = {"ports": [origin.port for origin in many]}
+        async with running(tmp_path, document(forward, pool={"size": 3, "maxOverflow": 0})) as forebay:
+            for _ in range(3):
+                urls = [f"http://127.0.0.1:{origin.port}/?delay=0.02" for origin in many for _ in range(3)]
+                assert set(await asyncio.gather(*(fetch(forebay.port, url) for url in urls))) == {200}
+                state = await upstream_state(forebay, "out")
+                assert state["held"] <= 3
+            assert sum([(await origin.stats())["open"] for origin in many]) <= 3
+    finally:
+        for origin in many:
+            await origin.__aexit__(None, None, None)
