@@ -130,3 +130,44 @@ ENVOY_TLS = """\
             - certificate_chain: {{filename: {cert}}}
               private_key: {{filename: {key}}}
 """
+
+# Forward proxies: nothing is cached or logged, all are allowed, connections are kept where they can be.
+SQUID = """\
+http_port 127.0.0.1:{port}
+workers 1
+cache deny all
+cache_mem 0 MB
+access_log none
+cache_log /dev/null
+cache_store_log none
+pid_filename none
+http_access allow all
+shutdown_lifetime 0 seconds
+pinger_enable off
+coredump_dir {directory}
+max_filedescriptors 8192
+"""
+
+TINYPROXY = """\
+Port {port}
+Listen 127.0.0.1
+Timeout 600
+MaxClients 500
+LogLevel Critical
+"""
+
+HAPROXY_RELAY = """\
+global
+  nbthread 1
+  maxconn 8192
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+frontend front
+  bind 127.0.0.1:{port}
+  default_backend back
+backend back
+  server backend 127.0.0.1:{backend}
+"""

@@ -62,7 +62,7 @@ async def cpu(scenario: Cpu, chosen: Collection[str], directory: Path, *, rounds
         tls = CA(directory).server() if scenario.tls else None
         async with launched(scenario, chosen, directory, backend.port, tls, figures) as running:
             for name, one in running.items():  # connections are open and code is warm before the first round
-                await _load(scenario, name, one, 1)
+                await _load(scenario, name, one, backend.port, 1)
             for _ in range(rounds):
                 for name, one in running.items():
                     await _round(scenario, name, one, backend, seconds, figures)
@@ -73,7 +73,7 @@ async def cpu(scenario: Cpu, chosen: Collection[str], directory: Path, *, rounds
 
 async def _round(scenario: Cpu, name: str, one: Running, backend: Backend, seconds: int, figures: Figures) -> None:
     opened, began = await backend.opened(), cpu_seconds(one.pids)
-    done = await _load(scenario, name, one, seconds)
+    done = await _load(scenario, name, one, backend.port, seconds)
     used = cpu_seconds(one.pids) - began
     figures.add(
         name,
@@ -83,9 +83,10 @@ async def _round(scenario: Cpu, name: str, one: Running, backend: Backend, secon
     )
 
 
-async def _load(scenario: Cpu, name: str, one: Running, seconds: int) -> int:
+async def _load(scenario: Cpu, name: str, one: Running, backend: int, seconds: int) -> int:
     """Run the load once and return how much work was done. Raises RuntimeError when some of it failed."""
     filled = {
+        "backend": backend,
         "here": Path(__file__).parent,
         "port": one.port,
         "scheme": "https" if scenario.tls else "http",

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tests.support.raw import Connection, request_bytes
 
-from bench import peers, postgres
+from bench import forward, peers, postgres
 from bench.peers import Backend, Launch
 
 
@@ -40,7 +40,7 @@ class Cpu:
     backend: Callable[[Path], Awaitable[Backend]]
     targets: Mapping[str, Launch]
     base: str
-    load: tuple[str, ...]  # {port}, {scheme}, {seconds} and {here}, the bench's directory, are filled in
+    load: tuple[str, ...]  # {port}, {backend}, {scheme}, {seconds}, {here} (the bench's directory) are filled in
     count: str  # in its output: the units of work that were done
     failures: str  # and what must not be there
     limits: tuple[Limit, ...] = ()
@@ -155,6 +155,38 @@ SCENARIOS: dict[str, Scenario] = {
                 Limit("forebay", "us_per_request", 0.5, "envoy"),
                 Limit("forebay-pure", "us_per_request", 1.8, "nginx"),
             ),
+        ),
+        Cpu(
+            name="forward-1k",
+            about="1 KiB answers through a forward proxy, 64 keep-alive clients, one worker process or thread",
+            unit="request",
+            backend=peers.backend,
+            targets={"squid": forward.squid, "tinyproxy": forward.tinyproxy, "forebay": forward.forebay},
+            base="squid",
+            load=(
+                *(*WRK, "-s", "{here}/forward.lua", "http://127.0.0.1:{port}/", "--"),
+                *("127.0.0.1:{backend}", "/catalogue/garden/watering/item-4711?variant=green"),
+            ),
+            count=r"(\d+) requests in",
+            failures=r"connect [1-9].*|Non-2xx or 3xx responses: \d+",  # tinyproxy ends connections: wrk's "read"
+            limits=(Limit("forebay", "us_per_request", 0.7, "squid"),),
+        ),
+        Cpu(
+            name="forward-tunnel",
+            about="bytes through 4 tunnels, one worker process or thread; to HAProxy they are connections to relay",
+            unit="MiB",
+            backend=forward.zeros,
+            targets={
+                "haproxy": forward.relay,
+                "squid": forward.squid,
+                "tinyproxy": forward.tinyproxy,
+                "forebay": forward.forebay,
+            },
+            base="haproxy",
+            load=("python3", "{here}/pull.py", "{port}", "{backend}", "{seconds}"),
+            count=r"(\d+) MiB pulled",
+            failures=r"the tunnel was refused.*|Traceback.*",
+            limits=(Limit("forebay", "us_per_MiB", 1.3, "haproxy"),),
         ),
         Memory(
             name="idle-memory",
