@@ -13,6 +13,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from forebay_core.exposition import CONTENT_TYPE
 from forebay_operator import metrics, watch
 from forebay_operator.api import Api, ApiError, NotFound
 from forebay_operator.echo import Echo
@@ -102,7 +103,7 @@ async def pages_of(settings: Settings, echo: Echo, registry: CollectorRegistry) 
         return web.Response(text="ok\n")
 
     async def get_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(registry), headers={"Content-Type": metrics.CONTENT_TYPE})
+        return web.Response(body=metrics.render(registry), headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/livez", livez), web.get("/metrics", get_metrics)])

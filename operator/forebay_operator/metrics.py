@@ -7,24 +7,20 @@ those that there are.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from forebay_core.histogram import SECONDS, Histogram
+from forebay_core.exposition import PREFIX, Readings, Row, reference
+from forebay_core.histogram import Histogram
 from forebay_core.scale.diagnosis import Cause
 from forebay_operator.requests import Requests
 from forebay_operator.store import Key, Raw, Store
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-PREFIX = "forebay_"
 POOL = ("namespace", "proxypool")
 FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
-LE = [*(repr(bound) for bound in SECONDS), "+Inf"]
 
 
 @dataclass(slots=True)
@@ -72,29 +68,10 @@ class Sources:
                 yield key, self.store.pools[key]
 
 
-Samples = Iterable[tuple[tuple[str, ...], Any]]  # label values, and a number or a histogram
-
-
-class Row(NamedTuple):
-    """One metric. `read` yields its samples' values."""
-
-    name: str  # without the prefix
-    type: str
-    labels: tuple[str, ...]
-    help: str
-    read: Callable[[Sources], Samples]
-
-    @property
-    def series(self) -> list[str]:
-        """The names of its time series."""
-        suffixes = ("_bucket", "_count", "_sum") if self.type == "histogram" else ("",)
-        return [f"{PREFIX}{self.name}{suffix}" for suffix in suffixes]
-
-
 # ---------------------------------------------------------------------- how a value is read
 
 
-def budgets(sources: Sources) -> Samples:
+def budgets(sources: Sources) -> Readings:
     for key, raw in sources.pools():
         granted = {row["name"]: row.get("granted", 0) for row in raw.get("status", {}).get("upstreams", [])}
         for upstream in raw["spec"]["upstreams"]:
@@ -112,7 +89,7 @@ def budgets(sources: Sources) -> Samples:
                 yield (*key, name, kind), value
 
 
-def replicas(sources: Sources) -> Samples:
+def replicas(sources: Sources) -> Readings:
     for key, raw in sources.pools():
         status, deployment = raw.get("status", {}), sources.store.deployment(key)
         if deployment is not None:
@@ -121,7 +98,7 @@ def replicas(sources: Sources) -> Samples:
         yield (*key, "ready"), status.get("readyReplicas", 0)
 
 
-def causes(sources: Sources) -> Samples:
+def causes(sources: Sources) -> Readings:
     for key, raw in sources.pools():
         for row in raw.get("status", {}).get("upstreams", []):
             if "limitedBy" in row:
@@ -129,21 +106,21 @@ def causes(sources: Sources) -> Samples:
                     yield (*key, row["name"], cause), int(row["limitedBy"] == cause)
 
 
-def sequences(sources: Sources) -> Samples:
+def sequences(sources: Sources) -> Readings:
     for key, raw in sources.pools():
         ledger = raw.get("status", {}).get("ledger")
         if isinstance(ledger, Mapping) and "sequence" in ledger:
             yield key, ledger["sequence"]
 
 
-def requests(sources: Sources) -> Samples:
+def requests(sources: Sources) -> Readings:
     for one, count in sources.requests.counts.items():
         yield (one.verb, one.group, one.resource, str(one.code)), count
 
 
 # ---------------------------------------------------------------------- the table
 
-METRICS = (
+METRICS: tuple[Row[Sources], ...] = (
     Row("budget_connections", "gauge", (*POOL, "upstream", "kind"),
         "Connections to the upstream: limit (maxConnections), reserved (of it, for others), granted (that replicas "
         "have been told they may open), open (that replicas say they hold, with what the dead left).", budgets),
@@ -158,7 +135,7 @@ METRICS = (
         lambda sources: sources.measures.errors.items()),
     Row("reconcile_seconds", "histogram", (),
         "Time that a look at a pool took, with its scrapes and its writes.",
-        lambda sources: [((), sources.measures.reconcile)]),
+        lambda sources: [((), sources.measures.reconcile.snapshot())]),
     Row("leader", "gauge", (),
         "1 where this process leads, else 0.", lambda sources: [((), int(sources.measures.leading))]),
     Row("api_requests_total", "counter", ("verb", "group", "resource", "code"),
@@ -181,18 +158,9 @@ class Collector:
         for row in METRICS:
             family: Metric = FAMILIES[row.type](PREFIX + row.name, row.help)
             for values, value in row.read(self._sources):
-                _add(family, row, dict(zip(row.labels, values, strict=True)), value)
+                for sample in row.samples(dict(zip(row.labels, values, strict=True)), value):
+                    family.add_sample(*sample)
             yield family
-
-
-def _add(family: Metric, row: Row, labels: dict[str, str], value: Any) -> None:
-    if row.type != "histogram":
-        family.add_sample(PREFIX + row.name, labels, value)
-        return
-    for le, number in zip(LE, accumulate(value.counts), strict=True):
-        family.add_sample(f"{PREFIX}{row.name}_bucket", {**labels, "le": le}, number)
-    family.add_sample(f"{PREFIX}{row.name}_count", labels, value.count)
-    family.add_sample(f"{PREFIX}{row.name}_sum", labels, value.sum)
 
 
 def registry(sources: Sources) -> CollectorRegistry:
@@ -204,7 +172,7 @@ def registry(sources: Sources) -> CollectorRegistry:
 
 
 def render(made: CollectorRegistry) -> bytes:
-    """In Prometheus' text format; `CONTENT_TYPE` goes with it."""
+    """In Prometheus' text format; `exposition.CONTENT_TYPE` goes with it."""
     return generate_latest(made)
 
 
@@ -224,15 +192,5 @@ the pool. Beside these there are the process' own: `forebay_process_cpu_seconds_
 """
 
 
-def reference() -> str:
-    """The reference as Markdown."""
-    bounds = ", ".join(f"{bound:g}" for bound in SECONDS)
-    rows = (
-        f"| `{PREFIX}{row.name}` | {row.type} | {', '.join(f'`{label}`' for label in row.labels)} | {row.help} |\n"
-        for row in METRICS
-    )
-    return f"{HEAD}{''.join(rows)}\nThe buckets of the histogram, upper bounds in seconds: {bounds}.\n"
-
-
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    sys.stdout.write(reference(HEAD, METRICS))

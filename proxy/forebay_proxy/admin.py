@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from forebay_core.exposition import CONTENT_TYPE
 from forebay_proxy import metrics
 
 COMMANDS = ("recycle", "pause", "resume", "drain", "restart")
@@ -46,7 +47,7 @@ def build(target: Target, token: str) -> web.Application:
 
     @routes.get("/metrics")
     async def get_metrics(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.render(await target.state()), headers={"Content-Type": metrics.CONTENT_TYPE})
+        return web.Response(body=metrics.render(await target.state()), headers={"Content-Type": CONTENT_TYPE})
 
     @routes.get("/state")
     async def get_state(_: web.Request) -> web.Response:

@@ -6,43 +6,21 @@ combined; counters and histograms include the workers that have ended, so they n
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from forebay_core.histogram import SECONDS
+from forebay_core.exposition import PREFIX, Readings, Row, reference
 from forebay_core.scale.diagnosis import Cause
 from forebay_proxy.gathered import added
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-PREFIX = "forebay_"
-COMMON = ("namespace", "proxypool")  # labels of every sample
+COMMON = ("namespace", "proxypool")  # labels of every sample, beside the rows'; one with an empty value is left away
 
 State = Mapping[str, Any]  # as admin's `/state`: name, namespace, workers; in local mode dead and supervisor
-Readings = Iterable[tuple[tuple[str, ...], Any]]  # label values, and a number or a histogram ([counts, sum])
 FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
-LE = [*(repr(bound) for bound in SECONDS), "+Inf"]
-
-
-class Row(NamedTuple):
-    """One metric. `read` yields its samples' values; where two have the same labels, `combine` makes one of them."""
-
-    name: str  # without the prefix
-    type: str
-    labels: tuple[str, ...]  # beside COMMON; a label with an empty value is left away
-    help: str
-    read: Callable[[State], Readings]
-    combine: Callable[[Any, Any], Any] = added
-
-    @property
-    def series(self) -> list[str]:
-        """The names of its time series."""
-        suffixes = ("_bucket", "_count", "_sum") if self.type == "histogram" else ("",)
-        return [f"{PREFIX}{self.name}{suffix}" for suffix in suffixes]
 
 
 # ---------------------------------------------------------------------- how a value is read
@@ -169,7 +147,7 @@ def codec(state: State) -> Readings:
 
 # ---------------------------------------------------------------------- the table
 
-METRICS = (
+METRICS: tuple[Row[State], ...] = (
     Row("upstream_connections", "gauge", ("upstream", "state"),
         "Connections to the upstream: idle, leased, opening, draining (leased, closed at the lease's end), or closing "
         "(until the upstream's end is seen closed, with what dead workers left open).", connections),
@@ -263,28 +241,21 @@ class StateCollector:
         for row in METRICS:
             values: dict[tuple[str, ...], Any] = {}
             for labels, value in row.read(self._state):
-                values[labels] = row.combine(values[labels], value) if labels in values else value
+                values[labels] = (row.combine or added)(values[labels], value) if labels in values else value
             yield self._family(row, values)
 
-    def _family(self, row: Row, values: Mapping[tuple[str, ...], Any]) -> Metric:
+    def _family(self, row: Row[State], values: Mapping[tuple[str, ...], Any]) -> Metric:
         family: Metric = FAMILIES[row.type](PREFIX + row.name, row.help)
         for own, value in values.items():
             pairs = zip(COMMON + row.labels, self._common + own, strict=True)
             labels = {name: text for name, text in pairs if text}
-            if row.type == "histogram":
-                numbers, total = value
-                cumulated = list(accumulate(numbers))
-                for le, number in zip(LE, cumulated, strict=True):
-                    family.add_sample(f"{PREFIX}{row.name}_bucket", {**labels, "le": le}, number)
-                family.add_sample(f"{PREFIX}{row.name}_count", labels, cumulated[-1])
-                family.add_sample(f"{PREFIX}{row.name}_sum", labels, total)
-            else:
-                family.add_sample(PREFIX + row.name, labels, value)
+            for sample in row.samples(labels, value):
+                family.add_sample(*sample)
         return family
 
 
 def render(state: State) -> bytes:
-    """The metrics of one state in Prometheus' text format; `CONTENT_TYPE` goes with it."""
+    """The metrics of one state in Prometheus' text format; `exposition.CONTENT_TYPE` goes with it."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(StateCollector(state))
     return generate_latest(registry)
@@ -308,15 +279,5 @@ Counters and histograms include workers that have ended.
 """
 
 
-def reference() -> str:
-    """The reference as Markdown."""
-    bounds = ", ".join(f"{bound:g}" for bound in SECONDS)
-    rows = (
-        f"| `{PREFIX}{row.name}` | {row.type} | {', '.join(f'`{label}`' for label in row.labels)} | {row.help} |\n"
-        for row in METRICS
-    )
-    return f"{HEAD}{''.join(rows)}\nThe buckets of every histogram, upper bounds in seconds: {bounds}.\n"
-
-
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    sys.stdout.write(reference(HEAD, METRICS))

@@ -7,6 +7,7 @@ from tests.controlplane.parts import pool
 from tests.support.forebay import Metrics
 from tests.support.process import ROOT, need
 
+from forebay_core.exposition import reference
 from forebay_operator import metrics
 from forebay_operator.metrics import Measures, Sources
 from forebay_operator.requests import Request, Requests
@@ -96,7 +97,9 @@ def test_all_that_the_table_names_is_exposed_and_nothing_else(sources: Sources) 
 
 def test_the_reference_is_fresh() -> None:
     file = ROOT / "docs" / "reference" / "operator-metrics.md"
-    assert file.read_text() == metrics.reference(), f"run: python -m forebay_operator.metrics > {file}"
+    assert file.read_text() == reference(metrics.HEAD, metrics.METRICS), (
+        f"run: python -m forebay_operator.metrics > {file}"
+    )
 
 
 def test_promtool_is_content(sources: Sources) -> None:

@@ -12,6 +12,7 @@ from tests.support.process import ROOT, need
 from tests.support.raw import fetch
 from tests.support.states import endpoint, histogram, state, supervisor, upstream, worker
 
+from forebay_core.exposition import CONTENT_TYPE, reference
 from forebay_proxy import metrics
 from forebay_proxy.gathered import Counters
 
@@ -171,7 +172,9 @@ def test_promtool_is_content() -> None:
 
 def test_the_reference_is_fresh() -> None:
     file = ROOT / "docs" / "reference" / "metrics.md"
-    assert file.read_text() == metrics.reference(), "run: python -m forebay_proxy.metrics > docs/reference/metrics.md"
+    assert file.read_text() == reference(metrics.HEAD, metrics.METRICS), (
+        "run: python -m forebay_proxy.metrics > docs/reference/metrics.md"
+    )
 
 
 async def test_a_running_pool_fits_the_table(forebay: Callable[..., Awaitable[Forebay]], origin: Origin) -> None:
@@ -179,7 +182,7 @@ async def test_a_running_pool_fits_the_table(forebay: Callable[..., Awaitable[Fo
     for _ in range(3):
         await fetch(pool.port, "/")
     answer = await pool.admin("/metrics")
-    assert answer.get("Content-Type") == metrics.CONTENT_TYPE
+    assert answer.get("Content-Type") == CONTENT_TYPE
     page = Metrics(answer.body.decode())
     assert page.value("forebay_requests_total", code="200", upstream="origin") == 3
     assert page.value("forebay_upstream_wait_seconds_count", outcome="served") == 3

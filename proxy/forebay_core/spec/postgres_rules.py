@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from forebay_core.spec.model import Spec
 from forebay_core.spec.postgres import Auth, Database, Monitor, Postgres
-from forebay_core.spec.rule import Finding, Rule
+from forebay_core.spec.rule import Finding, Rule, names_differ
 from forebay_core.spec.schema import Loc
 from forebay_core.spec.values import Form
 
@@ -51,12 +51,7 @@ def settings_can_be_set(database: Database, form: Form) -> Iterator[Finding]:
 
 
 def database_names_differ(postgres: Postgres, form: Form) -> Iterator[Finding]:
-    first: dict[str, int] = {}
-    for index, database in enumerate(postgres.databases):
-        earlier = first.setdefault(database.name, index)
-        if earlier != index:
-            expected = f"expected a name of its own, databases[{earlier}] has this one"
-            yield Finding(("databases", index, "name"), expected, (("databases", earlier, "name"),))
+    return names_differ("databases", postgres.databases)
 
 
 def databases_lead_somewhere(spec: Spec, form: Form) -> Iterator[Finding]:

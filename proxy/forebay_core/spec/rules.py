@@ -17,7 +17,7 @@ from forebay_core.spec.model import (
     UpstreamTLS,
 )
 from forebay_core.spec.postgres_rules import POSTGRES_RULES
-from forebay_core.spec.rule import Finding, Rule
+from forebay_core.spec.rule import Finding, Rule, names_differ
 from forebay_core.spec.schema import Loc
 from forebay_core.spec.values import Form, Json, Model
 
@@ -100,12 +100,7 @@ def floors_are_of_use(spec: Spec, form: Form) -> Iterator[Finding]:
 
 
 def upstream_names_differ(spec: Spec, form: Form) -> Iterator[Finding]:
-    first: dict[str, int] = {}
-    for index, upstream in enumerate(spec.upstreams):
-        earlier = first.setdefault(upstream.name, index)
-        if earlier != index:
-            expected = f"expected a name of its own, upstreams[{earlier}] has this one"
-            yield Finding(("upstreams", index, "name"), expected, (("upstreams", earlier, "name"),))
+    return names_differ("upstreams", spec.upstreams)
 
 
 def routes_lead_somewhere(spec: Spec, form: Form) -> Iterator[Finding]:
