@@ -94,6 +94,8 @@ class ForwardExchange(Exchange):
 
     def denied(self, denial: Denial) -> None:
         """A rule says no."""
+        if self.client.exchange is not self:  # gone while its name was looked up
+            return
         self.verdict = "denied"
         self.fail(answers.Failure(403, denial.rule, denial.detail))
 

@@ -22,11 +22,20 @@ NXDOMAIN = 3
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """`zone`: by name, its answers in turn, the last one again and again; `aliases`: what names are other names of."""
+    """`zone`: by name, its answers in turn, the last one again and again; `aliases`: what names are other names of;
+    `answering`: set once it answers."""
 
-    def __init__(self, zone: Mapping[str, Sequence[Sequence[str]]], aliases: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        zone: Mapping[str, Sequence[Sequence[str]]],
+        aliases: Mapping[str, str],
+        answering: asyncio.Event | None = None,
+    ) -> None:
         self._zone = zone
         self._aliases = aliases
+        self._answering = answering
+        self._waiting: set[asyncio.Task[None]] = set()
+        self.was_asked = asyncio.Event()
         self.asked: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -39,16 +48,30 @@ class NameServer(asyncio.DatagramProtocol):
 
     async def __aexit__(self, *_: object) -> None:
         self._transport.close()
+        for task in self._waiting:
+            task.cancel()
 
     def serve(self, forebay: Forebay, directory: Path) -> Forebay:
         """Let the proxy ask here."""
         conf = directory / "resolv.conf"
-        conf.write_text(f"nameserver {self.address}\noptions timeout:1 attempts:1\n")
+        conf.write_text(f"nameserver {self.address}\noptions timeout:20 attempts:1\n")
         script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
         forebay.argv = [need("unshare"), "--mount", "/bin/sh", "-c", script, str(conf), *forebay.argv]
         return forebay
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.was_asked.set()
+        if self._answering is None:
+            self._reply(data, addr)
+        else:
+            self._waiting.add(asyncio.create_task(self._reply_later(data, addr)))
+
+    async def _reply_later(self, data: bytes, addr: tuple[str, int]) -> None:
+        assert self._answering is not None
+        await self._answering.wait()
+        self._reply(data, addr)
+
+    def _reply(self, data: bytes, addr: tuple[str, int]) -> None:
         labels, at = [], 12
         while data[at]:
             labels.append(data[at + 1 : at + 1 + data[at]])
