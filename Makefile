@@ -60,8 +60,10 @@ demo: $(READY) ## A small backend, a pool in front of it and load, watched live 
 run: $(READY) ## Run a pool: make run FILE=pool.yaml
 	$(BIN)/forebay run -f $(FILE)
 
-bench: $(READY) ## Side by side with nginx, HAProxy and Envoy
+bench: $(READY) ## Side by side with peers: make bench SCENARIO="http-1k http-tls"; none: all
 	$(BIN)/pip install --quiet --group bench
+	test -e $(VENV)/peers || $(PYTHON) -m venv $(VENV)/peers
+	$(BIN)/pip --python $(VENV)/peers install --quiet --group peers
 	$(BIN)/python -m bench $(SCENARIO)
 
 sim: $(READY) ## The autoscaler's scoreboard, in simulation (minutes)
@@ -72,6 +74,7 @@ docs: $(READY) ## Write the generated files anew
 	$(BIN)/python -m forebay_core.spec.reference > docs/reference/proxypool.md
 	$(BIN)/python -m forebay_proxy.metrics > docs/reference/metrics.md
 	$(BIN)/python -m forebay_operator.metrics > docs/reference/operator-metrics.md
+	$(BIN)/python -m bench.page
 	cp manifests/crd/proxypools.forebay.dev.yaml charts/forebay/files/
 	$(BIN)/python -m tests.chart.dashboard > charts/forebay/files/dashboard.json
 	$(BIN)/python -m tests.chart.readme > charts/forebay/README.md

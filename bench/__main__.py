@@ -1,17 +1,19 @@
 """`python -m bench [SCENARIO ...]`: measure, print tables, write results. Exit 1 where a limit does not hold."""
 
 import argparse
-import asyncio
 import resource
 import sys
 import tempfile
 from pathlib import Path
 
+import uvloop
+
 from bench import report, run
 from bench.controlplane import control_plane
 from bench.kernel import machine
-from bench.peers import Unavailable
-from bench.scenarios import SCENARIOS, ControlPlane, Cpu
+from bench.kinds import ControlPlane, Cpu, Latency
+from bench.place import Unavailable
+from bench.scenarios import SCENARIOS
 
 
 def arguments() -> argparse.Namespace:
@@ -45,6 +47,10 @@ async def measure(options: argparse.Namespace) -> bool:
                 figures = await run.cpu(
                     scenario, chosen, Path(directory), rounds=options.rounds, seconds=options.seconds
                 )
+            elif isinstance(scenario, Latency):
+                figures = await run.latency(
+                    scenario, chosen, Path(directory), rounds=options.rounds, seconds=options.seconds
+                )
             elif isinstance(scenario, ControlPlane):
                 figures = await control_plane(
                     scenario, chosen, Path(directory), rounds=options.rounds, seconds=options.seconds
@@ -68,7 +74,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # children inherit it; idle clients need many
     print(", ".join(f"{name} {value}" for name, value in machine().items()), "\n")
     try:
-        return 0 if asyncio.run(measure(options)) else 1
+        return 0 if uvloop.run(measure(options)) else 1
     except (Unavailable, RuntimeError, AssertionError) as error:  # the last: a program did not start, and its words
         print(f"bench: {error}", file=sys.stderr)
         return 1

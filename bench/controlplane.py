@@ -17,11 +17,12 @@ from tests.support.raw import fetch
 from tests.support.standins import StandIns
 
 from bench.kernel import cpu_seconds, resident_bytes
+from bench.kinds import ControlPlane
 from bench.run import Figures
-from bench.scenarios import ControlPlane
 
 NAMESPACE = "bench"
 SETTLED = 10.0  # seconds without a write of status, after which the pools are taken as settled
+LEAST = 4  # seconds of a round: two of the operator's ticks
 PATIENCE = 300.0  # seconds until they must be
 STATUS = ("PATCH", "proxypools", "status")
 UPSTREAM = {"pool": {"size": 10, "maxOverflow": 5}, "budget": {"maxConnections": 100, "reserved": 10, "linger": "2s"}}
@@ -31,6 +32,7 @@ async def control_plane(
     scenario: ControlPlane, chosen: list[str], directory: Path, *, rounds: int, seconds: int
 ) -> Figures:
     """Rounds of `seconds`, after everything has settled; a new operator for each number of pools."""
+    seconds = max(seconds, LEAST)
     figures = Figures(settings={"rounds": rounds, "seconds": seconds, "replicas": scenario.replicas})
     state = await real_state(directory)
     for name in chosen:

@@ -65,7 +65,7 @@ class Worker:
         leased = grant if busy else min(2, grant)
         upstream: dict[str, Any] = {
             "connections": {"idle": grant - leased, "leased": leased, "opening": 0, "draining": 0, "closing": 0},
-            "limit": grant, "grant": grant, "budget": BUDGET, "ceiling": CEILING, "held": grant,
+            "limit": grant, "left": 0, "spare": 0, "grant": grant, "budget": BUDGET, "ceiling": CEILING, "held": grant,
             "waiting": 3 if busy else 0, "wait_oldest": 0.05 if busy else 0.0, "lease_oldest": 0.3, "paused": False,
             "wait": {"served": [list(self.wait.counts), self.wait.sum], "timeout": empty, "refused": empty},
             "connect": [list(Histogram().counts), 0.1], "hold": [list(self.hold.counts), self.hold.sum],

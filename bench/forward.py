@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.forebay import Forebay
-from tests.support.process import Child
 
 from bench import configs
-from bench.kernel import tree
-from bench.peers import Launch, Place, Running, program, ready, started, version
+from bench.peers import by_file, started
+from bench.place import Place, Running
 
 
 class Zeros:
@@ -76,23 +75,5 @@ async def forebay(place: Place) -> Running:
     return await started(Forebay(place.directory, document), document)
 
 
-def peer(binary: str, template: str, *options: str, version_option: str = "-v") -> Launch:
-    """One that takes a configuration file, in which a port of 127.0.0.1 is named."""
-
-    async def launch(place: Place) -> Running:
-        path = program(binary)
-        place.directory.mkdir(parents=True, exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        config = place.directory / f"{binary}.conf"
-        config.write_text(template.format(port=port, backend=place.backend, directory=place.directory))
-        child = await Child.start([path, *options, str(config)])
-        await ready(child, port)
-        return Running(port, tree(child.pid), child.end, {"version": await version(path, version_option)})
-
-    return launch
-
-
-squid = peer("squid", configs.SQUID, "-N", "-f")
-tinyproxy = peer("tinyproxy", configs.TINYPROXY, "-d", "-c")
-relay = peer("haproxy", configs.HAPROXY_RELAY, "-db", "-q", "-f")
+squid = by_file("squid", configs.SQUID, "-N", "-f")
+tinyproxy = by_file("tinyproxy", configs.TINYPROXY, "-d", "-c")

@@ -3,6 +3,7 @@ measured has to report on itself."""
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +37,11 @@ def tree(pid: int) -> list[int]:
             for child in (thread / "children").read_text().split():
                 found += tree(int(child))
     return found
+
+
+def system_calls(report: str) -> dict[str, int]:
+    """How many of each, from a report of `strace -c -U calls,name`."""
+    return {name: int(count) for count, name in re.findall(r"^ *(\d+) (\w+)$", report, re.MULTILINE) if name != "total"}
 
 
 def machine() -> dict[str, str | int]:

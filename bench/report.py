@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.kernel import machine
+from bench.kinds import Cpu, Limit, Scenario
 from bench.run import Figures
-from bench.scenarios import Cpu, Limit, Scenario
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -42,20 +42,27 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        return self.limit.lenient if self.value is None else self.value <= self.limit.factor
+        most = self.limit.factor if self.limit.plus is None else self.limit.plus
+        return self.limit.lenient if self.value is None else self.value <= most
 
     def __str__(self) -> str:
         limit = self.limit
-        of = f" x {limit.against}" if limit.against else ""
+        most, of = f"{limit.factor:.3g}", f" x {limit.against}" if limit.against else ""
+        if limit.plus is not None:
+            most, of = f"{limit.plus:g}", f" above {limit.against}"
         value = "not measured" if self.value is None else f"{self.value:.4g}{of}"
         word = "OVER" if not self.ok else "skip" if self.value is None else "ok  "
-        return f"{word} {limit.target} {limit.figure}: {value}, at most {limit.factor:g}{of}"
+        return f"{word} {limit.target} {limit.figure}: {value}, at most {most}{of}"
+
+
+def pairs(figures: Figures, target: str, base: str, figure: str) -> list[tuple[float, float]]:
+    """Round by round: what disturbs a round disturbs both."""
+    ours, theirs = (figures.values.get(name, {}).get(figure, []) for name in (target, base))
+    return list(zip(ours, theirs, strict=True)) if ours and theirs else []
 
 
 def ratios(figures: Figures, target: str, base: str, figure: str) -> list[float]:
-    """Round by round: what disturbs a round disturbs both."""
-    ours, theirs = (figures.values.get(name, {}).get(figure, []) for name in (target, base))
-    return [mine / other for mine, other in zip(ours, theirs, strict=True)] if ours and theirs else []
+    return [ours / theirs for ours, theirs in pairs(figures, target, base, figure)]
 
 
 def verdicts(scenario: Scenario, figures: Figures) -> list[Verdict]:
@@ -63,6 +70,8 @@ def verdicts(scenario: Scenario, figures: Figures) -> list[Verdict]:
     for limit in scenario.limits:
         if limit.against is None:
             values = figures.values.get(limit.target, {}).get(limit.figure, [])
+        elif limit.plus is not None:
+            values = [ours - theirs for ours, theirs in pairs(figures, limit.target, limit.against, limit.figure)]
         else:
             values = ratios(figures, limit.target, limit.against, limit.figure)
         found.append(Verdict(limit, statistics.median(values) if values else None))
@@ -81,19 +90,21 @@ def table(scenario: Scenario, figures: Figures) -> str:
 
 
 def _cpu_rows(scenario: Cpu, figures: Figures) -> list[str]:
-    unit, cost = scenario.unit, f"us_per_{scenario.unit}"
+    unit, cost = scenario.unit, scenario.cost
     spread = f"{'min':>7} {'median':>7} {'max':>7}"
     lines = [
         f"{'':<20}{f'CPU us/{unit}':^23}   {f'ratio to {scenario.base}':^23}   "
-        f"{unit + 's/s':>10} {'cores':>6} {'opened':>7}",
+        f"{unit + 's/s':>10} {'cores':>6} {'MiB':>6} {'calls':>6} {'opened':>7}",
         f"{'':<20}{spread}   {spread}",
     ]
     for name, values in figures.values.items():
         ratio = ratios(figures, name, scenario.base, cost)
         middle = {key: statistics.median(series) for key, series in values.items()}
+        calls = middle.get(f"system_calls_per_{unit}")
         lines.append(
             f"{name:<20}{Spread.of(values[cost])}   {str(Spread.of(ratio)) if ratio else '':<23}   "
-            f"{middle[f'{unit}s_per_second']:>10.0f} {middle['cores']:>6.2f} "
+            f"{middle[f'{unit}s_per_second']:>10.0f} {middle['cores']:>6.2f} {middle['rss_mib']:>6.0f} "
+            f"{'' if calls is None else f'{calls:.2f}':>6} "
             f"{middle['upstream_connections_opened']:>7.0f}"
         )
     return lines
@@ -129,12 +140,11 @@ def save(scenario: Scenario, figures: Figures, *, record: bool) -> Path:
         "limits": [{"limit": str(one), "value": one.value, "ok": one.ok} for one in verdicts(scenario, figures)],
     }
     if isinstance(scenario, Cpu):
-        cost = f"us_per_{scenario.unit}"
         result["load"] = list(scenario.load)
         result["ratios"] = {
             name: vars(Spread.of(ratio))
             for name in figures.values
-            if (ratio := ratios(figures, name, scenario.base, cost))
+            if (ratio := ratios(figures, name, scenario.base, scenario.cost))
         }
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path

@@ -65,6 +65,7 @@ def turn(look: Look, past: Past, terms: Mapping[str, Terms], grace: float, wante
             answers=said | answers,
             now=look.now,
             demand=wanted.demand,
+            besides=wanted.besides,
             capped=wanted.capped,
             reported=closed(look.ledger, pods.values()),
             dead_since=past.dead_since,

@@ -70,8 +70,7 @@ def secrets_of(pool: ProxyPool) -> list[str]:
             secrets += [upstream.tls.ca_secret, upstream.tls.client_cert_secret]
     if postgres is not None:
         secrets += [postgres.auth.users_secret, *(database.password_secret for database in postgres.databases)]
-        if postgres.monitor is not None:
-            secrets.append(postgres.monitor.password_secret)
+        secrets += [user.password_secret for user in (postgres.monitor, postgres.auth.query) if user is not None]
     if forward is not None:
         secrets += [forward.credentials_secret, *(parent.credentials_secret for parent in forward.parents)]
     return sorted({secret.name for secret in secrets if secret is not None})
@@ -79,6 +78,8 @@ def secrets_of(pool: ProxyPool) -> list[str]:
 
 def _logins(rendered: dict[str, Any], postgres: Postgres) -> None:
     _file(rendered["auth"], "users", postgres.auth.users_secret)
+    if postgres.auth.query is not None:
+        _file(rendered["auth"]["query"], "password", postgres.auth.query.password_secret)
     if postgres.monitor is not None:
         _file(rendered["monitor"], "password", postgres.monitor.password_secret)
     for place, database in enumerate(postgres.databases):

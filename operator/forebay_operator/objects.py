@@ -195,7 +195,11 @@ def _container(wanted: Wanted, mounts: list[Mapping[str, Any]]) -> Object:
         "image": wanted.settings.proxy_image,
         "imagePullPolicy": wanted.settings.pull_policy,
         "args": arguments,
-        "env": [{"name": POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
+        "env": [
+            {"name": POD_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+            {"name": "FOREBAY_POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "FOREBAY_PEERS", "value": f"{name_of(wanted.pool.metadata.name)}-peers"},
+        ],
         "ports": [
             {"name": PROXY, "containerPort": wanted.pool.spec.listen.port, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},

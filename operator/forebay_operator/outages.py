@@ -21,7 +21,9 @@ def after(
 ) -> dict[str, Signal]:
     """By upstream, whether it is out; of one that no replica speaks of, what was known. `said`: the condition holds as
     it stands, which a new leader goes on from."""
-    signals = {}
+    signals: dict[str, Signal] = {}
+    if pool.spec.anywhere:  # there is no endpoint that could be out
+        return signals
     for upstream in pool.spec.upstreams:
         name = upstream.name
         words = [report.failing[name] for report in reports if name in report.failing]
@@ -47,11 +49,11 @@ def state(
         return State(UNAVAILABLE, old["status"] == "True", old["reason"], old["message"])
     if not down:
         return State(UNAVAILABLE, False, "BackendAvailable", "no upstream is known to be out of reach")
-    texts = [_why(upstream, reports) for upstream in pool.spec.upstreams if upstream.name in down]
+    texts = [_why(pool, upstream, reports) for upstream in pool.spec.upstreams if upstream.name in down]
     return State(UNAVAILABLE, True, "NoEndpoint", "; ".join(texts))
 
 
-def _why(upstream: Upstream, reports: Collection[Report]) -> str:
+def _why(pool: ProxyPool, upstream: Upstream, reports: Collection[Report]) -> str:
     """The endpoints, each with a reason that a replica gives."""
     endpoints: dict[str, str] = {}
     for report in reports:
@@ -59,11 +61,13 @@ def _why(upstream: Upstream, reports: Collection[Report]) -> str:
     if endpoints:
         found = [f"{endpoint} ({why})" for endpoint, why in sorted(endpoints.items())]
         return f"{upstream.name}: no replica reaches {some(found)}"
-    return f"{upstream.name}: {_target(upstream)} resolves to no address"
+    return f"{upstream.name}: {_target(pool, upstream)} resolves to no address"
 
 
-def _target(upstream: Upstream) -> str:
-    """The name that is to be looked up; endpoints may have several."""
+def _target(pool: ProxyPool, upstream: Upstream) -> str:
+    """The name that is to be looked up; endpoints and parents may have several."""
+    if pool.spec.forward is not None:
+        return some([parent.host for parent in pool.spec.forward.parents])
     if upstream.service is not None:
         return f"Service {upstream.service.name}"
     return upstream.dns.host if upstream.dns is not None else some([each.host for each in upstream.endpoints or ()])

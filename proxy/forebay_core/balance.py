@@ -24,7 +24,10 @@ class Endpoint:
     owns all three.
     """
 
-    __slots__ = ("address", "health", "host", "idle", "leased", "listed", "name", "open", "port", "role", "weight")
+    __slots__ = (
+        "__weakref__", "address", "health", "host", "idle", "leased", "listed", "name", "open", "port", "role",
+        "weight",
+    )  # fmt: skip
 
     def __init__(self, host: str, port: int, weight: int, address: str, health: EndpointHealth) -> None:
         """``address`` is the resolved IP address, or ``host`` itself. Raises ValueError: weight below 1."""

@@ -108,6 +108,15 @@ class PoolStatistics:
 class Pool:
     """One upstream's connections in one replica. See the module's docstring for the rules."""
 
+    __slots__ = (
+        "_ceiling", "_fresh", "_kept", "_kind", "_kinds", "_make", "_make_picker", "_opening", "_picker", "_pickers",
+        "_random", "_served", "_sole", "_spares", "closed_total", "closes", "closing", "connections",
+        "drain_keep", "draining", "endpoint_limit", "endpoints", "grant", "grant_per_endpoint", "hold", "idle",
+        "idle_timeout", "leased", "left", "limit", "max_overflow", "max_uses", "max_waiting", "min_idle",
+        "opened_total", "opening", "opens", "pause_timeout", "recycle", "recycle_jitter", "size", "spare",
+        "timeout", "total", "wait", "waiters",
+    )  # fmt: skip
+
     def __init__(
         self,
         settings: PoolSettings,
@@ -129,9 +138,10 @@ class Pool:
         self._pickers: dict[str, Picker] = {}  # by the role that an endpoint has to play
         self._kinds = kinds or session
         self._kind: Kind | None = None  # the one asked for last
-        self._spare = 1 if session else 0
-        self._spare_taken = 0
+        self.spare = 1 if session else 0
+        self._spares: set[Endpoint | None] = set()  # places that are taken beside the leases; None: at any endpoint
         self.connections: set[Connection] = set()
+        self._opening: set[Connection] = set()  # those of them
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         self.opens: list[Connection] = []
         self.closes: list[Connection] = []
@@ -141,7 +151,7 @@ class Pool:
         self.left = 0  # what a dead predecessor's connections still hold
         self.total = self.opening = self.idle = self.leased = self.closing = 0
         self.pause_timeout: float | None = None  # None: not paused
-        self._simple = len(self.endpoints) == 1  # nothing to choose, and not paused
+        self._set_sole()
         self.draining = False
         self.drain_keep = 0
 
@@ -198,7 +208,7 @@ class Pool:
         """Other endpoints (DNS, reload): what stays is kept by identity, connections to the rest are retired."""
         gone = {endpoint for endpoint in self.endpoints if endpoint.listed} - set(endpoints)
         self.endpoints = [*endpoints, *(endpoint for endpoint in self.endpoints if not endpoint.listed)]
-        self._simple = len(self.endpoints) == 1 and self.pause_timeout is None
+        self._set_sole()
         self._picker = self._make_picker(endpoints)
         self._pickers.clear()
         for connection in [c for c in self.connections if c.endpoint in gone]:
@@ -209,12 +219,12 @@ class Pool:
         """One that only its kinds name: no policy chooses it, and no list of endpoints shows it."""
         endpoint.listed = False
         self.endpoints.append(endpoint)
-        self._simple = len(self.endpoints) == 1 and self.pause_timeout is None
+        self._set_sole()
 
     def remove_endpoint(self, endpoint: Endpoint) -> None:
         """One of `add_endpoint`. Its idle connections are closed now, leased ones as their leases end."""
         self.endpoints.remove(endpoint)
-        self._simple = len(self.endpoints) == 1 and self.pause_timeout is None
+        self._set_sole()
         for connection in [c for c in self.connections if c.endpoint is endpoint]:
             self.retire(connection, "idle")
 
@@ -227,24 +237,30 @@ class Pool:
                 self.retire(connection, "drain")
         self._supply(now)
 
-    def take_spare(self) -> bool:
-        """A place beside the leases, for asking or cancelling; False where it is taken. Ends with `return_spare`."""
-        if self._spare_taken >= self._spare or (self.grant is not None and self.held >= self.grant):
+    def take_spare(self, endpoint: Endpoint) -> bool:
+        """A place at the endpoint beside the leases, for asking or cancelling; False where it is taken. Ends with
+        `return_spare`."""
+        place, held = (endpoint, endpoint.open + self.left) if self.grant_per_endpoint else (None, self.held)
+        if not self.spare or place in self._spares or (self.grant is not None and held >= self.grant):
             return False
-        self._spare_taken += 1
+        self._spares.add(place)
         return True
 
-    def return_spare(self, now: float) -> None:
+    def return_spare(self, endpoint: Endpoint, now: float) -> None:
         """The connection beside the leases is closed at both ends."""
-        self._spare_taken -= 1
+        self._spares.discard(endpoint if endpoint in self._spares else None)
         self._supply(now)
+
+    def _set_sole(self) -> None:
+        self._sole = self.endpoints[0] if len(self.endpoints) == 1 and self.pause_timeout is None else None
 
     def _set_limit(self) -> None:
         own = self.size + self.max_overflow
-        granted = own if self.grant is None else max(0, min(own, self.grant - self._spare))
+        granted = own if self.grant is None else max(0, min(own, self.grant - self.spare))
         self.limit = own if self.grant_per_endpoint else granted
         self.endpoint_limit = granted
-        self._kept = 0 if self.draining else min(self.size, granted - self.left)  # without a second thought
+        self._ceiling = granted - self.left
+        self._kept = 0 if self.draining else min(self.size, self._ceiling)
 
     # ------------------------------------------------------------------ leases
 
@@ -258,24 +274,35 @@ class Pool:
             waiter.ready_at = now
             waiter.deadline = now + (self.timeout if self.pause_timeout is None else self.pause_timeout)
         connection: Connection | None
-        if self._simple and not retry and not self.waiters and (idle := self.endpoints[0].idle):
-            # The usual case, written out: one endpoint, and a connection that was in use a moment ago.
-            connection = idle[-1]
-            if (
-                connection.kind is waiter.kind
-                and now - connection.idle_since < self._fresh
-                and self.endpoints[0].health.healthy
-            ):
-                del idle[-1]
-                self.idle -= 1
-                self.leased += 1
-                connection.endpoint.leased += 1
-                connection.state = LEASED
-                connection.owner = waiter
-                connection.leased_at = now
-                connection.uses += 1
-                self._served.counts[0] += 1  # a wait of nothing
-                return connection
+        sole = self._sole
+        if sole is not None and not retry and sole.health.healthy:
+            # The two usual cases, written out. There is one endpoint, and
+            idle = sole.idle
+            if idle:
+                connection = idle[-1]
+                if (
+                    not self.waiters and connection.kind is waiter.kind and now - connection.idle_since < self._fresh
+                ):  # a connection that was in use a moment ago, or
+                    del idle[-1]
+                    self.idle -= 1
+                    self.leased += 1
+                    sole.leased += 1
+                    connection.state = LEASED
+                    connection.owner = waiter
+                    connection.leased_at = now
+                    connection.uses += 1
+                    self._served.counts[0] += 1  # a wait of nothing
+                    return connection
+            elif (
+                sole.open >= self._ceiling > 0
+                and not self.opening
+                and len(self.waiters) < self.max_waiting
+                and ((kind := waiter.kind) is None or (kind.role in (None, sole.role) and kind.endpoint is None))
+            ):  # all connections that there may be are leased.
+                waiter.assigned_at = 0.0
+                self._kind = kind
+                self.waiters[waiter] = None
+                return None
         waiter.assigned_at = 0.0
         self._kind = waiter.kind
         endpoint = self._choose(waiter, now)
@@ -323,26 +350,41 @@ class Pool:
         """The lease is over and the connection can be used again. `count`: whether its time is a hold time."""
         if connection.owner is not owner or connection.state != LEASED:
             raise LeaseError(f"this lease of {connection.endpoint.name} has already ended")
-        connection.owner = None
-        connection.endpoint.leased -= 1
-        self.leased -= 1
         if count:
             self.hold.observe(now - connection.leased_at)
+        endpoint = connection.endpoint
         if (
-            self._simple
-            and not self.waiters
-            and self.total <= self._kept
+            self._sole is endpoint
+            and self.total <= self._ceiling
             and now < connection.expires_at
             and connection.uses < self.max_uses
             and connection.retire is None
         ):
-            # The usual case, written out: nobody waits, and nothing speaks against keeping it.
-            self.idle += 1
-            connection.state = IDLE
-            connection.idle_since = now
-            connection.endpoint.idle.append(connection)
-        else:
-            self._place(connection, now)
+            # The two usual cases, written out. Nothing speaks against keeping it, and
+            waiters = self.waiters
+            if waiters:  # the first who waits may have it, or
+                waiter = next(iter(waiters))
+                if waiter.kind is connection.kind and waiter.key is None and endpoint.health.healthy:
+                    del waiters[waiter]
+                    connection.owner = waiter
+                    connection.leased_at = now
+                    connection.uses += 1
+                    if waiter.take(connection, now):
+                        self._served.observe((waiter.assigned_at or now) - waiter.ready_at)
+                        if self.opening:
+                            self._promise(now)
+                        return
+            elif self.total <= self._kept:  # nobody waits.
+                self.idle += 1
+                self.leased -= 1
+                endpoint.leased -= 1
+                connection.owner = None
+                connection.state = IDLE
+                connection.idle_since = now
+                endpoint.idle.append(connection)
+                return
+        self._end_lease(connection, connection.owner)
+        self._place(connection, now)
 
     def discard(self, connection: Connection, owner: object, now: float, reason: str) -> None:
         """The lease is over and the connection can't be used again."""
@@ -351,11 +393,11 @@ class Pool:
             self.hold.observe(now - connection.leased_at)
         self._close(connection, reason)
 
-    def cancel(self, waiter: Waiter, now: float) -> None:
+    def cancel(self, waiter: Waiter, now: float, outcome: str = "refused") -> None:
         """The waiter has gone. Unknown waiters are ignored: it may just have been served or refused."""
         if waiter in self.waiters:
             del self.waiters[waiter]
-            self._observe("refused", waiter, now)
+            self._observe(outcome, waiter, now)
             self._promise(now)
 
     # ------------------------------------------------------------------ what the driver reports
@@ -367,6 +409,7 @@ class Pool:
             connection.expires_at = now + self.recycle * jitter
         self.opened_total += 1
         self.opening -= 1
+        self._opening.discard(connection)
         connection.wanted_by = None
         if connection.owner is not None:  # a reserved place
             self._lease(connection, connection.owner, now)
@@ -378,6 +421,7 @@ class Pool:
         """Opening failed, and the waiter that it was opened for hears it. Its place is free, unless it failed after the
         upstream had been `connected` to (in TLS): then when `closed` says so."""
         self.opening -= 1
+        self._opening.discard(connection)
         connection.owner = None
         if connected:
             connection.state = CLOSING
@@ -446,14 +490,14 @@ class Pool:
     def pause(self, now: float, timeout: float) -> None:
         """Admit, but lease nothing. Those who wait, and those who come, may wait for `timeout` seconds."""
         self.pause_timeout = timeout
-        self._simple = False
+        self._set_sole()
         for waiter in self.waiters:
             waiter.deadline = now + timeout
 
     def resume(self, now: float) -> None:
         """Lease again; the pause counts against nobody's deadline."""
         self.pause_timeout = None
-        self._simple = len(self.endpoints) == 1
+        self._set_sole()
         for waiter in self.waiters:
             waiter.deadline = now + self.timeout
         self._supply(now)
@@ -490,7 +534,11 @@ class Pool:
     @property
     def open(self) -> int:
         """Every connection of this process, of any state, with the spare ones."""
-        return self.total + self._spare_taken
+        return self.total + len(self._spares)
+
+    def held_at(self, endpoint: Endpoint) -> int:
+        """What counts against a budget that holds for each endpoint apart."""
+        return endpoint.open + (endpoint in self._spares) + self.left
 
     def statistics(self, now: float) -> PoolStatistics:
         leased = [c for c in self.connections if c.state == LEASED]
@@ -505,7 +553,7 @@ class Pool:
             limit=self.limit,
             waiting=len(self.waiters),
             wait_oldest=max(0.0, now - next(iter(self.waiters)).ready_at) if self.waiters else 0.0,
-            lease_oldest=max((now - c.leased_at for c in leased), default=0.0),
+            lease_oldest=max((now - c.leased_at for c in leased if c.counted), default=0.0),
             held=self.held,
         )
 
@@ -518,6 +566,7 @@ class Pool:
             owned = connection.owner is not None
             assert owned == (connection.state == LEASED) or connection.state == OPENING, "owner and state disagree"
         assert counts == [self.opening, self.idle, self.leased, self.closing, 0], (counts, self)
+        assert {c for c in self.connections if c.state == OPENING} == self._opening
         assert self.total == len(self.connections)
         owners = [id(c.owner) for c in self.connections if c.owner is not None]
         assert len(owners) == len(set(owners)), "one owner holds two connections"
@@ -647,11 +696,12 @@ class Pool:
             waiter = next(iter(waiters))
             if waiter.kind is not connection.kind:
                 other = self._next_of(connection.kind)
-                if other is None or (not waiter.assigned_at and now - waiter.ready_at > FAIRNESS):
-                    if self._room(connection.endpoint):
-                        break
+                late = not waiter.assigned_at and now - waiter.ready_at > FAIRNESS
+                if (other is None or late) and not self._room(connection.endpoint):
                     self._close(connection, "overflow")  # it makes room for one of the kind that is waited for
                     return
+                if other is None:
+                    break
                 waiter = other
             if waiter.key is not None and self._picker.pick(now, waiter.key) is not connection.endpoint:
                 self._close(connection, "overflow")  # it hashes elsewhere: make room for it there
@@ -682,7 +732,7 @@ class Pool:
         if not self._kinds:
             yield from islice(self.waiters, self.opening)
             return
-        opening = Counter(c.kind for c in self.connections if c.state == OPENING and c.owner is None)
+        opening = Counter(c.kind for c in self._opening if c.owner is None)
         for waiter in self.waiters:
             if opening[waiter.kind]:
                 opening[waiter.kind] -= 1
@@ -720,6 +770,7 @@ class Pool:
         self.connections.add(connection)
         self.total += 1
         self.opening += 1
+        self._opening.add(connection)
         endpoint.open += 1
         return connection
 

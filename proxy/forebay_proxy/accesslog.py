@@ -1,4 +1,4 @@
-"""The access log: one JSON line per request.
+"""The access log: one JSON line per request, connection or session.
 
 The loop only formats and appends. A daemon thread writes, because a write to a pipe that nobody reads blocks,
 and making standard output non-blocking would do so for every process that shares it. What waits is bounded;
@@ -9,6 +9,7 @@ keeps whole, so the lines of several workers don't mix.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import select
@@ -94,6 +95,14 @@ class AccessLog:
             f'"total_ms":{_ms(total)},"attempts":{attempts},"reused":{"true" if reused else "false"},'
             f'"error":{_text(error)},"trace":{_text(trace)}{end}'
         ).encode("ascii")
+        self._append(line)
+
+    def write_members(self, **members: str | float | bool | None) -> None:
+        """Something else than a request has ended: a line of these, with the time."""
+        told = {name: value[:LONGEST] if isinstance(value, str) else value for name, value in members.items()}
+        self._append(json.dumps({"time": self._time()} | told, separators=(",", ":")).encode("ascii") + b"\n")
+
+    def _append(self, line: bytes) -> None:
         size = len(line)
         if self._accepted - self._done + size > self._limit:
             self.dropped_total += 1

@@ -9,13 +9,13 @@ from forebay_core.http1 import ProtocolError, ResponseHead
 from forebay_core.lease import LEASED, OPENING
 from forebay_core.spec.model import ActiveCheck
 from forebay_core.spec.model import Upstream as UpstreamSpec
-from forebay_proxy.connection import UpstreamConnection
+from forebay_proxy.connection import CHECKED, BriefOwner, UpstreamConnection
 from forebay_proxy.http.upstream import HttpConnection
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 
 
-class HttpCheck:
+class HttpCheck(BriefOwner):
     """One GET on a borrowed connection; stands where an exchange would."""
 
     to_head_request = False
@@ -74,15 +74,6 @@ class HttpCheck:
     def payload(self, data: bytes) -> None:
         """The body does not matter."""
 
-    def take_back(self) -> None:
-        """A check ends by itself."""
-
-    def upstream_full(self) -> None:
-        """A check is smaller than any buffer."""
-
-    def upstream_drained(self) -> None:
-        """A check is smaller than any buffer."""
-
 
 class Checker:
     """Checks all endpoints of one upstream, at the document's interval."""
@@ -93,9 +84,10 @@ class Checker:
         self._policy: ActiveCheck | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def configure(self, spec: UpstreamSpec) -> None:
-        """Take a (changed) document: other checks start at once, the same go on as they are."""
-        policy = spec.health_check.active if spec.health_check is not None else None
+    async def configure(self, spec: UpstreamSpec, *, watched: bool = False) -> None:
+        """Take a (changed) document: other checks start at once, the same go on as they are. `watched`: endpoints are
+        asked by somebody else."""
+        policy = spec.health_check.active if not watched else None
         if policy == self._policy:
             return
         await self.close()
@@ -123,7 +115,7 @@ class Checker:
         """True healthy, False not, None where no place was free."""
         upstream = self._upstream
         check = HttpCheck(upstream)
-        connection = upstream.pool.reserve(endpoint, check, monotonic())
+        connection = upstream.pool.reserve(endpoint, check, monotonic(), upstream.knock)
         if connection is None:
             return None
         assert isinstance(connection, UpstreamConnection)
@@ -133,7 +125,8 @@ class Checker:
                     opening = upstream.open(connection)
                     await asyncio.wait((opening,))
                     if connection.state != LEASED:
-                        return False
+                        refusal = opening.result()
+                        return refusal is not None and refusal.reason == CHECKED
                 if not isinstance(connection, HttpConnection):
                     upstream.pool.discard(connection, check, monotonic(), "overflow")
                     upstream.act()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from forebay_proxy.upstream import Upstream
 
 
+CHECKED = "checked"  # the reason of a LoginError that ends a check: there is somebody who answers
+
+
 class LoginRefusal(Refusal):
     """A refusal in the server's own words: `code` is what its protocol numbers errors by."""
 
@@ -40,10 +43,25 @@ class LoginError(OSError):
         self.refusal = LoginRefusal(reason, code, sentence)
 
 
+class BriefOwner:
+    """Leases a connection for a question of ours: it ends by itself, and is smaller than any buffer."""
+
+    __slots__ = ()
+
+    def take_back(self) -> None:
+        """Nothing to do: it is over soon."""
+
+    def upstream_full(self) -> None:
+        """Nothing more is written."""
+
+    def upstream_drained(self) -> None:
+        """Nothing more is written."""
+
+
 class UpstreamConnection(Connection, asyncio.Protocol):
     """Engine record and protocol in one. Subclasses read the wire in `data_received` while it is leased."""
 
-    __slots__ = ("deadline", "sock", "transport", "upstream", "wheel_due")
+    __slots__ = ("deadline", "record", "sock", "transport", "upstream", "wheel_due")
 
     transport: Any  # asyncio.Transport; Any, as uvloop's classes are not known to mypy
 
@@ -52,6 +70,7 @@ class UpstreamConnection(Connection, asyncio.Protocol):
         self.upstream = upstream
         self.transport = None
         self.sock: socket.socket | None = None
+        self.record = -1  # in the memory
         self.deadline = self.wheel_due = inf
 
     def __repr__(self) -> str:

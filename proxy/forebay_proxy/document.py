@@ -5,9 +5,9 @@ from pathlib import Path
 
 from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
+from forebay_proxy.files import FileError
 from forebay_proxy.forward.files import read_files
-from forebay_proxy.secret_files import SecretError
-from forebay_proxy.tls import TLSFileError
+from forebay_proxy.postgres.files import check_files as check_logins
 from forebay_proxy.worker import client_tls, server_tls
 
 
@@ -52,5 +52,7 @@ def check_files(pool: ProxyPool) -> None:
         server_tls(pool)
         if pool.spec.forward is not None:
             read_files(pool.spec.forward)
-    except (TLSFileError, SecretError) as error:
+        if pool.spec.postgres is not None:
+            check_logins(pool.spec.postgres)
+    except FileError as error:
         raise Refused(str(error)) from None

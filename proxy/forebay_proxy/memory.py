@@ -1,23 +1,28 @@
 """What a replica must not forget when its process dies: the memory of design section 4.
 
 A small mapped file, locked while its process lives. It keeps the life (the replica's identity towards the budget), the
-highest sequence seen, whether the life drains, and for each upstream the grant and the number of connections held,
-which is raised before `connect()`. Writes go to the mapping, so they survive kill -9 of the process (not of the
-machine, which ends the connections as well).
+highest sequence seen, whether the life drains, for each upstream the grant and the number of connections held, which
+is raised before `connect()`, and where they go (`journal`). Writes go to the mapping, so they survive kill -9 of the
+process (not of the machine, which ends the connections as well).
 """
 
 import fcntl
 import mmap
 import os
 import secrets
+import socket
 import struct
 from pathlib import Path
 
-MAGIC = b"forebay1"
+from forebay_proxy import journal
+from forebay_proxy.journal import Journal, Record
+
+MAGIC = b"forebay2"
 HEADER = struct.Struct("<8s16sQ?7x")  # magic, life, sequence, draining
 SLOT = struct.Struct("<64sII")  # upstream's name, grant, held
 SLOTS = 64  # a document has at most 16 upstreams; the others are of those that it had, and that still hold something
-SIZE = HEADER.size + SLOTS * SLOT.size
+RECORDS = HEADER.size + SLOTS * SLOT.size  # where they begin
+SIZE = RECORDS + journal.SIZE
 
 
 class MemoryLocked(OSError):
@@ -35,7 +40,8 @@ class Memory:
             os.close(fd)
             raise MemoryLocked("another process holds this replica's memory") from None
         self._fd = fd
-        if os.fstat(fd).st_size != SIZE:
+        if os.fstat(fd).st_size != SIZE or os.pread(fd, len(MAGIC), 0) != MAGIC:
+            os.ftruncate(fd, 0)
             os.ftruncate(fd, SIZE)
         self._map = mmap.mmap(fd, SIZE)
         magic: bytes
@@ -60,6 +66,7 @@ class Memory:
         self._life, self._sequence, self._draining = life, sequence, draining
         self._grants = grants
         self._held = dict.fromkeys(self._slots, 0)
+        self._journal = Journal(self._map, RECORDS)
         self._write_header()
         for name in self._slots:
             self._write_slot(name)
@@ -108,6 +115,23 @@ class Memory:
         """How many connections of the dead may still be open."""
         self.left[upstream] = left
         self._write_slot(upstream)
+
+    def records(self, upstream: str) -> list[Record]:
+        """Of the connections that `left` counts, those that are known."""
+        slot = self._slots.get(upstream)
+        return [record for record in self._journal.found if record.slot == slot]
+
+    def note(self, upstream: str, sock: socket.socket) -> int:
+        """A connection that has been made, and counted before: its record, for `identify` and `erase`."""
+        return self._journal.note(self._slots[upstream], sock.getpeername()[:2], sock.getsockname()[1])
+
+    def identify(self, record: int, pid: int, key: bytes) -> None:
+        """The server's process at a connection's far end, and what cancels its queries."""
+        self._journal.identify(record, pid, key)
+
+    def erase(self, record: int) -> None:
+        """A connection has gone, and is about to be counted no more."""
+        self._journal.erase(record)
 
     def close(self) -> None:
         """Let go of the lock and the mapping; the file stays."""

@@ -31,10 +31,13 @@ def counting(state: State) -> list[State]:
     return [*state["workers"], *([state["dead"]] if "dead" in state else [])]
 
 
-def gauge(key: str) -> Callable[[State], Readings]:
-    """A number per upstream."""
+def gauge(*keys: str) -> Callable[[State], Readings]:
+    """A number per upstream, of several parts where it has them."""
     return lambda state: (
-        ((name,), upstream[key]) for worker in state["workers"] for name, upstream in worker["upstreams"].items()
+        ((name,), upstream[key])
+        for worker in state["workers"]
+        for name, upstream in worker["upstreams"].items()
+        for key in keys
     )
 
 
@@ -155,18 +158,21 @@ METRICS: tuple[Row[State], ...] = (
         "Connections that may be open: per worker the lesser of size + maxOverflow and its grant from the budget.",
         gauge("limit")),
     Row("upstream_waiting", "gauge", ("upstream",),
-        "Requests that wait for a connection.", gauge("waiting")),
+        "Requests that wait for a connection, or with forward for their turn at an origin (perOrigin).",
+        gauge("waiting", "gated")),
     Row("upstream_wait_oldest_seconds", "gauge", ("upstream",),
-        "How long the request that has waited longest has waited.", gauge("wait_oldest"), max),
+        "How long the request that has waited longest has waited.", gauge("wait_oldest", "gated_oldest"), max),
     Row("upstream_wait_seconds", "histogram", ("upstream", "outcome"),
         "Time from a request being ready to a connection, or the right to open one, being assigned (served), or to the "
-        "end of the wait without one (timeout, refused). Opening is counted apart.", counts("wait")),
+        "end of the wait without one (timeout, refused). Opening is counted apart. Outcome origin: with forward, the "
+        "time that perOrigin has kept a request before that.", counts("wait")),
     Row("upstream_connect_seconds", "histogram", ("upstream",),
         "Time that opening a connection took, with TLS; failures are not in it.", count("connect")),
     Row("upstream_hold_seconds", "histogram", ("upstream",),
         "Time that a connection was leased for one request.", count("hold")),
     Row("upstream_lease_oldest_seconds", "gauge", ("upstream",),
-        "How long the longest lease of all that are under way has lasted.", gauge("lease_oldest"), max),
+        "How long the longest lease of all that are under way has lasted; tunnels (CONNECT, WebSocket) are left out.",
+        gauge("lease_oldest"), max),
     Row("upstream_connections_opened_total", "counter", ("upstream",),
         "Connections opened.", count("opened")),
     Row("upstream_connections_closed_total", "counter", ("upstream", "reason"),

@@ -5,6 +5,7 @@ Grants come to `PUT /grant`, the document from a mounted file.
 
 import asyncio
 import contextlib
+import hmac
 import json
 import logging
 import os
@@ -17,10 +18,10 @@ from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
 from forebay_proxy import admin
 from forebay_proxy.descriptors import raise_limit
+from forebay_proxy.files import FileError
 from forebay_proxy.memory import Memory, MemoryLocked
-from forebay_proxy.secret_files import SecretError
+from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.state_directory import StartError, file_state
-from forebay_proxy.tls import TLSFileError
 from forebay_proxy.worker import Worker, listening
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Pod:
             self._seen = seen
             try:
                 await self.worker.apply(load(self._path.read_text("utf-8"), form="local"))
-            except (DocumentError, TLSFileError, SecretError, OSError, UnicodeDecodeError) as error:
+            except (DocumentError, FileError, OSError, UnicodeDecodeError) as error:
                 self.worker.reload_success = False
                 log.error("%s is not taken, the last good document stays in force:\n%s", self._path, error)
             else:
@@ -106,9 +107,10 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
     """Serve until terminated. Raises StartError."""
     raise_limit()
     try:
-        worker = Worker(pool, Memory.at(memory), os.environ.get("FOREBAY_POD_UID", ""))
+        secret = hmac.digest(token.encode(), b"the pool's secret", "sha256")  # the pool's pods have the same token
+        worker = Worker(pool, Memory.at(memory), os.environ.get("FOREBAY_POD_UID", ""), secret)
         await worker.start()
-    except (TLSFileError, SecretError, MemoryLocked) as error:
+    except (FileError, MemoryLocked) as error:
         raise StartError(str(error)) from None
     except OSError as error:
         raise StartError(f"{memory}: {os.strerror(error.errno or 0)}") from None
@@ -122,6 +124,9 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
         runner, admin_port = await admin.serve(pod, token, host, port)
     except OSError as error:
         raise StartError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
+    address, service = os.environ.get("FOREBAY_POD_IP"), os.environ.get("FOREBAY_PEERS")
+    if isinstance(worker.proxy, PgProxy) and address and service:
+        worker.proxy.join(address, service, sock.getsockname()[1])
     await worker.listen(sock)
     worker.tasks.spawn(close_when_deaf(worker, sock), "listening socket")
     loop = asyncio.get_running_loop()

@@ -13,7 +13,10 @@ from collections.abc import Container
 from hashlib import sha256
 from pathlib import Path
 
+from forebay_proxy.journal import Record
 from forebay_proxy.memory import Memory, MemoryLocked
+
+Remains = dict[str, tuple[int, list[Record]]]  # by upstream: how many, and those of them that are known
 
 PATIENCE = 10.0  # seconds that workers of an earlier run may take to end
 RETRY = 0.1
@@ -63,9 +66,9 @@ class StateDirectory:
                 return
         raise StartError(f"workers of an earlier run of {self._document} have not ended")
 
-    async def inherit(self) -> dict[str, dict[str, int]]:
-        """What the workers of an earlier supervisor left open, by memory and upstream. Raises StartError."""
-        left: dict[str, dict[str, int]] = {}
+    async def inherit(self) -> dict[str, Remains]:
+        """What the workers of an earlier supervisor left open, by memory. Raises StartError."""
+        left: dict[str, Remains] = {}
         for path in list(self.path.glob("*.memory")):
             for _ in range(round(PATIENCE / RETRY)):
                 try:
@@ -82,10 +85,10 @@ class StateDirectory:
         """Where a new worker keeps its memory."""
         return self.path / f"{secrets.token_hex(8)}.memory"
 
-    def bury(self, path: Path) -> dict[str, int]:
-        """What a dead worker has left open, by upstream; its memory is kept until `forget`. Raises MemoryLocked."""
+    def bury(self, path: Path) -> Remains:
+        """What a dead worker has left open; its memory is kept until `forget`. Raises MemoryLocked."""
         memory = Memory.at(path)
-        left = {name: count for name, count in memory.left.items() if count}
+        left = {name: (count, memory.records(name)) for name, count in memory.left.items() if count}
         memory.close()
         if left:
             self._kept.add(path)

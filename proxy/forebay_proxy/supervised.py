@@ -10,21 +10,25 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from forebay_core.postgres.console import Value
 from forebay_core.spec.load import DocumentError, load
 from forebay_proxy.control import Link
 from forebay_proxy.descriptors import raise_limit
+from forebay_proxy.files import FileError
+from forebay_proxy.journal import Record
 from forebay_proxy.memory import Memory
-from forebay_proxy.secret_files import SecretError
+from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.tasks import Tasks
-from forebay_proxy.tls import TLSFileError
 from forebay_proxy.worker import Worker
 
 BEAT = 1.0  # seconds
+ROWS_TIMEOUT = 3.0  # seconds for the other workers' rows: the supervisor waits 2 for each of them
 
 
 class Supervised:
@@ -49,7 +53,7 @@ class Supervised:
     async def _do(self, message: dict[str, Any]) -> None:
         try:
             answer = await getattr(self, f"do_{message['do']}")(message)
-        except (DocumentError, TLSFileError, SecretError, OSError) as error:
+        except (DocumentError, FileError, OSError) as error:
             answer = {"error": str(error)}
         if "id" in message:
             self.link.tell(to=message["id"], **(answer or {}))
@@ -60,7 +64,10 @@ class Supervised:
         return self._worker
 
     async def do_start(self, message: dict[str, Any]) -> dict[str, Any]:
-        self._worker = Worker(load(message["document"], form="local"), Memory.at(self._memory), self._memory.stem)
+        pool, secret = load(message["document"], form="local"), bytes.fromhex(message["secret"])
+        self._worker = Worker(pool, Memory.at(self._memory), self._memory.stem, secret)
+        self._worker.tell_others = lambda name, of: self.link.tell(order=name, of=of)
+        self._worker.rows_of_others = self._rows_of_others
         await self._worker.start()
         self._tasks.spawn(self._beat(), "beat")
         return self._worker.answer()
@@ -83,12 +90,30 @@ class Supervised:
     async def do_push(self, message: dict[str, Any]) -> dict[str, Any]:
         return self.worker.push(message["life"], message["sequence"], message["grants"], message["deadline"])
 
+    async def do_end(self, message: dict[str, Any]) -> dict[str, Any]:
+        """End at an upstream what others have left; answers what has gone."""
+        records = map(Record.of_json, message["records"])
+        return {"gone": [record.as_json() for record in self.worker.end(message["upstream"], records)]}
+
     async def do_state(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"state": self.worker.state()}
 
     async def do_command(self, message: dict[str, Any]) -> None:
-        """recycle, pause or resume."""
-        getattr(self.worker, message["command"])()
+        """As `Worker.carry_out`."""
+        self.worker.carry_out(message["command"], message["of"])
+
+    async def do_rows(self, message: dict[str, Any]) -> dict[str, Any]:
+        """What this worker has for a table of PostgreSQL's admin database."""
+        proxy = self.worker.proxy
+        return {"rows": proxy.rows(message["table"]) if isinstance(proxy, PgProxy) else []}
+
+    async def _rows_of_others(self, table: str) -> list[Mapping[str, Value]]:
+        try:
+            reply = await self.link.ask(ROWS_TIMEOUT, rows=table)
+        except (TimeoutError, ConnectionResetError):
+            return []
+        found: list[Mapping[str, Value]] = reply["rows"]
+        return found
 
     async def do_drain(self, message: dict[str, Any]) -> None:
         draining = self._tasks.spawn(self.worker.drain(message["delay"], message["timeout"]), "draining")

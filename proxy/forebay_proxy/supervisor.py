@@ -94,6 +94,7 @@ class Supervisor:
             self._workers.wanted = self._scaling.replicas + self._surge
             self._workers.keep_number()
             await self._control()
+            await self._end_leavings()
             self._scale(await self._workers.gather())
             self._workers.kill_hung()
 
@@ -119,6 +120,12 @@ class Supervisor:
 
         answers = await asyncio.gather(*(push(worker) for worker in workers))
         return {answer.life: answer for answer in answers if answer is not None}
+
+    async def _end_leavings(self) -> None:
+        """What those have left at servers who have ended for good."""
+        if self._spec.session:
+            for name in {name for _, name in self._budgeting.left}:
+                self._budgeting.gone(name, await self._workers.end(name, self._budgeting.records(name)))
 
     def _scale(self, told: list[WorkerProcess]) -> None:
         """How many workers there should be, by what they have just told."""

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from forebay_proxy.files import FileError
+
 HTTP = ("http/1.1",)  # ALPN, RFC 7301
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
@@ -23,8 +25,8 @@ Mode = Literal["verify-full", "verify-ca", "require"]
 log = logging.getLogger(__name__)
 
 
-class TLSFileError(Exception):
-    """A certificate, key or authority can't be used; the message is a line with the file and the fault."""
+class TLSFileError(FileError):
+    """A certificate, key or authority can't be used."""
 
 
 class _Files:

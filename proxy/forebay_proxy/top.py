@@ -174,7 +174,7 @@ def _facts(live: list[Mapping[str, Any]], counting: list[Mapping[str, Any]]) -> 
         limit=sum(part["limit"] for part in live),
         grant=sum(grants) if grants else None,
         budget=live[0]["budget"],
-        waiting=sum(part["waiting"] for part in live),
+        waiting=sum(part["waiting"] + part["gated"] for part in live),
         wait=_sum(chain.from_iterable(part["wait"].values() for part in counting)),
         hold=_sum(part["hold"] for part in counting),
         requests=sum(number for _, number in codes),

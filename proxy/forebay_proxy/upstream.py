@@ -17,11 +17,12 @@ from typing import Protocol
 from forebay_core.balance import Endpoint, Picker, picker
 from forebay_core.health import HealthGroup, HealthPolicy
 from forebay_core.histogram import Histogram
-from forebay_core.lease import LEASED, Connection, Refusal
+from forebay_core.lease import LEASED, Connection, Kind, Refusal, Waiter
 from forebay_core.pool import Pool
 from forebay_core.retry import RetryBudget
 from forebay_core.spec.model import Upstream as UpstreamSpec
-from forebay_proxy.connection import LoginError, UpstreamConnection
+from forebay_proxy.connection import CHECKED, LoginError, UpstreamConnection
+from forebay_proxy.dial import connect
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.wheel import Wheel
 
@@ -37,7 +38,7 @@ CONNECT_ERRORS = {
     errno.EADDRNOTAVAIL: ("no_ports", "the proxy is out of local ports"),
 }
 # Not the endpoint's fault, so no reason to eject it.
-OWN_FAULTS = ("no_descriptors", "no_ports", "login")
+OWN_FAULTS = ("no_descriptors", "no_ports", "login", CHECKED)
 
 
 # A peer that has vanished without a FIN is found within 30 s, idle or not.
@@ -50,10 +51,14 @@ KEEPALIVE = (
 )
 
 
-class HeldCount(Protocol):
-    """Where the number of connections is written down before `connect()`, to outlive this process."""
+class Books(Protocol):
+    """Where the number of connections is written down before `connect()`, and then where they go, to outlive this
+    process."""
 
     def set_held(self, upstream: str, held: int) -> None: ...
+    def note(self, upstream: str, sock: socket.socket) -> int: ...
+    def identify(self, record: int, pid: int, key: bytes) -> None: ...
+    def erase(self, record: int) -> None: ...
 
 
 class Upstream:
@@ -66,7 +71,7 @@ class Upstream:
         make: Callable[[Endpoint, "Upstream"], UpstreamConnection],
         wheel: Wheel,
         tasks: Tasks,
-        memory: HeldCount,
+        memory: Books,
         ssl_context: ssl.SSLContext | None,
         random: Callable[[], float],
         retry_budget: RetryBudget,
@@ -79,7 +84,9 @@ class Upstream:
         self.wheel = wheel
         self.ssl_context = ssl_context
         self.retry_budget = retry_budget
-        self.gated = 0  # requests that wait for their turn before they may ask the pool
+        self.knock: Kind | None = None  # the kind of connections that checks open, where connections are of kinds
+        self.gated: dict[Waiter, None] = {}  # who waits for their turn before they may ask the pool; the oldest first
+        self.gate_wait: dict[str, Histogram] = {}  # how long they have, where there is a gate
         self.new_requests = 0  # which the retry budget has not been told of yet
         self._tasks = tasks
         self._memory = memory
@@ -189,7 +196,8 @@ class Upstream:
         pool = self.pool
         if not pool.grant_per_endpoint:
             return pool.held
-        return max((connection.endpoint.open for connection in pool.connections), default=0) + pool.left
+        places = {connection.endpoint for connection in pool.connections} | set(pool.endpoints)
+        return max(map(pool.held_at, places), default=pool.left)
 
     def press(self, within: float | None) -> None:
         """What is leased above the limit is cut in so many seconds, if it still is then: others need the places. None:
@@ -225,6 +233,7 @@ class Upstream:
 
     def forget(self, connection: UpstreamConnection) -> None:
         """The connection is closed at both ends."""
+        self.erase(connection)
         self.pool.closed(connection, monotonic())
         self.write_down()
 
@@ -232,21 +241,30 @@ class Upstream:
         """How many connections are open, opening or closing: before `connect()`, as a crash must not lose it."""
         self._memory.set_held(self.name, self.pool.open)
 
+    def identify(self, connection: UpstreamConnection, pid: int, key: bytes) -> None:
+        """Write down by what the server knows a connection."""
+        self._memory.identify(connection.record, pid, key)
+
+    def erase(self, connection: UpstreamConnection) -> None:
+        """The connection has gone, before it is counted no more."""
+        self._memory.erase(connection.record)
+        connection.record = -1
+
     # ------------------------------------------------------------------ connecting
 
-    def open(self, connection: Connection) -> asyncio.Task[None]:
-        """Start connecting; the engine hears `opened` or `failed`."""
+    def open(self, connection: Connection) -> asyncio.Task[Refusal | None]:
+        """Start connecting; the engine hears `opened` or `failed`. The task's result is why it failed."""
         assert isinstance(connection, UpstreamConnection)
         self.write_down()
         return self._tasks.spawn(self._open(connection), f"connect {connection.endpoint.name}")
 
-    async def _open(self, connection: UpstreamConnection) -> None:
+    async def _open(self, connection: UpstreamConnection) -> Refusal | None:
         started = monotonic()
         endpoint = connection.endpoint
         refusal = None
         try:
             async with asyncio.timeout(self.connect_timeout):
-                await self._connect(connection)
+                await self.connect(connection)
                 await connection.log_in()
         except TimeoutError:
             refusal = Refusal("connect_timeout", f"connecting to {endpoint.name} took too long")
@@ -265,10 +283,13 @@ class Upstream:
             self.connect_seconds.observe(now - started)
             self.pool.opened(connection, now)
         else:
-            self.connect_errors[refusal.reason] = self.connect_errors.get(refusal.reason, 0) + 1
+            if refusal.reason != CHECKED:
+                self.connect_errors[refusal.reason] = self.connect_errors.get(refusal.reason, 0) + 1
             if refusal.reason not in OWN_FAULTS:
                 endpoint.health.failed(now, refusal.detail)
             transport, sock = connection.transport, connection.sock
+            if transport is None and sock is None:
+                self.erase(connection)
             self.pool.failed(connection, refusal, now, connected=transport is not None or sock is not None)
             self.write_down()
             if transport is not None:
@@ -276,6 +297,7 @@ class Upstream:
             elif sock is not None:
                 self._tasks.spawn(self._outlast(connection, sock), f"end of {endpoint.name}")
         self.act()
+        return refusal
 
     async def _outlast(self, connection: UpstreamConnection, sock: socket.socket) -> None:
         """Where TLS failed the upstream may not know it yet (it hangs): it counts until it has closed, or `linger`."""
@@ -287,7 +309,8 @@ class Upstream:
         self.forget(connection)
         self.act()
 
-    async def _connect(self, connection: UpstreamConnection) -> None:
+    async def connect(self, connection: UpstreamConnection) -> None:
+        """Over TLS where that is asked for, without a login. It has to be counted already. Raises OSError."""
         endpoint = connection.endpoint
         family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -295,7 +318,8 @@ class Upstream:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for level, option, value in KEEPALIVE:
                 sock.setsockopt(level, option, value)
-            await self._loop.sock_connect(sock, (endpoint.address, endpoint.port))
+            await connect(sock, endpoint.address, endpoint.port)
+            connection.record = self._memory.note(self.name, sock)
             if self.ssl_context is None:
                 await self._loop.create_connection(lambda: connection, sock=sock)
             else:

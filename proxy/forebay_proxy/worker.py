@@ -11,12 +11,13 @@ import os
 import random
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from forebay_core.http1 import IMPLEMENTATION
+from forebay_core.postgres.console import Value
 from forebay_core.retry import RetryBudget
 from forebay_core.spec.load import document_hash
 from forebay_core.spec.model import ProxyPool, Telemetry
@@ -31,7 +32,8 @@ from forebay_proxy.forward.proxy import ForwardProxy
 from forebay_proxy.forward.upstream import ForwardConnection
 from forebay_proxy.http.proxy import HttpProxy
 from forebay_proxy.http.upstream import HttpConnection
-from forebay_proxy.leavings import Leavings
+from forebay_proxy.journal import Record
+from forebay_proxy.leavings import Leavings, ownerless
 from forebay_proxy.loop_lag import LoopLag
 from forebay_proxy.memory import Memory
 from forebay_proxy.postgres.listener import PgListener
@@ -64,12 +66,18 @@ BACKLOG = 4096  # connections that the kernel accepts ahead of us; nginx has 511
 TLS_CHECK = 5.0  # seconds between two looks at the certificate files
 
 
+async def no_rows(table: str) -> list[Mapping[str, Value]]:
+    """Of other workers, where there are none."""
+    return []
+
+
 class Worker:
     """See the module's docstring. `start` it, `listen`, and when told to `drain`; all on one loop."""
 
-    def __init__(self, pool: ProxyPool, memory: Memory, pod: str) -> None:
+    def __init__(self, pool: ProxyPool, memory: Memory, pod: str, secret: bytes) -> None:
         """`pod`: the UID of the pod that this runs in, or the name of the memory in local mode: what a life's processes
-        have in common, and no other life's at the same time. Raises TLSFileError where a certificate can't be used."""
+        have in common, and no other life's at the same time. `secret`: what the pool's replicas know, and nobody else.
+        Raises TLSFileError where a certificate can't be used."""
         self.loop = asyncio.get_running_loop()
         self.pool = pool
         self.memory = memory
@@ -89,6 +97,8 @@ class Worker:
         self._descriptors = descriptors.used()  # before there are connections
         self.deaf = asyncio.Event()  # a drain has closed the listeners
         self._paused = False
+        self.tell_others: Callable[[str, str], None] = lambda name, of: None
+        self.rows_of_others: Callable[[str], Awaitable[list[Mapping[str, Value]]]] = no_rows
         self._telemetry: Telemetry | None = None
         self.reload_success = True
         self.pid = os.getpid()
@@ -99,7 +109,7 @@ class Worker:
         elif pool.spec.protocol == "forward":
             self.proxy = ForwardProxy(self.wheel, self.tasks, tls=self.server_tls is not None)
         elif pool.spec.protocol == "postgres":
-            self.proxy = PgProxy(self.wheel, self.tasks, self)
+            self.proxy = PgProxy(self.wheel, self.tasks, self, secret)
         else:
             self.proxy = TcpProxy(self.wheel)
 
@@ -136,9 +146,11 @@ class Worker:
             self._listeners.pop(sock.fileno())[1].close()
 
     async def apply(self, pool: ProxyPool) -> None:
-        """Take a document, the first or a changed one. Raises TLSFileError or SecretError, and has changed nothing."""
+        """Take a document, the first or a changed one. Raises FileError, and has changed nothing then."""
         if pool.spec.forward is not None:
             read_files(pool.spec.forward)
+        if isinstance(self.proxy, PgProxy):
+            self.proxy.load(pool.spec)
         tls = {u.name: client_tls(u, pool.spec.protocol) for u in pool.spec.upstreams if u.tls is not None}
         relisten = pool.spec.listen != self.pool.spec.listen
         if relisten:
@@ -155,7 +167,7 @@ class Worker:
         for upstream_spec in spec.upstreams:
             name = upstream_spec.name
             await self._discoveries[name].follow(targets(upstream_spec) + parents(spec))
-            await self._checkers[name].configure(upstream_spec)
+            await self._checkers[name].configure(upstream_spec, watched=spec.watches_roles)
         for name in gone:
             await self._retire(name)
         if relisten:
@@ -306,15 +318,29 @@ class Worker:
     async def _mourn(self, name: str, left: int) -> None:
         """Count what a dead predecessor left until it is known to be closed, or `linger` is over."""
         upstream = self.upstreams[name]
-        leavings = Leavings(left, upstream.linger, monotonic())
+        known = self.memory.records(name)
+        leavings = Leavings(left, known, upstream.linger, monotonic())
         while leavings.left:
-            addresses = {(e.address, e.port) for e in upstream.pool.endpoints}
-            leavings.observe(addresses, monotonic())
-            upstream.pool.set_left(leavings.left, monotonic())
+            leavings.update(ownerless(), monotonic())
+            if isinstance(self.proxy, PgProxy):
+                for record in self.proxy.leftovers.end("predecessor", upstream, leavings.records):
+                    leavings.gone(record)
+            for record in set(known) - set(leavings.records):
+                self.memory.erase(record.number)
+            known = leavings.records
+            per_endpoint = upstream.pool.grant_per_endpoint
+            upstream.pool.set_left(leavings.most if per_endpoint else leavings.left, monotonic())
             self.memory.set_left(name, leavings.left)
             upstream.act()
             if leavings.left:
                 await asyncio.sleep(0.25)
+
+    def end(self, name: str, records: Iterable[Record]) -> list[Record]:
+        """End what those have left at an upstream who have ended for good; returns what has gone."""
+        upstream = self.upstreams.get(name)
+        if upstream is None or not isinstance(self.proxy, PgProxy):
+            return []
+        return self.proxy.leftovers.end("others", upstream, records)
 
     @property
     def ready(self) -> bool:
@@ -324,6 +350,19 @@ class Worker:
         return not self.draining and all(pool.grant is not None and pool.grant > pool.left for pool in pools)
 
     # ------------------------------------------------------------------ commands
+
+    def order(self, name: str, of: str = "") -> None:
+        """An order of the admin database: carried out here at once, and by the other workers of the supervisor."""
+        self.carry_out(name, of)
+        self.tell_others(name, of)
+
+    def carry_out(self, name: str, of: str = "") -> None:
+        """recycle, pause, resume, or kill, which is of a database."""
+        if name == "kill":
+            if isinstance(self.proxy, PgProxy):
+                self.proxy.kill(of)
+        else:
+            getattr(self, name)()
 
     def recycle(self) -> None:
         for upstream in self.upstreams.values():

@@ -10,6 +10,7 @@
 import asyncio
 import logging
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from forebay_proxy.budgeting import Budgeting
 from forebay_proxy.control import Link
 from forebay_proxy.document import Document
 from forebay_proxy.gathered import Counters
+from forebay_proxy.journal import Record
 from forebay_proxy.state_directory import StartError, StateDirectory
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.worker import listening
@@ -64,6 +66,7 @@ class Workers:
         self._ended = ended
         self._sockets: list[socket.socket] = []
         self._number = 0
+        self._secret = secrets.token_hex(32)  # which all workers know
         self._backoff = FIRST_BACKOFF
         self._looked = monotonic()
 
@@ -133,7 +136,7 @@ class Workers:
         await asyncio.get_running_loop().create_connection(lambda: link, sock=ours)
         document = self.document
         try:
-            reply = await link.ask(START_TIMEOUT, do="start", document=document.text)
+            reply = await link.ask(START_TIMEOUT, do="start", document=document.text, secret=self._secret)
         except (TimeoutError, ConnectionResetError):
             worker.kill("did not start")
             return
@@ -152,6 +155,10 @@ class Workers:
             worker.beat = monotonic()
         elif "last" in message:
             worker.kept = message["last"]
+        elif "order" in message:
+            self.command(message["order"], message["of"], besides=worker)
+        elif "rows" in message:
+            self._tasks.spawn(self._rows(worker, message), "rows of workers")
 
     # ------------------------------------------------------------------ end
 
@@ -262,6 +269,14 @@ class Workers:
             elif worker.live and now - worker.beat > HUNG:
                 worker.kill(f"has not answered for {HUNG:.0f} s")
 
+    async def end(self, upstream: str, records: list[Record]) -> list[Record]:
+        """Have a worker end what those have left who have ended for good; returns what has gone."""
+        for worker in self.live:
+            if not worker.silent:
+                told = await worker.ask(do="end", upstream=upstream, records=[record.as_json() for record in records])
+                return [Record.of_json(record) for record in told["gone"]] if told is not None else []
+        return []
+
     # ------------------------------------------------------------------ orders
 
     async def apply(self, document: Document) -> None:
@@ -281,8 +296,16 @@ class Workers:
             if "error" in reply:
                 log.error("worker %d: %s", worker.pid, reply["error"])
 
-    def command(self, name: str) -> None:
-        """recycle, pause or resume, to all."""
+    def command(self, name: str, of: str = "", *, besides: WorkerProcess | None = None) -> None:
+        """recycle, pause, resume, or kill, which is of a database, to all but one."""
         for worker in self.live:
             assert worker.link is not None
-            worker.link.tell(do="command", command=name)
+            if worker is not besides:
+                worker.link.tell(do="command", command=name, of=of)
+
+    async def _rows(self, asking: WorkerProcess, message: dict[str, Any]) -> None:
+        """Tell a worker what the others have for a table."""
+        others = [worker for worker in self.live if worker is not asking and not worker.silent]
+        told = await asyncio.gather(*(worker.ask(do="rows", table=message["rows"]) for worker in others))
+        if asking.link is not None:
+            asking.link.tell(to=message["id"], rows=[row for reply in told if reply for row in reply["rows"]])

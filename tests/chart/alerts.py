@@ -7,6 +7,8 @@ POOL = 'namespace="shop",proxypool="orders"'
 UPSTREAM = f'{POOL},upstream="db"'
 OF_POOL = {"namespace": "shop", "proxypool": "orders"}
 OF_UPSTREAM = OF_POOL | {"upstream": "db"}
+ENDPOINT = f'forebay_upstream_endpoint_healthy{{{UPSTREAM},endpoint="db:80",pod="a"}}'
+ELSEWHERE = ENDPOINT.replace('upstream="db"', 'upstream="other"')  # a forward proxy lists no endpoints
 HOUR = 60  # minutes
 
 
@@ -20,9 +22,9 @@ class Case(NamedTuple):
     labels: dict[str, str] | None = None
 
 
-def waits(within: int, all_of_them: int) -> dict[str, str]:
-    """Waits served per minute: how many within 20 ms, and in all."""
-    name = f'forebay_upstream_wait_seconds_bucket{{{UPSTREAM},outcome="served",pod="a",le='
+def waits(within: int, all_of_them: int, outcome: str = "served") -> dict[str, str]:
+    """Waits that ended per minute: how many within 20 ms, and in all."""
+    name = f'forebay_upstream_wait_seconds_bucket{{{UPSTREAM},outcome="{outcome}",pod="a",le='
     return {
         f'{name}"0.02"}}': f"0+{within}x{HOUR}",
         f'{name}"0.05"}}': f"0+{all_of_them}x{HOUR}",
@@ -38,15 +40,17 @@ def rejected(reason: str, count: int, requests: int) -> dict[str, str]:
     }
 
 
-def connecting(opened: int, failed: int) -> dict[str, str]:
+def connecting(opened: int, failed: int, endpoints: str = ENDPOINT) -> dict[str, str]:
     return {
+        endpoints: f"1x{HOUR}",
         f'forebay_upstream_connections_opened_total{{{UPSTREAM},pod="a"}}': f"0+{opened}x{HOUR}",
         f'forebay_upstream_connect_errors_total{{{UPSTREAM},reason="refused",pod="a"}}': f"0+{failed}x{HOUR}",
     }
 
 
-def churn(opened: int, requests: int, kind: str = 'code="200"') -> dict[str, str]:
+def churn(opened: int, requests: int, kind: str = 'code="200"', endpoints: str = ENDPOINT) -> dict[str, str]:
     return {
+        endpoints: f"1x{HOUR}",
         f'forebay_upstream_connections_opened_total{{{UPSTREAM},pod="a"}}': f"0+{opened}x{HOUR}",
         f'forebay_requests_total{{{UPSTREAM},{kind},pod="a"}}': f"0+{requests}x{HOUR}",
     }
@@ -93,6 +97,7 @@ CASES = [
     Case("ForebayWaitOverTarget", "one in fifty waits longer", 30, waits(588, 600)),
     Case("ForebayWaitOverTarget", "not for long enough", 9, waits(540, 600)),
     Case("ForebayWaitOverTarget", "nobody asks", 30, waits(0, 0)),
+    Case("ForebayWaitOverTarget", "out of politeness", 30, waits(0, 600, "origin")),
     Case("ForebayRejections", "two in a hundred, the queue is full", 20, rejected("queue_full", 12, 600), OF_POOL),
     Case("ForebayRejections", "all of them, no endpoint", 20, rejected("no_endpoint", 600, 600), OF_POOL),
     Case("ForebayRejections", "one in a thousand", 20, rejected("timeout", 1, 1000)),
@@ -101,9 +106,11 @@ CASES = [
     Case("ForebayConnectErrors", "the backend is gone", 20, connecting(0, 6), OF_UPSTREAM),
     Case("ForebayConnectErrors", "one in a hundred", 20, connecting(594, 6)),
     Case("ForebayConnectErrors", "none are opened, none fail", 20, connecting(0, 0)),
+    Case("ForebayConnectErrors", "a crawler's sites that are gone", 20, connecting(6, 6, ELSEWHERE)),
     Case("ForebayConnectionChurn", "a connection per request", 30, churn(600, 600), OF_UPSTREAM),
     Case("ForebayConnectionChurn", "a connection per ten requests", 30, churn(600, 6000)),
     Case("ForebayConnectionChurn", "hardly any traffic", 30, churn(6, 6)),
+    Case("ForebayConnectionChurn", "tunnels of a forward proxy", 30, churn(600, 600, endpoints=ELSEWHERE)),
     Case("ForebayConnectionChurn", "TCP, where that is how it is", 30, churn(600, 600, 'outcome="ok"')),
     Case("ForebayBudgetExhausted", "it is what limits", 20, limited("Budget", f"1x{HOUR}"), OF_UPSTREAM),
     Case("ForebayBudgetExhausted", "for a moment", 12, limited("Budget", f"0x9 1x2 0x{HOUR}")),

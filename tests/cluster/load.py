@@ -1,4 +1,5 @@
-"""Runs in a client pod: `python - URL CLIENTS SECONDS < load.py`. Keep-alive clients, each as fast as it is answered.
+"""Runs in a client pod: `python - URL CLIENTS SECONDS [PROXY] < load.py`. Keep-alive clients, each as fast as it is
+answered, through a forward proxy where one is given.
 
 Prints {"answered", "failed": {what: how often}, "first": seconds until the first 200}. With CLIENTS 0 it ends at the
 first answer of 200, or after SECONDS without one. POST: no client tries that again by itself when a connection ends.
@@ -13,17 +14,17 @@ import time
 import aiohttp
 
 
-async def ask(session: aiohttp.ClientSession, url: str) -> str:
+async def ask(session: aiohttp.ClientSession, url: str, proxy: str | None) -> str:
     """What became of one request: `200`, another status, or an exception's name."""
     try:
-        async with session.post(url) as response:
+        async with session.post(url, proxy=proxy) as response:
             await response.read()
             return str(response.status)
     except (aiohttp.ClientError, TimeoutError) as error:
         return type(error).__name__
 
 
-async def main(url: str, clients: int, seconds: float) -> None:
+async def main(url: str, clients: int, seconds: float, proxy: str | None = None) -> None:
     began = time.monotonic()
     outcomes: collections.Counter[str] = collections.Counter()
     first: float | None = None
@@ -31,7 +32,7 @@ async def main(url: str, clients: int, seconds: float) -> None:
     async def client(session: aiohttp.ClientSession) -> None:
         nonlocal first
         while time.monotonic() < began + seconds:
-            outcome = await ask(session, url)
+            outcome = await ask(session, url, proxy)
             outcomes[outcome] += 1
             if outcome == "200":
                 first = first or time.monotonic() - began
@@ -51,4 +52,4 @@ async def main(url: str, clients: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), *sys.argv[4:]))

@@ -94,10 +94,10 @@ class Place:
         """What `source` prints, run in the client pod."""
         return self.kubectl("exec", "-i", "client", "--", "python", "-", *arguments, stdin=source, seconds=seconds)
 
-    def load(self, service: str, clients: int, seconds: float) -> dict[str, Any]:
+    def load(self, service: str, clients: int, seconds: float, *proxy: str) -> dict[str, Any]:
         """What load.py tells."""
         source = (HERE / "load.py").read_text()
-        told = self.python(source, f"http://{service}/", str(clients), str(seconds), seconds=seconds + 60)
+        told = self.python(source, f"http://{service}/", str(clients), str(seconds), *proxy, seconds=seconds + 60)
         outcome = json.loads(told)
         print(f"load on {service}: {outcome}", file=sys.stderr)
         assert isinstance(outcome, dict)

@@ -65,7 +65,10 @@ POSTGRES: dict[str, Any] = {
         }
     ],
     "postgres": {
-        "auth": {"usersSecret": {"name": "users"}},
+        "auth": {
+            "usersSecret": {"name": "users"},
+            "query": {"user": "q", "passwordSecret": {"name": "lookup"}, "statement": "SELECT * FROM lookup($1)"},
+        },
         "monitor": {"user": "forebay", "passwordSecret": {"name": "monitor"}},
         "databases": [{"name": "a"}, {"name": "b", "user": "u", "passwordSecret": {"name": "b", "key": "p"}}],
     },
@@ -101,8 +104,10 @@ def test_logins_become_files() -> None:
     folder = "/etc/forebay/secrets"
     assert postgres.auth.users_file == f"{folder}/users/userlist.txt"
     assert postgres.monitor.password_file == f"{folder}/monitor/password"
+    assert postgres.auth.query is not None
+    assert postgres.auth.query.password_file == f"{folder}/lookup/password"
     assert [database.password_file for database in postgres.databases] == [None, f"{folder}/b/p"]
-    assert secrets_of(parse(pool(POSTGRES), form="cluster")) == ["b", "monitor", "users"]
+    assert secrets_of(parse(pool(POSTGRES), form="cluster")) == ["b", "lookup", "monitor", "users"]
 
 
 def test_what_is_said_stands_though_it_is_the_default_of_another_protocol() -> None:

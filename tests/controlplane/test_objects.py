@@ -127,6 +127,13 @@ def test_the_users_template_is_laid_over_and_can_not_break_what_we_rest_on() -> 
     assert sidecar == {"name": "sidecar", "image": "sidecar:1"}
 
 
+def test_a_replica_knows_its_pod_and_the_others() -> None:
+    env = {each["name"]: each for each in pod_spec()["containers"][0]["env"]}
+    assert env["FOREBAY_POD_UID"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
+    assert env["FOREBAY_POD_IP"]["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert built()["Service", env["FOREBAY_PEERS"]["value"]]["spec"]["clusterIP"] == "None"
+
+
 def test_labels_of_the_selector_stay() -> None:
     template = {"metadata": {"labels": {"team": "a", "forebay.dev/pool": "stolen"}}}
     deployment = built({"template": template})["Deployment", "orders-forebay"]

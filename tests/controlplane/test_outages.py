@@ -54,6 +54,19 @@ def test_a_name_without_addresses_is_out_too() -> None:
     assert said.message == "orders: Service orders resolves to no address"
 
 
+def test_parents_may_be_out_and_where_requests_say_where_to_go_nothing_is() -> None:
+    forward: dict[str, Any] = {"allowHosts": ["example.com"]}
+    spec = {"protocol": "forward", "upstreams": [{"name": "orders"}], "forward": forward}
+    anywhere = parse(pool(spec), form="cluster")
+    signals, _ = look({}, 0, one("a", {}), of=anywhere)
+    assert not look(signals, 10, one("a", {}), of=anywhere)[1].holds
+    forward["parents"] = [{"host": "one.test", "port": 3128}, {"host": "two.test", "port": 3128}]
+    through = parse(pool(spec), form="cluster")
+    signals, _ = look({}, 0, one("a", {}), of=through)
+    _, said = look(signals, 10, one("a", {}), of=through)
+    assert said.message == "orders: one.test, two.test resolves to no address"
+
+
 def test_who_does_not_answer_says_nothing() -> None:
     assert look({}, 0) == ({}, State(UNAVAILABLE, False, "BackendAvailable", "no upstream is known to be out of reach"))
     holding = {"orders": Signal(True)}

@@ -61,20 +61,32 @@ class World:
     """See the module's docstring. `now` only moves by the operation `wait`."""
 
     def __init__(
-        self, pool_class: type[Pool] = Pool, settings: Settings | None = None, *, session: bool = False
-    ) -> None:
-        """`session`: as with a session protocol, connections are of kinds, endpoints play roles, a place is spare."""
+        self, pool_class: type[Pool] = Pool, settings: Settings | None = None, *, session: bool = False,
+        origins: bool = False,
+    ) -> None:  # fmt: skip
+        """`session`: as with a session protocol, connections are of kinds, endpoints play roles, a place is spare.
+        `origins`: as with a forward proxy, each kind has its own endpoint, and there are no others."""
         self.now = 100.0
-        self.kinds = (Kind(), Kind("primary"), Kind("standby")) if session else (None,)
+        self.kinds: tuple[Any, ...] = (None,)
+        if session:
+            self.kinds = (Kind(), Kind("primary"), Kind("standby"))
+        elif origins:
+            self.kinds = (Kind(), Kind(), Kind())
+        self.origins = origins
         self.spare = 1 if session else 0
         self.aside = 0  # connections beside the leases
         self.settings = settings or Settings()
-        group = HealthGroup(HealthPolicy(consecutive_errors=3, base_ejection_time=2.0))
-        self.endpoints = [Endpoint(f"10.0.0.{n}", 80, 1, f"10.0.0.{n}", group.add()) for n in (1, 2)]
+        never_out = 0 if origins else 50
+        policy = HealthPolicy(consecutive_errors=3, base_ejection_time=2.0, max_ejection_percent=never_out)
+        self.group = HealthGroup(policy)
+        self.endpoints = [self.endpoint(n) for n in (1, 2)]
         self.pool = pool_class(
-            self.settings, self.endpoints, lambda e: picker("leastConnections", e, 0), random=lambda: 0.5,
-            session=session,
+            self.settings, () if origins else self.endpoints, lambda e: picker("leastConnections", e, 0),
+            random=lambda: 0.5, kinds=origins, session=session,
         )  # fmt: skip
+        if origins:
+            for n in range(len(self.kinds)):
+                self.do_origin(n)
         if session:
             for endpoint, role in zip(self.endpoints, ("primary", "standby"), strict=True):
                 self.pool.set_role(endpoint, role, self.now)
@@ -84,6 +96,9 @@ class World:
         self.shutting: list[Connection] = []
         self.clients: list[Client] = []
 
+    def endpoint(self, n: int) -> Endpoint:
+        return Endpoint(f"10.0.0.{n}", 80, 1, f"10.0.0.{n}", self.group.add())
+
     # ------------------------------------------------------------------ what happens
 
     def serve(self, client: Client, connection: Connection) -> None:
@@ -92,6 +107,7 @@ class World:
         holders = [c for c in self.clients if c.connection is connection]
         assert not holders, "one connection, two owners"
         assert connection.kind is client.kind, "handed over a connection of another kind"
+        assert not self.origins or connection.endpoint is client.kind.endpoint, "handed over one to another origin"
         client.connection = connection
 
     def do_acquire(self, n: int) -> None:
@@ -175,23 +191,34 @@ class World:
     def do_recycle(self, _: int) -> None:
         self.pool.recycle_all()
 
+    def do_origin(self, n: int) -> None:
+        """A kind's origin has moved, or is looked up for the first time."""
+        if self.origins:
+            kind = self.kinds[n % len(self.kinds)]
+            old, kind.endpoint = kind.endpoint, self.endpoint(n)
+            self.pool.add_endpoint(kind.endpoint)
+            if old is not None:
+                self.pool.remove_endpoint(old)
+
     def do_endpoints(self, n: int) -> None:
+        if self.origins:
+            return
         self.pool.set_endpoints([self.endpoints, self.endpoints[:1], self.endpoints[1:]][n % 3], self.now)
 
     def do_role(self, n: int) -> None:
         if self.spare:
             self.pool.set_role(self.endpoints[n % 2], ("primary", "standby", None)[n % 3], self.now)
 
-    def do_take_spare(self, _: int) -> None:
-        if self.spare and self.pool.take_spare():
+    def do_take_spare(self, n: int) -> None:
+        if self.spare and self.pool.take_spare(self.endpoints[n % 2]):
             self.aside += 1
             granted = inf if self.cap is None else self.cap
             assert len(self.open) + self.aside + self.pool.left <= granted, "a spare place above the grant"
 
-    def do_return_spare(self, _: int) -> None:
+    def do_return_spare(self, n: int) -> None:
         if self.aside:
             self.aside -= 1
-            self.pool.return_spare(self.now)
+            self.pool.return_spare(self.endpoints[n % 2], self.now)
 
     def do_drain(self, n: int) -> None:
         if n % 9 == 0:
@@ -213,8 +240,9 @@ class World:
             if self.cap is not None:
                 assert len(self.open) + self.aside + self.pool.left <= self.cap, "opened above the grant"
             for connection in self.pool.opens:
-                role = connection.kind.role if connection.kind else None
-                assert role is None or connection.endpoint.role == role, "opened to an endpoint of another role"
+                kind = connection.kind
+                assert not kind or kind.role in (None, connection.endpoint.role), "opened to one of another role"
+                assert not self.origins or connection.endpoint is kind.endpoint, "opened to another origin"
         self.shutting.extend(self.pool.closes)
         self.pool.opens.clear()
         self.pool.closes.clear()
@@ -265,9 +293,9 @@ def pick(items: list[Any], n: int) -> Any:
     return items[n % len(items)] if items else None
 
 
-def run(script: Iterable[tuple[str, int]], pool_class: type[Pool] = Pool, *, session: bool = False) -> None:
-    """Play a script of (operation, number), then let everything settle."""
-    world = World(pool_class, session=session)
+def run(script: Iterable[tuple[str, int]], pool_class: type[Pool] = Pool, **protocol: bool) -> None:
+    """Play a script of (operation, number), then let everything settle. `protocol`: as `World`."""
+    world = World(pool_class, **protocol)
     for name, number in script:
         getattr(world, f"do_{name}")(number)
         world.carry_out()

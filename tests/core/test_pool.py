@@ -42,13 +42,14 @@ class Client(Waiter):
 class Bench:
     """A pool with a driver that opens at once, unless told otherwise."""
 
-    def __init__(self, endpoints=1, policy="leastConnections", random=lambda: 0.5, **settings):
+    def __init__(self, endpoints=1, policy="leastConnections", random=lambda: 0.5, session=False, **settings):
         group = HealthGroup(HealthPolicy(consecutive_errors=1, base_ejection_time=10.0))
         self.endpoints = [Endpoint(f"e{n}", 80, 1, f"10.0.0.{n}", group.add()) for n in range(endpoints)]
         defaults = {"size": 2, "max_overflow": 1, "min_idle": 0, "max_waiting": 3, "max_uses": 0}
         self.pool = Pool(
-            Settings(**{**defaults, **settings}), self.endpoints, lambda e: picker(policy, e, 0), random=random
-        )
+            Settings(**{**defaults, **settings}), self.endpoints, lambda e: picker(policy, e, 0), random=random,
+            session=session,
+        )  # fmt: skip
         self.now = 0.0
         self.opening = []
         self.closing = []
@@ -331,6 +332,32 @@ def test_a_grant_per_endpoint_holds_for_each_apart():
     assert bench.ask().got is None
 
 
+def test_each_endpoint_has_a_spare_place_where_the_grant_is_per_endpoint():
+    bench = Bench(endpoints=2, size=10, session=True)
+    one, two = bench.endpoints
+    bench.pool.set_grant(2, 0.0, per_endpoint=True)
+    assert {bench.ask().got.endpoint, bench.ask().got.endpoint} == {one, two}
+    assert bench.pool.take_spare(one), "though two are open in all"
+    assert not bench.pool.take_spare(one)
+    assert bench.pool.take_spare(two)
+    assert [bench.pool.held_at(endpoint) for endpoint in (one, two)] == [2, 2]
+    assert bench.pool.open == 4
+    bench.pool.return_spare(one, 0.0)
+    bench.pool.set_left(1, 0.0)
+    assert not bench.pool.take_spare(one), "one of the dead may be there"
+
+
+def test_the_spare_place_is_one_for_all_endpoints_where_the_grant_is():
+    bench = Bench(endpoints=2, size=10, session=True)
+    one, two = bench.endpoints
+    bench.pool.set_grant(2, 0.0)
+    assert bench.pool.take_spare(one)
+    assert not bench.pool.take_spare(two)
+    bench.pool.return_spare(one, 0.0)
+    assert bench.pool.take_spare(two)
+    assert bench.ask().got is not None, "a lease has the other place"
+
+
 def test_least_connections_spreads_over_endpoints():
     bench = Bench(endpoints=2, size=4)
     endpoints = [bench.ask().got.endpoint for _ in range(4)]
@@ -449,6 +476,9 @@ def test_statistics_and_repr_are_what_an_operator_reads():
     s = bench.pool.statistics(2.0)
     assert (s.leased, s.waiting, s.wait_oldest, s.lease_oldest, s.held, s.limit) == (1, 1, 2.0, 2.0, 1, 1)
     assert repr(bench.pool).startswith("<Pool e0:80: 1 leased, 0 idle")
+    (tunnel,) = bench.pool.connections
+    tunnel.counted = False
+    assert bench.pool.statistics(2.0).lease_oldest == 0, "how long a tunnel lasts says nothing of the upstream"
 
 
 def test_a_retry_does_not_go_where_opening_has_just_failed():

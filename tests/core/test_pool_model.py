@@ -27,6 +27,12 @@ def test_every_invariant_holds_with_kinds_roles_and_a_spare_place(script):
     run(script, session=True)
 
 
+@given(st.lists(STEP, max_size=120))
+@settings(max_examples=600, deadline=None)
+def test_every_invariant_holds_with_origins(script):
+    run(script, origins=True)
+
+
 def random_script(seed, length=150):
     rng = random.Random(seed)
     return [(rng.choice(WEIGHTED), rng.randrange(1000)) for _ in range(length)]
@@ -122,6 +128,13 @@ def test_a_mistake_in_the_engine_is_found(mistake):
     pytest.fail(f"{mistake.__name__} was not found in 300 scripts")
 
 
-def test_the_same_scripts_pass_without_a_mistake():
+@pytest.mark.parametrize("protocol", [{}, {"session": True}, {"origins": True}], ids=str)
+def test_the_same_scripts_pass_without_a_mistake(protocol):
     for seed in range(300):
-        run(random_script(seed))
+        run(random_script(seed), **protocol)
+
+
+def test_after_a_pause_an_idle_connection_serves_its_kind_though_another_has_waited_longer():
+    """There is room for the other one's. Once it was put back and taken again without end."""
+    served = [("acquire", 3), ("connected", 0), ("release", 0)]
+    run([*served, ("pause", 0), ("acquire", 1), ("acquire", 3), ("wait", 2), ("pause", 0)], session=True)

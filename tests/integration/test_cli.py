@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.support.certs import CA
-from tests.support.forebay import PYTHONPATH, Forebay, http_pool
+from tests.support.forebay import PYTHONPATH, Forebay, http_pool, postgres_pool
 from tests.support.process import ROOT
 
 Start = Callable[..., Awaitable[Forebay]]
@@ -160,6 +160,27 @@ def test_certificates_that_cannot_be_used(written: Written, ca: CA, tmp_path: Pa
     assert len(refused(forebay(*RUN, "-f", path), 1, "no-ca.crt")) == 1
     done = forebay("worker", "--admin", "127.0.0.1:0", "--memory", str(tmp_path / "memory"), "-f", path)
     assert len(refused(done, 1, "no-ca.crt")) == 1
+
+
+def test_users_and_passwords_that_cannot_be_used(written: Written, tmp_path: Path) -> None:
+    users, password = tmp_path / "users.txt", tmp_path / "password"
+    named = {
+        "auth": {"usersFile": str(users)},
+        "databases": [{"name": "a", "user": "b", "passwordFile": str(password)}],
+    }
+    path = written(postgres_pool(1, postgres=named))
+    worker = ("worker", "--admin", "127.0.0.1:0", "--memory", str(tmp_path / "memory"), "-f", path)
+    faults: list[tuple[Path, str, str]] = [  # a file, what is in it then, and what is said next
+        (users, "nonsense", f"{password}: No such file"),
+        (password, "", f"{password}: expected a password, found nothing"),
+        (password, "secret", f"{users}: line 1: expected"),
+    ]
+    said = f"{users}: No such file"
+    for file, content, next_said in [*faults, (users, "", "")]:
+        for command in ((*RUN, "-f", path), worker):
+            assert len([line for line in refused(forebay(*command), 1, said) if said in line]) == 1
+        file.write_text(content)
+        said = next_said
 
 
 def test_a_state_directory_that_cannot_be_made(written: Written, tmp_path: Path) -> None:

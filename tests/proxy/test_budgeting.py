@@ -11,9 +11,11 @@ from forebay_core.scale.grants import Wanted
 from forebay_core.spec.load import parse
 from forebay_core.spec.model import Spec
 from forebay_proxy.budgeting import Budgeting
+from forebay_proxy.journal import Record
 from forebay_proxy.scaling import NOTHING
 
 PORT = 9  # nobody listens there, so the kernel has nothing to show
+RECORDS = [Record(number, 0, "127.0.0.1", PORT, 50_000 + number) for number in range(3)]
 
 
 def spec(maximum: int = 2, budget: int | None = 12, **more: Any) -> Spec:
@@ -98,12 +100,12 @@ def test_a_worker_that_is_restarted_keeps_what_it_has(world: World) -> None:
 
 def test_what_the_dead_have_left_counts_and_then_goes(world: World) -> None:
     del world.held["a"]
-    world.budgeting.ended("a", "a", {"origin": 3}, world.spec)
+    world.budgeting.ended("a", "a", {"origin": (3, RECORDS)}, world.spec)
     world.settle()
     assert world.bounds()["a"] == 3
     assert sum(world.bounds().values()) <= 12
     assert world.budgeting.holding == {"a"}
-    world.budgeting.left["origin"].leavings.left = 0  # all closed, says the kernel
+    world.budgeting.gone("origin", RECORDS)  # all closed, says the upstream
     world.wanted = Wanted({("b", "origin"): 12}, frozenset())
     world.settle()
     assert "a" not in world.bounds()
@@ -126,27 +128,29 @@ def test_a_worker_that_never_told_its_life_leaves_no_trace(world: World) -> None
     assert world.budgeting.pods.keys() == {"a", "b"}
 
 
-def test_the_sum_counts_whoever_left_them(world: World) -> None:
-    """Two have died: the kernel shows four connections, and does not say whose."""
-    for name in ("a", "b"):
+def test_what_has_gone_is_taken_from_who_left_it(world: World) -> None:
+    for name, records in (("a", RECORDS[:1]), ("b", RECORDS[1:])):
         del world.held[name]
-        world.budgeting.ended(name, name, {"origin": 3}, world.spec)
-    left = world.budgeting.left["origin"]
-    left.leavings.left = 4
+        world.budgeting.ended(name, name, {"origin": (3, records)}, world.spec)
+    world.budgeting.gone("elsewhere", RECORDS)
     world.settle()
-    assert sum(world.bounds().values()) == 4
-    assert sum(left.counts.values()) == 4
+    assert world.bounds() == {"a": 3, "b": 3}
+    assert set(world.budgeting.records("origin")) == set(RECORDS)
+    world.budgeting.gone("origin", RECORDS[1:])
+    world.settle()
+    assert world.bounds() == {"a": 3, "b": 1}
+    assert world.budgeting.records("origin") == RECORDS[:1]
 
 
 def test_it_begins_with_what_an_earlier_run_has_left() -> None:
     world = World(spec())
-    world.budgeting.inherit(world.spec, {"old": {"origin": 5, "gone": 2}})
-    assert world.bounds() == {unnamed("old"): 5}
+    world.budgeting.inherit(world.spec, {"old": {"origin": (3, RECORDS), "gone": (2, [])}})
+    assert world.bounds() == {unnamed("old"): 3}
     world.starts("a")
     world.wanted = Wanted({("a", "origin"): 12}, frozenset())
     world.settle()
     assert sum(world.bounds().values()) == 11
-    world.budgeting.left["origin"].leavings.left = 0
+    world.budgeting.gone("origin", RECORDS)
     world.settle()
     assert world.grants() == {"a": 11}
 
@@ -184,6 +188,6 @@ def test_a_cut_is_pressing_and_surplus_is_not(world: World) -> None:
 
 
 def test_as_it_is_shown(world: World) -> None:
-    world.budgeting.ended("c", "", {"origin": 2}, world.spec)
+    world.budgeting.ended("c", "", {"origin": (2, [])}, world.spec)
     shown = world.budgeting.as_state(world.spec, [{"upstreams": {"origin": {"held": 4}}}, {"upstreams": {}}])
     assert shown == {"origin": {"limit": 12, "reserved": 0, "granted": 11, "open": 6}}

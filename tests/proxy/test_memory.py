@@ -2,12 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from socket import AF_INET6
 
 import pytest
 
+from forebay_proxy.journal import RECORDS, Record
 from forebay_proxy.memory import SIZE, SLOTS, Memory, MemoryLocked
 
 
@@ -100,6 +103,55 @@ def test_a_foreign_or_torn_file_is_a_new_life(tmp_path: Path, content: bytes) ->
     assert memory.fresh
     assert (memory.grants, memory.left) == ({}, {})
     assert path.stat().st_size == SIZE
+    memory.close()
+
+
+def test_a_successor_finds_where_connections_went(tmp_path: Path) -> None:
+    path = tmp_path / "memory"
+    memory = Memory.at(path)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("::1", 0), family=AF_INET6) as other:
+        memory.set_held("orders", 2)
+        memory.set_held("users", 1)
+        with (
+            socket.create_connection(server.getsockname()) as a,
+            socket.create_connection(other.getsockname()[:2]) as b,
+        ):
+            first, second = memory.note("orders", a), memory.note("orders", b)
+            third = memory.note("users", a)
+            memory.identify(second, 4711, b"k" * 32)
+            memory.identify(third, 4712, b"k" * 33)
+            memory.erase(first)
+            memory.erase(first)
+            memory.close()
+            memory = Memory.at(path)
+            assert memory.left == {"orders": 2, "users": 1}
+            address, port = other.getsockname()[:2]
+            assert memory.records("orders") == [Record(second, 0, address, port, b.getsockname()[1], 4711, b"k" * 32)]
+            port = server.getsockname()[1]
+            assert memory.records("users") == [Record(third, 1, "127.0.0.1", port, a.getsockname()[1], 4712, b"")]
+            assert memory.records("others") == []
+            memory.erase(second)  # its end was seen: whoever comes next does not find it
+            memory.close()
+            memory = Memory.at(path)
+            assert memory.records("orders") == []
+            assert len(memory.records("users")) == 1
+            memory.close()
+
+
+def test_more_connections_than_records_are_counted_only(tmp_path: Path) -> None:
+    path = tmp_path / "memory"
+    memory = Memory.at(path)
+    memory.set_held("orders", RECORDS + 1)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
+        notes = [memory.note("orders", sock) for _ in range(RECORDS + 1)]
+        assert sorted(notes) == [-1, *range(RECORDS)]
+        memory.identify(-1, 1, b"key!")
+        memory.erase(-1)
+        memory.erase(7)
+        assert memory.note("orders", sock) == 7
+    memory.close()
+    memory = Memory.at(path)
+    assert (memory.left["orders"], len(memory.records("orders"))) == (RECORDS + 1, RECORDS)
     memory.close()
 
 

@@ -28,7 +28,7 @@ def died(path: Path, **held: int) -> Path:
 async def test_what_was_left_is_told_by_memory(directory: StateDirectory) -> None:
     one, two = died(directory.memory(), orders=3, mail=1), died(directory.memory(), orders=2)
     nothing = died(directory.memory(), orders=0)
-    assert await directory.inherit() == {one.stem: {"orders": 3, "mail": 1}, two.stem: {"orders": 2}}
+    assert await directory.inherit() == {one.stem: {"orders": (3, []), "mail": (1, [])}, two.stem: {"orders": (2, [])}}
     assert not nothing.exists()
     assert one.exists()
     directory.release()
@@ -36,8 +36,8 @@ async def test_what_was_left_is_told_by_memory(directory: StateDirectory) -> Non
 
 async def test_a_memory_is_kept_until_it_is_forgotten(directory: StateDirectory) -> None:
     one, two = died(directory.memory(), orders=3), died(directory.memory(), orders=2)
-    assert directory.bury(one) == {"orders": 3}
-    assert directory.bury(two) == {"orders": 2}
+    assert directory.bury(one) == {"orders": (3, [])}
+    assert directory.bury(two) == {"orders": (2, [])}
     directory.forget(but={two.stem})
     assert (one.exists(), two.exists()) == (False, True)
     directory.forget(but=())

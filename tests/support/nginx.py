@@ -10,7 +10,7 @@ from tests.support.raw import fetch, unverified
 
 CONFIG = """\
 daemon off;
-worker_processes 1;
+worker_processes {workers};
 pid {directory}/nginx.pid;
 error_log stderr warn;
 {user}
@@ -40,11 +40,12 @@ class Nginx:
     TLS only, and `server` names the certificate.
     """
 
-    def __init__(self, directory: Path, server: str, *, http: str = "", ssl: bool = False) -> None:
+    def __init__(self, directory: Path, server: str, *, http: str = "", ssl: bool = False, workers: int = 1) -> None:
         self.directory = directory
         self.server = server
         self.http = http
         self.ssl = ssl
+        self.workers = workers
 
     async def start(self) -> Self:
         """nginx inherits its listening socket, as over an upgrade of its binary: so the port is free for
@@ -54,7 +55,7 @@ class Nginx:
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", 0))
-            listener.listen(1024)
+            listener.listen(4096)
             self.port: int = listener.getsockname()[1]
             config = self.directory / "nginx.conf"
             config.write_text(
@@ -63,6 +64,7 @@ class Nginx:
                     user="user root;" if os.geteuid() == 0 else "",
                     port=self.port,
                     ssl=" ssl" if self.ssl else "",
+                    workers=self.workers,
                     http=self.http,
                     server=self.server,
                 )

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from bench import kernel, peers, report, run
+from bench import kernel, peers, place, report, run
+from bench.kinds import Cpu, Latency, Limit, Memory
 from bench.run import Figures
-from bench.scenarios import HEADERS, SCENARIOS, Cpu, Limit, Memory
+from bench.scenarios import HEADERS, SCENARIOS
 from tests.support.process import need
 
 HTTP_1K = SCENARIOS["http-1k"]
@@ -57,7 +58,8 @@ def figures() -> Figures:
     found = Figures()
     for nginx, forebay in ((10.0, 11.0), (20.0, 26.0), (10.0, 12.0)):
         for name, cost in (("nginx", nginx), ("forebay", forebay)):
-            found.add(name, us_per_request=cost, requests_per_second=1000, cores=1, upstream_connections_opened=0)
+            found.add(name, us_per_request=cost, requests_per_second=1000, cores=1, rss_mib=10)
+            found.add(name, upstream_connections_opened=0)
     found.missing["envoy"] = "it is not installed"
     return found
 
@@ -79,6 +81,8 @@ def test_ratios_are_taken_within_a_round() -> None:
         (Limit("envoy", "us_per_request", 9.0), None, False),
         (Limit("forebay", "us_per_request", 9.0, "envoy", lenient=True), None, True),
         (Limit("forebay", "us_per_request", 1.19, "nginx", lenient=True), 1.2, False),
+        (Limit("forebay", "us_per_request", against="nginx", plus=2.0), 2.0, True),
+        (Limit("forebay", "us_per_request", against="nginx", plus=1.9), 2.0, False),
     ],
 )
 def test_a_limit_is_judged_and_what_is_missing_fails_it(limit: Limit, value: float | None, ok: bool) -> None:
@@ -105,7 +109,7 @@ def test_limits_and_bases_name_targets_and_figures_that_exist() -> None:
         assert names <= scenario.targets.keys()
         if isinstance(scenario, Cpu):
             assert scenario.base in scenario.targets
-            assert {limit.figure for limit in scenario.limits} <= {f"us_per_{scenario.unit}"}
+            assert {limit.figure for limit in scenario.limits} <= {scenario.cost}
 
 
 def test_the_request_is_what_the_scenario_says() -> None:
@@ -116,8 +120,8 @@ def test_the_request_is_what_the_scenario_says() -> None:
 async def test_a_round_is_measured_on_a_real_peer(tmp_path: Path) -> None:
     need("wrk"), need("nginx"), need("haproxy")
 
-    async def absent(place: peers.Place) -> peers.Running:
-        raise peers.Unavailable("of purpose")
+    async def absent(_: place.Place) -> place.Running:
+        raise place.Unavailable("of purpose")
 
     assert isinstance(HTTP_1K, Cpu)
     targets = {"nginx": peers.nginx, "haproxy": peers.haproxy, "absent": absent}
@@ -140,8 +144,8 @@ async def test_failed_requests_spoil_a_measurement(tmp_path: Path) -> None:
         HTTP_1K, load=("wrk", "-t1", "-c1", "-d1s", "http://127.0.0.1:{port}/connections/x/")
     )
 
-    async def failing(place: peers.Place) -> peers.Running:
-        return await peers.nginx(dataclasses.replace(place, backend=1))  # nothing listens there: 502
+    async def failing(where: place.Place) -> place.Running:
+        return await peers.nginx(dataclasses.replace(where, backend=1))  # nothing listens there: 502
 
     scenario = dataclasses.replace(scenario, targets={"nginx": failing})
     with pytest.raises(RuntimeError, match="nginx: the load failed: Non-2xx"):
@@ -156,3 +160,49 @@ async def test_idle_clients_are_measured(tmp_path: Path) -> None:
     (values,) = found.values.values()
     assert 1 < values["rest_mib"][0] < 200
     assert values["client_bytes_tls"][0] > values["client_bytes_plain"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["http-connect", "http-tls-both", "http-idle", "http-queue", "websocket", "tcp"])
+async def test_every_shape_is_served(tmp_path: Path, name: str) -> None:
+    """Configurations for TLS on both sides, for a queue, for tunnels and relays do what their scenario asks for."""
+    need("wrk"), need("haproxy"), need("nginx")
+    scenario = SCENARIOS[name]
+    assert isinstance(scenario, Cpu)
+    scenario = dataclasses.replace(scenario, idle=min(scenario.idle, 50))
+    found = await run.cpu(scenario, ["haproxy", "forebay"], tmp_path, rounds=1, seconds=1)
+    assert found.missing == {}
+    for values in found.values.values():
+        assert 1 < values[scenario.cost][0] < 2000, values
+        if scenario.shape.bounded:
+            assert values["upstream_connections_opened"][0] <= scenario.shape.connections
+
+
+async def test_latency_is_measured_beside_the_bare_backend(tmp_path: Path) -> None:
+    need("nginx")
+    scenario = SCENARIOS["latency-1k"]
+    assert isinstance(scenario, Latency)
+    scenario = dataclasses.replace(scenario, rate=200, clients=4)
+    found = await run.latency(scenario, ["direct", "nginx"], tmp_path, rounds=1, seconds=1)
+    direct, nginx = found.values["direct"], found.values["nginx"]
+    assert 0 < nginx["p50_ms"][0] < nginx["p99_ms"][0]
+    assert nginx["added_p50_ms"] == [nginx["p50_ms"][0] - direct["p50_ms"][0]]
+    assert nginx["cores"][0] > 0 == direct["cores"][0]
+
+
+async def test_a_peer_that_can_not_do_it_says_so(tmp_path: Path) -> None:
+    shape = place.Shape(connections=10, bounded=True)
+    with pytest.raises(place.Unavailable, match="no queue"):
+        await peers.nginx(place.Place(tmp_path, 1, shape=shape))
+
+
+def test_system_calls_are_read_off_a_report() -> None:
+    text = """\
+    calls syscall
+--------- ----------------
+     1203 read
+       17 epoll_wait
+--------- ----------------
+     1220 total
+"""
+    assert kernel.system_calls(text) == {"read": 1203, "epoll_wait": 17}

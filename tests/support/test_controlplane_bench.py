@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from bench import controlplane
-from bench.scenarios import ControlPlane
+from bench.kinds import ControlPlane
 
 SCENARIO = ControlPlane(name="operator", about="", targets={"2-pools": 2}, replicas=2)
 

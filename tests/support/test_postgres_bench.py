@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from bench import postgres, report, run
-from bench.scenarios import SCENARIOS, Cpu, Memory
+from bench.kinds import Cpu, Memory
+from bench.scenarios import SCENARIOS
 from tests.support.process import need
 
 pytestmark = pytest.mark.slow

@@ -24,9 +24,10 @@ class Seen:
     """What one decision is made from; see the module's docstring.
 
     `answers` by life. `demand`: recent peak of leases and waiters; missing where there is no reading. `capped`:
-    upstreams that can bear no more than the demand, so that nobody gets or keeps what is over. `reported`: what kernel
-    or upstream say the dead have left. `dead_since`: when this writer first found each life dead. `highest`: the last
-    sequence that it has read or written. `began`: when it started; `heard`: UIDs of pods that have answered it since.
+    upstreams that can bear no more than the demand, so that nobody gets or keeps what is over. `besides`: what is in
+    the demand and serves nobody, as the dead's: it comes on top of a life's share. `reported`: what kernel or upstream
+    say the dead have left. `dead_since`: when this writer first found each life dead. `highest`: the last sequence that
+    it has read or written. `began`: when it started; `heard`: UIDs of pods that have answered it since.
     `strangers`: whether there may be lives that neither ledger, answers nor pods name, so that a missing ledger has to
     wait for what they left; not where the writer knows that the pool's name has long been free.
     """
@@ -38,6 +39,7 @@ class Seen:
     now: float  # seconds since 1970, of the clock that `cluster` uses
     demand: Mapping[Key, int] = field(default_factory=dict)
     capped: frozenset[str] = frozenset()
+    besides: Mapping[Key, int] = field(default_factory=dict)
     reported: Mapping[Key, int] = field(default_factory=dict)
     dead_since: Mapping[str, float] = field(default_factory=dict)
     highest: int = 0
@@ -81,7 +83,7 @@ def decide(seen: Seen) -> Decision:
     wanted: dict[Key, int] = {}
     for upstream, term in seen.terms.items():
         capped = upstream in seen.capped
-        wanted |= shares.wishes(ledger, upstream, term, lives, seen.demand, capped=capped)
+        wanted |= shares.wishes(ledger, upstream, term, lives, seen.demand, besides=seen.besides, capped=capped)
     pressing = shares.pressing(ledger, seen.terms, wanted)
     joining = {a.life: homes[a.pod] for a in seen.answers.values() if a.pod in homes}
     made = list(changes(ledger, seen.terms, wanted, joining, seen.answers, left))

@@ -17,7 +17,8 @@ def floor(budget: int, replicas: int) -> int:
 
 
 def terms(budget: int, replicas: int, *, ceiling: int = UNKNOWN, session: bool = False, linger: float = 0.0) -> Terms:
-    """Terms for an upstream. `session`: asking or cancelling takes a connection of its own, so a grant of 1 is no use.
+    """Terms for an upstream. `session`: asking or cancelling takes a connection of its own, beside the `ceiling`, so a
+    grant of 1 is no use.
 
     Raises ValueError, with the arithmetic, where the floor would be too small to be of use.
     """
@@ -28,7 +29,7 @@ def terms(budget: int, replicas: int, *, ceiling: int = UNKNOWN, session: bool =
             f"a budget of {budget} over at most {replicas} replicas and one more during a rollout leaves a floor of "
             f"{budget} // ({replicas} + 1) = {share}; expected at least {least}, so at least {least * (replicas + 1)}"
         )
-    return Terms(budget, share, least, ceiling, linger)
+    return Terms(budget, share, least, ceiling + least - 1, linger)
 
 
 def shares(
@@ -38,11 +39,13 @@ def shares(
     current: Mapping[str, int],
     taken: int,
     *,
+    besides: Mapping[str, int] | None = None,
     capped: bool = False,
 ) -> dict[str, int]:
     """The grant for each of `lives` (oldest first).
 
     `demand` without a life: no reading, so its need is unchanged. `current`: grants now. `taken`: bounds of others.
+    `besides`: of the demand, places that serve nobody, such as those of the dead: they are not anybody's share.
     `capped`: the demand is the most that the upstream can bear; nobody gets or keeps more.
     """
     room = max(0, term.budget - taken)
@@ -54,23 +57,29 @@ def shares(
     spare = min(term.least, max(0, room - sum(min(term.floor, n) for n in need.values())))
     pot = room - spare
     grants = dict.fromkeys(lives, 0)
-    given = fill(pot, dict.fromkeys(admitted, term.least), need)
+    idle = {life: (besides or {}).get(life, 0) for life in admitted}
+    if sum(max(term.least, n) for n in idle.values()) > pot:
+        idle = dict.fromkeys(admitted, 0)  # more than there is: a matter of who lets go first
+    given = fill(pot, {life: max(term.least, idle[life]) for life in admitted}, need, idle)
     if capped:
         return grants | given
     now = {life: current.get(life, 0) for life in admitted}
     if sum(now.values()) <= pot and all(max(need[x], min(term.floor, term.ceiling)) <= now[x] for x in admitted):
         return grants | now  # everybody has enough: a grant that moves for nothing costs writes and connections
-    return grants | fill(pot, given, {life: max(term.ceiling, given[life]) for life in admitted})
+    return grants | fill(pot, given, {life: max(term.ceiling, given[life]) for life in admitted}, idle)
 
 
-def fill(pot: int, low: Mapping[str, int], high: Mapping[str, int]) -> dict[str, int]:
+def fill(
+    pot: int, low: Mapping[str, int], high: Mapping[str, int], ground: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Water-filling: max(low, min(level, high)) for each, at the highest level at which the sum is within `pot`.
 
-    What remains of `pot` goes out one by one, to the first in order. The sum of `low` must be within `pot`.
+    What remains of `pot` goes out one by one, to the first in order. The sum of `low` must be within `pot`. `ground`:
+    what levels are counted from; no more than `low`.
     """
 
     def at(level: int) -> dict[str, int]:
-        return {life: max(low[life], min(level, high[life])) for life in low}
+        return {life: max(low[life], min(level + (ground[life] if ground else 0), high[life])) for life in low}
 
     lowest, beyond = 0, min(pot, max(high.values(), default=0)) + 1
     while beyond - lowest > 1:
@@ -95,6 +104,7 @@ def wishes(
     lives: Sequence[str],
     demand: Mapping[Key, int],
     *,
+    besides: Mapping[Key, int] | None = None,
     capped: bool = False,
 ) -> dict[Key, int]:
     """The grants to wish for: what `shares` says, or nothing while there is a bound of which nothing is known."""
@@ -104,7 +114,9 @@ def wishes(
     served = frozenset(lives)
     taken = sum(entry.bound for life, entry in mine.items() if life not in served)
     readings = {life: demand[life, upstream] for life in lives if (life, upstream) in demand}
-    grants = shares(term, lives, readings, {life: e.grant for life, e in mine.items()}, taken, capped=capped)
+    idle = {life: count for (life, name), count in (besides or {}).items() if name == upstream}
+    now = {life: entry.grant for life, entry in mine.items()}
+    grants = shares(term, lives, readings, now, taken, besides=idle, capped=capped)
     return {(life, upstream): grant for life, grant in grants.items()}
 
 

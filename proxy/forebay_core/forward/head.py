@@ -1,7 +1,8 @@
 """The head of a request to a forward proxy: absolute-form, or CONNECT with authority-form (RFC 9112 section 3.2).
 
 The fields are the codec's to judge (`forebay_core.http1`). It has no CONNECT, so such a head is given to it as OPTIONS
-with a path of the same length: its refusals name the right bytes.
+with a path of the same length: its refusals name the right bytes. Host has to be a valid one there, and says nothing:
+it goes no further, and clients put their proxy's name into it (Node's undici 5).
 """
 
 import re
@@ -24,6 +25,11 @@ class ForwardHead(NamedTuple):
     authorization: bytes  # value of Proxy-Authorization, b"" where there is none
     request: RequestHead  # as the origin gets it; of CONNECT only `minor` means something
     uri: bytes  # the target as received
+
+    @property
+    def via(self) -> bytes:
+        """The lines of Via, which say by whose hands it has gone."""
+        return b"".join(line + b"\r\n" for line in self.request.head.split(b"\r\n") if line[:4].lower() == b"via:")
 
     @property
     def absolute(self) -> bytes:
@@ -50,8 +56,6 @@ def scan_forward(data: bytes, max_head: int) -> ForwardHead | None:
     uri = start[2]
     try:
         target = parse_authority(uri, None) if connect else parse_absolute(uri)
-        if connect and request.host and parse_authority(request.host, target.port) != target:
-            raise TargetError("expected Host to be the target of CONNECT")
     except TargetError as error:
         raise ProtocolError(400, str(error)) from None
     if connect and (request.chunked or request.content_length >= 0):

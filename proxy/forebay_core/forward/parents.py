@@ -1,4 +1,8 @@
-"""Parent proxies: what they are asked, and what their answers mean."""
+"""Parent proxies: what they are asked, and what their answers mean.
+
+Parents may lead in a circle, in which one request would go round until it has every connection. So each process has a
+name of its own in the Via that parents get, and refuses what bears it (RFC 9110 section 7.6.3). Origins are not told.
+"""
 
 from base64 import b64encode
 from typing import Literal
@@ -23,11 +27,13 @@ def parse_parent_credentials(text: str) -> bytes:
     return b"Basic " + b64encode(line.encode())
 
 
-def connect_head(target: Target, authorization: bytes) -> bytes:
-    """The whole head of the CONNECT that a parent gets. `authorization` is b"" where it asks for none."""
+def connect_head(target: Target, authorization: bytes, via: bytes) -> bytes:
+    """The whole head of the CONNECT that a parent gets. `authorization` is b"" where it asks for none; `via` is whole
+    lines.
+    """
     name = target.name.encode()
     proof = b"Proxy-Authorization: %s\r\n" % authorization if authorization else b""
-    return b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n" % (name, name, proof)
+    return b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n" % (name, name, via, proof)
 
 
 def outcome(status: int, connect: bool) -> Outcome:

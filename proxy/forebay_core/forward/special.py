@@ -2,7 +2,7 @@
 
 `ipaddress.is_private` and `is_global` are no help: they miss 100.64.0.0/10 or NAT64's prefix, what they say changes
 with Python's patch releases, and none of them says why. The table is the IANA IPv4 and IPv6 Special-Purpose Address
-Registries (RFC 6890, as of 2024-10) without what they mark as globally reachable, with the multicast registries and
+Registries (RFC 6890, as of 2025-10) without what they mark as globally reachable, with the multicast registries and
 what the clouds answer on.
 """
 

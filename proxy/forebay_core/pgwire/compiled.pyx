@@ -7,7 +7,7 @@ contents up to `stop`, which is never beyond `size`. A row of data costs a few n
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcpy, memset
 
 from forebay_core.pgwire import types
 from forebay_core.pgwire.types import refusal
@@ -19,6 +19,8 @@ cdef enum:
     DESCRIBE = 68  # D
     CLOSE = 67  # C
     EXECUTE = 69  # E
+    SYNC = 83  # S
+    FLUSH = 72  # H
     COPY_DATA = 100  # d
     COPY_FAIL = 102  # f
     TERMINATE = 88  # X
@@ -29,6 +31,8 @@ cdef enum:
 
 cdef enum:
     CHUNK_KINDS = 256  # types gathered before a bytes object is made of them
+    MOST_WORDS = 32
+    LONGEST_WORD = 15
 
 cdef struct Lengths:
     uint32_t least  # 0: no such type
@@ -81,7 +85,7 @@ cdef int look(
     """Checks the contents of the message at `at`, and finds its text and the name of the statement it refers to."""
     cdef Py_ssize_t body = at + 5
     cdef Py_ssize_t end
-    found.name = -1
+    found.name = found.name_end = -1
     found.text = -1
     if kind == QUERY or kind == COPY_FAIL:
         end = find_nul(text, body, stop)
@@ -273,3 +277,112 @@ def rename(bytes data not None, Py_ssize_t start, Py_ssize_t end, bytes name not
     memcpy(out, PyBytes_AS_STRING(name), size)
     memcpy(out + size, text + after, end - after)
     return message
+
+
+cdef struct Word:
+    uint8_t size
+    uint8_t text[LONGEST_WORD]
+
+
+cdef uint8_t LOWER[256]
+for byte in range(256):
+    LOWER[byte] = bytes((byte,)).lower()[0]
+
+
+cdef inline bint begins(const uint8_t* text, const uint8_t* end, const Word* word) noexcept nogil:
+    """Whether `word` stands at `text`, in any case."""
+    cdef int at
+    if end - text < word.size:
+        return False
+    for at in range(word.size):
+        if LOWER[text[at]] != word.text[at]:
+            return False
+    return True
+
+
+cdef class Plain:
+    """See `forebay_core.pgwire.pure.Plain`. Words stand in the order of their first bytes."""
+
+    cdef Word starts[MOST_WORDS]
+    cdef Word never[MOST_WORDS]
+    cdef int begin[256]  # by byte: the words of `never` that a text may have where it has that byte
+    cdef int end[256]
+    cdef int count
+
+    def __init__(self, starts, never):
+        self.count = self.take(starts, self.starts)
+        memset(self.begin, 0, sizeof(self.begin))
+        memset(self.end, 0, sizeof(self.end))
+        words = sorted(never)
+        self.take(words, self.never)
+        for byte in range(256):
+            found = [index for index, word in enumerate(words) if word[0] == LOWER[byte]]
+            if found:
+                self.begin[byte], self.end[byte] = found[0], found[0] + len(found)
+
+    cdef int take(self, words, Word* into) except -1:
+        if len(words) > MOST_WORDS:
+            raise ValueError(f"{len(words)} words, expected at most {MOST_WORDS}")
+        for index, word in enumerate(words):
+            if not 0 < len(word) <= LONGEST_WORD or word != word.lower():
+                raise ValueError(f"the word {word!r}, expected 1 to {LONGEST_WORD} bytes in lower case")
+            into[index].size = len(word)
+            memcpy(into[index].text, PyBytes_AS_STRING(word), len(word))
+        return len(words)
+
+    def __call__(self, bytes data not None):
+        cdef const uint8_t* text = <const uint8_t*>PyBytes_AS_STRING(data)
+        return self.tells(text, text + PyBytes_GET_SIZE(data))
+
+    cdef bint tells(self, const uint8_t* text, const uint8_t* end) noexcept:
+        cdef int index
+        for index in range(self.count):
+            if begins(text, end, &self.starts[index]):
+                break
+        else:
+            return False
+        while text < end:
+            if text[0] == c";" and text + 1 < end:
+                return False
+            for index in range(self.begin[text[0]], self.end[text[0]]):
+                if begins(text, end, &self.never[index]):
+                    return False
+            text += 1
+        return True
+
+
+def lone(bytes data not None, Plain plain not None):
+    """See `forebay_core.pgwire.pure.lone`."""
+    cdef const uint8_t* text = <const uint8_t*>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t first = 0
+    cdef Py_ssize_t stop
+    cdef uint32_t length
+    cdef int kind = 0
+    cdef Look found
+    while at < size:
+        if kind == QUERY or kind == SYNC or size - at < 5:
+            return 0
+        kind = text[at]
+        if at == 0:
+            if kind != QUERY and kind != PARSE:
+                return 0
+        elif kind != BIND and kind != DESCRIBE and kind != EXECUTE and kind != FLUSH and kind != SYNC:
+            return 0
+        length = length_at(text + at)
+        stop = at + 1 + <Py_ssize_t>length
+        if length < CLIENT[kind].least or length > CLIENT[kind].most or stop > size:
+            return 0
+        try:
+            look(data, text, at, stop, kind, True, &found)
+        except types.ProtocolError:
+            return 0
+        if found.name_end > found.name >= 0:
+            return 0
+        if at == 0:
+            if not plain.tells(text + found.text, text + found.text_end):
+                return 0
+            first = stop
+        at = stop
+    return first if kind == QUERY or kind == SYNC else 0

@@ -13,6 +13,8 @@ No message is read twice, contents are not copied but for names and texts, and n
 into chunks but where a long text is clipped.
 """
 
+import re
+from collections.abc import Sequence
 from struct import Struct
 
 from forebay_core.pgwire.types import (
@@ -40,6 +42,7 @@ from forebay_core.pgwire.types import (
     UNENDED_NAME,
     UNKNOWN_CLIENT_TYPE,
     UNKNOWN_SERVER_TYPE,
+    ProtocolError,
     refusal,
 )
 
@@ -59,6 +62,7 @@ _READY = b"Z"[0]
 _COMPLETE = b"C"[0]
 _STATUSES = b"ITE"
 _DIGITS = b"0123456789"
+_LONE = re.compile(rb"Q|P[BDEH]*S")
 _STATEMENT = b"S"[0]
 _PORTAL = b"P"[0]
 
@@ -223,3 +227,32 @@ def rename(data: bytes, start: int, end: int, name: bytes) -> bytes:
     if length > _CLIENT[kind][1]:
         raise refusal(BAD_LENGTH, data, start, length)
     return b"".join((_write_header(kind, length), data[start + 5 : at], name, data[after:end]))
+
+
+class Plain:
+    """Tells texts of which nothing has to be known: they begin with one of `starts`, there is none of `never` in them,
+    both in any case of their ASCII letters, and a `;` at most as the last byte.
+
+    Words are given in lower case: at most 32 each, of at most 15 bytes.
+    """
+
+    def __init__(self, starts: Sequence[bytes], never: Sequence[bytes]) -> None:
+        self._starts = tuple(starts)
+        self._never = re.compile(b"|".join((rb";.", *map(re.escape, never))), re.DOTALL)
+
+    def __call__(self, data: bytes) -> bool:
+        text = data.lower()
+        return text.startswith(self._starts) and self._never.search(text) is None
+
+
+def lone(data: bytes, plain: Plain) -> int:
+    """The end of the first message where `data` is, whole and alone, one Query, or one unnamed statement from its Parse
+    to its Sync (nothing but Bind, Describe, Execute and Flush between them), and its text is plain. Else 0.
+    """
+    try:
+        end, missing, kinds, ends, names, texts = scan_client(data, 0, len(data) + 1)
+    except ProtocolError:
+        return 0
+    if end < len(data) or missing or not _LONE.fullmatch(kinds) or any(names) or not plain(texts[0]):
+        return 0
+    return ends[0]

@@ -162,6 +162,50 @@ def check(
         raise ConsoleError(f"database {database} is not paused")
 
 
+# How the rows of several workers become one: what tells them apart, and which columns are not added up. Tables that are
+# not here are the same everywhere, or a list (CLIENTS, SERVERS) that only grows longer.
+_JOINED: Mapping[str, tuple[str, ...]] = {
+    "databases": ("name",),
+    "lists": ("list",),
+    "pools": ("database", "user"),
+    "stats": ("database",),
+    "stats_averages": ("database",),
+    "stats_totals": ("database",),
+    "totals": ("name",),
+    "users": ("name",),
+}
+_ADDED = re.compile(r"(cl|sv)_|current_|max_connections\Z|total_|.*_count\Z|items\Z|value\Z")
+_THE_SAME = frozenset({"databases", "users", "pools"})  # in SHOW LISTS: every worker may have them
+GATHERED = frozenset({*_JOINED, "clients", "servers"})
+
+
+def join(table: str, values: Iterable[Mapping[str, Value]]) -> list[Mapping[str, Value]]:
+    """One table of the rows of all workers: counts are added up, of waits the longest is told."""
+    if table not in _JOINED:
+        return list(values)
+    joined: dict[tuple[Value, ...], dict[str, Value]] = {}
+    for row in values:
+        key = tuple(row.get(name) for name in _JOINED[table])
+        mine = joined.get(key)
+        if mine is None:
+            joined[key] = dict(row)
+            continue
+        for name, value in row.items():
+            before = mine.get(name)
+            if isinstance(value, int | float) and isinstance(before, int | float):
+                if row.get("list") in _THE_SAME:
+                    mine[name] = max(before, value)
+                elif _ADDED.match(name):
+                    mine[name] = before + value
+        if _longest(row) > _longest(mine):
+            mine |= {"maxwait": row["maxwait"], "maxwait_us": row["maxwait_us"]}
+    return list(joined.values())
+
+
+def _longest(row: Mapping[str, Value]) -> tuple[int, int]:
+    return int(row.get("maxwait") or 0), int(row.get("maxwait_us") or 0)
+
+
 def columns(table: str) -> tuple[Column, ...]:
     """The columns of SHOW `table`; a session parameter's one has its name."""
     return TABLES[table] if table in TABLES else _columns("s", table)

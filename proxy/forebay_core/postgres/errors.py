@@ -63,6 +63,8 @@ _TABLE = {
     "client_idle": Said("FATAL", "57P05", "terminating connection due to clientIdleTimeout of {timeout:g} s"),
     # Logins
     "wrong_password": Said("FATAL", "28P01", 'password authentication failed for user "{user}"'),
+    "not_looked_up": Said("FATAL", "57P03", "users can't be looked up at the server now", "Try again."),
+    "lookups_full": Said("FATAL", "53300", "too many users wait to be looked up, or for a connection to do so"),
     "login_timeout": Said("FATAL", "57014", "canceling authentication due to timeout of {timeout:g} s"),
     "no_tls": Said("FATAL", "28000", "TLS is required: connect with sslmode=require or stricter"),
     "certificate": Said("FATAL", "28000", 'certificate authentication failed for user "{user}"'),

@@ -179,6 +179,7 @@ class ClientExchange:
         self, secret: str | Keys, nonce: str, binding: bytes | None = None, *, plus_possible: bool = False
     ) -> None:
         self._secret, self._binding, self._nonce = secret, binding, nonce
+        self._signature: bytes | None = None  # that the server has to show
         self._gs2 = "p=tls-server-end-point,," if binding else "y,," if plus_possible else "n,,"
         self._bare = f"n=,r={nonce}"
 
@@ -208,7 +209,9 @@ class ClientExchange:
         return f"{without_proof},p={_to_base64(proof)}".encode()
 
     def check(self, message: bytes) -> None:
-        """Whether server-final-message is of one who knows the secret too. Raises WrongSecret."""
+        """Whether server-final-message is of one who knows the secret too. Raises WrongSecret, ScramError."""
+        if self._signature is None:
+            raise ScramError("server-final-message before server-first-message")
         text = _text(message)
         if text.startswith("e="):
             raise WrongSecret(f"the server refused the SCRAM exchange: {text[2:]}")

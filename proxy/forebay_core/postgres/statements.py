@@ -24,7 +24,7 @@ PREFIX = b"forebay_"
 MOST_PER_CLIENT = 10_000  # named statements; drivers keep 5 to 256, one that never closes any must not fill memory
 _STALE = frozenset({b"0A000", b"26000"})  # "cached plan must not change result type"; not there after all
 _PARSED, _CLOSED = b"1", b"3"
-_ENDS_ALL = frozenset({b"DEALLOCATE ALL", b"DISCARD ALL"})
+ENDS_ALL = frozenset({b"DEALLOCATE ALL", b"DISCARD ALL"})  # CommandComplete's tags
 
 
 class TooManyStatements(Exception):
@@ -165,7 +165,7 @@ class Pipeline:
     or `ready`.
     """
 
-    __slots__ = ("_batches", "_client", "_copying", "_pending", "_server", "_unnamed_is_ours")
+    __slots__ = ("_batches", "_client", "_pending", "_server", "_unnamed_is_ours", "copying")
 
     def __init__(self, client: ClientStatements, server: ServerStatements, *, unnamed_there: bool = False) -> None:
         """`unnamed_there`: the client's unnamed statement is on the server already."""
@@ -173,7 +173,7 @@ class Pipeline:
         self._unnamed_is_ours = unnamed_there  # on the server
         self._batches: deque[_Batch] = deque()
         self._pending: dict[tuple[str, bytes], tuple[_Batch, Statement | None]] = {}
-        self._copying = False
+        self.copying = False  # the server takes a COPY
 
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self._batches)} batches, {len(self._pending)} changes pending>"
@@ -276,7 +276,7 @@ class Pipeline:
 
     def sync(self) -> None:
         """Sync. One that the server reads while it takes a COPY is not answered."""
-        if not self._copying:
+        if not self.copying:
             self._open().end = "sync"
 
     def query(self, ends_all: bool = False) -> None:
@@ -290,7 +290,7 @@ class Pipeline:
 
     def copy_end(self) -> None:
         """CopyDone or CopyFail."""
-        self._copying = False
+        self.copying = False
         if self._batches and self._batches[-1].end != "query":
             self._open().copy_ended = True
 
@@ -333,7 +333,7 @@ class Pipeline:
         if not self._batches:
             return  # of the connection itself, which ends
         head = self._batches[0]
-        self._copying = False
+        self.copying = False
         if head.failed or head.done == head.sent:
             return
         if head.plans and head.plans[0][:2] == (head.done, "unnamed"):
@@ -354,11 +354,11 @@ class Pipeline:
             return
         while not head.copy_ended and head.end:
             self._join()
-        self._copying = not head.copy_ended
+        self.copying = not head.copy_ended
 
     def complete(self, tag: bytes) -> None:
         """CommandComplete, before its `reply`: some commands end every prepared statement."""
-        if tag in _ENDS_ALL:
+        if tag in ENDS_ALL:
             self._client.clear()
             self._server.clear()
 

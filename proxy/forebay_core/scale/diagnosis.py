@@ -9,6 +9,9 @@ The cure of one cause worsens another, so the first that holds is the answer:
    tried and completions did not rise.
 4. What holds the waiting replicas back: their grant (Pool, or Budget where the demand of all exceeds it), or their own
    size (Ceiling, or Budget where all of it is in use already).
+
+Connect and Backend are said of a backend. Where requests say where to go there is none: a crawler meets slow sites and
+sites that are gone all day, and more connections help with the others. Only where no attempt succeeds it is Connect.
 """
 
 from enum import StrEnum
@@ -42,6 +45,7 @@ class Facts(NamedTuple):
     target_wait: float
     target_cpu: float
     paused: bool = False
+    anywhere: bool = False  # there is no one backend: requests say where to go
     wait_p95: float = 0.0
     cpu: float = 0.0  # share of what the replicas may use, mean
     loop_lag: float = 0.0  # mean
@@ -68,12 +72,12 @@ def diagnose(facts: Facts) -> tuple[Cause, str]:
 
 
 def _connect(f: Facts) -> tuple[Cause, str] | None:
-    if f.unreachable:
+    if f.unreachable and not f.anywhere:
         return Cause.CONNECT, "no endpoint is healthy"
     attempts = f.connects + f.connect_errors
-    if f.connect_errors >= ERRORS and f.connect_errors >= ERROR_SHARE * attempts:
+    if f.connect_errors >= ERRORS and f.connect_errors >= (1 if f.anywhere else ERROR_SHARE) * attempts:
         return Cause.CONNECT, f"{f.connect_errors} of {attempts} attempts to connect failed in the last half minute"
-    if f.connect_seconds > OPENING_SLOW:
+    if f.connect_seconds > OPENING_SLOW and not f.anywhere:
         return Cause.CONNECT, f"opening a connection takes {seconds(f.connect_seconds)} on average"
     return None
 
@@ -95,6 +99,8 @@ def _none(f: Facts) -> tuple[Cause, str] | None:
 
 
 def _backend(f: Facts) -> tuple[Cause, str] | None:
+    if f.anywhere:
+        return None
     if f.stuck > f.patience:
         return Cause.BACKEND, f"no lease has ended for a while, the oldest is {seconds(f.stuck)} old"
     if f.slowdown is not None and f.slowdown > (RECOVERED if f.relieved else TOLERANCE):

@@ -12,13 +12,15 @@ from forebay_core.scale.verdict import Verdict
 
 
 class Wanted(NamedTuple):
-    """`demand` and `capped` as in `forebay_core.budget.decide.Seen`."""
+    """`demand`, `besides` and `capped` as in `forebay_core.budget.decide.Seen`."""
 
     demand: Mapping[Key, int]  # connections by life and upstream; no entry: nothing is known, so it keeps what it has
     capped: frozenset[str]  # upstreams that have no use for more than the demand
+    besides: Mapping[Key, int] = {}  # what is in the demand, and serves nobody
 
 
 def grants_wanted(verdict: Verdict) -> Wanted:
     """What the verdict asks the ledger for."""
     demand = {(life, name): n for name, upstream in verdict.upstreams.items() for life, n in upstream.wanted.items()}
-    return Wanted(demand, frozenset(name for name, upstream in verdict.upstreams.items() if upstream.capped))
+    besides = {(life, name): n for name, upstream in verdict.upstreams.items() for life, n in upstream.besides.items()}
+    return Wanted(demand, frozenset(name for name, each in verdict.upstreams.items() if each.capped), besides)

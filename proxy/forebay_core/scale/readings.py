@@ -30,6 +30,8 @@ class UpstreamReading(NamedTuple):
     ceiling: int  # size + maxOverflow
     lease_oldest: float = 0.0
     grant: int | None = None  # None: no budget
+    left: int = 0  # places of the grant that the dead have left taken
+    spare: int = 0  # places of the grant that are not for leases
     endpoints: int = 1
     healthy: int = 1  # endpoints that are not ejected
     paused: bool = False
@@ -39,6 +41,11 @@ class UpstreamReading(NamedTuple):
     connects: int = 0  # counter: connections opened
     connect_sum: float = 0.0  # counter: seconds that it took
     connect_errors: int = 0  # counter
+
+    @property
+    def besides(self) -> int:
+        """Places of the grant that serve nobody."""
+        return self.left + self.spare if self.grant is not None else 0
 
 
 class Reading(NamedTuple):
@@ -79,16 +86,19 @@ def _upstream(state: Mapping[str, Any]) -> UpstreamReading:
     connections, endpoints = state["connections"], state["endpoints"]
     connects, connect_sum = state["connect"]
     holds, hold_sum = state["hold"]
-    waits = [counts for counts, _ in state["wait"].values()]
+    # A wait for an origin's sake (`forebay_proxy.forward.origins`) is wanted: no connection and no replica shortens it.
+    waits = [counts for outcome, (counts, _) in state["wait"].items() if outcome != "origin"]
     return UpstreamReading(
         waiting=state["waiting"],
         wait_oldest=state["wait_oldest"],
         leased=connections["leased"] + connections["draining"],
         opening=connections["opening"],
-        limit=state["limit"],
+        limit=max(0, state["limit"] - state["left"]),
         ceiling=state["ceiling"],
         lease_oldest=state["lease_oldest"],
         grant=state["grant"],
+        left=state["left"],
+        spare=state["spare"],
         endpoints=len(endpoints),
         healthy=sum(1 for endpoint in endpoints.values() if endpoint["healthy"]),
         paused=state["paused"],
@@ -129,8 +139,8 @@ def _nonsense(reading: Reading) -> str | None:
 
 
 NUMBERS = (
-    "waiting", "wait_oldest", "leased", "opening", "limit", "ceiling", "lease_oldest", "endpoints", "healthy",
-    "hold_sum", "connects", "connect_sum", "connect_errors",
+    "waiting", "wait_oldest", "leased", "opening", "limit", "ceiling", "lease_oldest", "left", "spare", "endpoints",
+    "healthy", "hold_sum", "connects", "connect_sum", "connect_errors",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ class UpstreamTargets(NamedTuple):
     ceiling: int  # size + maxOverflow, per replica
     budget: int | None = None  # in force, over all replicas; None: none is set
     per_endpoint: bool = False  # grants and budget hold for each endpoint apart
+    anywhere: bool = False  # requests say where to go: that one place is slow or gone says nothing of the others
 
 
 class Targets(NamedTuple):
@@ -42,6 +43,7 @@ def targets(spec: Spec, in_force: Mapping[str, int]) -> Targets:
                 upstream.pool.size + upstream.pool.max_overflow,
                 in_force[upstream.name] if upstream.budget is not None else None,
                 upstream.budget is not None and upstream.budget.per == "endpoint",
+                spec.anywhere,
             )
             for upstream in spec.upstreams
         },

@@ -40,7 +40,8 @@ class UpstreamVerdict(NamedTuple):
 
     cause: Cause
     message: str
-    wanted: Mapping[str, int]  # connections per life (with a budget per endpoint: to each endpoint)
+    wanted: Mapping[str, int]  # places per life (with a budget per endpoint: at each endpoint)
+    besides: Mapping[str, int]  # of these, those that serve nobody
     capped: bool  # a grant above `wanted` would do harm: the backend has no use for it, or that is being tried
     replicas: int  # that the demand needs, as far as the budget has connections for them
     keep: int  # replicas below which nothing may be removed for this upstream's sake
@@ -57,6 +58,7 @@ class Fleet(NamedTuple):
     replicas: int  # that there should be
     cpu: float  # mean share of what they may use
     lag: float  # seconds, mean
+    restarted: bool  # one has begun anew since the last tick
 
 
 class Part(NamedTuple):
@@ -100,7 +102,9 @@ def judge(
     view = _view(ticks, name, target, targets, fleet, now)
     learnt = state.learning.baseline is not None
     trial = None
-    if state.trial is not None and view.pressed and not learnt:
+    # What completes while replicas die and come again says nothing of the backend.
+    disturbed = fleet.restarted or any(part.reading.left for part in view.parts.values())
+    if state.trial is not None and view.pressed and not learnt and not disturbed:
         trial = relief.judged(state.trial, view.in_use, view.waiting, view.rate, now)
     # To be called recovered takes longer than to be called slow: else the two alternate near the threshold.
     lately = LATEST if state.relief is None else relief.SETTLE
@@ -119,7 +123,7 @@ def judge(
     elif limit is not None and cause not in (Cause.REPLICA, Cause.CONNECT) and not (learnt and slow is None):
         limit = relief.grown(limit)
         limit = None if limit.limit >= view.need else limit
-    if cause in (Cause.POOL, Cause.CEILING) and not learnt and trial is None:
+    if cause in (Cause.POOL, Cause.CEILING) and not learnt and trial is None and not target.anywhere:
         trial = relief.held_off(view.in_use, view.rate, now)
 
     wanted = _wanted(state, view, cause, limit, trial)
@@ -128,8 +132,20 @@ def judge(
     quiet = quiet and view.in_use < QUIET_SHARE * sum([p.limit for p in view.parts.values()])
     learning = _learnt(state.learning, latest) if quiet and latest is not None else state.learning
     capped = limit is not None or (trial is not None and trial.binding)
+    besides = {life: part.reading.besides for life, part in view.parts.items() if part.reading.besides}
+    places = {life: count + besides.get(life, 0) for life, count in wanted.items()}
     verdict = UpstreamVerdict(
-        cause, message, wanted, capped, asked, keep, facts.everywhere, view.waiting, view.wait_p95, learning.baseline
+        cause,
+        message,
+        places,
+        besides,
+        capped,
+        asked,
+        keep,
+        facts.everywhere,
+        view.waiting,
+        view.wait_p95,
+        learning.baseline,
     )
     return verdict, UpstreamState(ticks, learning, limit, trial, wanted)
 
@@ -210,6 +226,7 @@ def _facts(
         target_wait=targets.target_wait,
         target_cpu=targets.target_cpu,
         paused=any(p.reading.paused for p in parts),
+        anywhere=target.anywhere,
         wait_p95=view.wait_p95,
         cpu=fleet.cpu,
         loop_lag=fleet.lag,
@@ -224,7 +241,7 @@ def _facts(
         trial_failed=trial is not None and trial.failed,
         starved=any(p.limit < target.ceiling for p in full),
         everywhere=bool(parts) and all(p.peak >= target.ceiling for p in parts),
-        need=view.need,
+        need=view.need + sum([p.reading.besides for p in parts]),
         budget=view.budget,
         replicas=fleet.replicas,
         max_replicas=targets.max_replicas,
@@ -234,7 +251,7 @@ def _facts(
 def _wanted(
     state: UpstreamState, view: View, cause: Cause, limit: Relief | None, trial: Trial | None
 ) -> dict[str, int]:
-    """Connections per life."""
+    """Connections to lease, per life."""
     wanted = {life: part.need for life, part in view.parts.items()}
     cap = limit.limit if limit is not None else trial.limit if trial is not None else None
     if cause is Cause.CONNECT:  # nothing that is seen now says what is needed

@@ -56,7 +56,8 @@ def decide(
     for reason in (*taken.dropped.values(), *["missing"] * unread):
         dropped[reason] = dropped.get(reason, 0) + 1
 
-    fleet = Fleet(taken.lives, state.replicas, load_of(taken.lives, PANIC), lag_of(taken.lives))
+    restarted = "restarted" in taken.dropped.values()
+    fleet = Fleet(taken.lives, state.replicas, load_of(taken.lives, PANIC), lag_of(taken.lives), restarted)
     upstreams, states = {}, {}
     for name, target in targets.upstreams.items():
         upstreams[name], states[name] = judge(

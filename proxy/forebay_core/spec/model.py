@@ -34,6 +34,7 @@ from forebay_core.spec.values import (
     HTTP_ONLY,
     HTTP_SPEAKING,
     POSTGRES_ONLY,
+    REUSING,
     Annotations,
     Duration,
     Model,
@@ -122,12 +123,19 @@ class Telemetry(Model):
     """What is written and sent beside the metrics."""
 
     access_log: Literal["none", "json"] = Field(
-        "none", description="A line for each request (http, forward) or connection (tcp, tunnels) on standard output."
+        "none",
+        description="A line for each request (http, forward), connection (tcp, tunnels) or session (postgres) on "
+        "standard output.",
     )
     slow_request: Duration = Field(
-        0.0, description="Requests that take longer are logged with where their time went. 0s: none."
+        0.0,
+        description="Requests, with postgres queries without their constants, that take longer are logged with where "
+        "their time went. 0s: none.",
+        json_schema_extra=REUSING,
     )
-    tracing: Tracing | None = Field(None, description="Spans of each request. Absent: none.")
+    tracing: Tracing | None = Field(
+        None, description="Spans of each request. Absent: none.", json_schema_extra=HTTP_SPEAKING
+    )
 
 
 class ServiceTemplate(Model):
@@ -212,6 +220,16 @@ class Spec(Model):
     def session(self) -> bool:
         """Whether the protocol is one of sessions, whose cancels take connections of their own."""
         return self.protocol == "postgres"
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether requests say where to go: then no endpoint is listed."""
+        return self.forward is not None and not self.forward.parents
+
+    @property
+    def watches_roles(self) -> bool:
+        """Whether endpoints are asked for their role, which is a check of their health too."""
+        return self.postgres is not None and self.postgres.monitor is not None
 
     @property
     def maximum_replicas(self) -> int:

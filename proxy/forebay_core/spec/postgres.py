@@ -24,6 +24,14 @@ Name = Annotated[
     Field(min_length=1, max_length=63, pattern=r"^[^\x00]+$"),
     Schema(x_expected="a name of 1 to 63 characters"),
 ]
+Statement = Annotated[
+    str,
+    Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*\$1[^\x00]*$"),
+    Schema(
+        x_expected="a statement of at most 4096 characters with $1 in the place of the user",
+        example="SELECT name, secret FROM user_lookup($1)",
+    ),
+]
 Settings = Annotated[
     dict[str, Annotated[str, Field(max_length=1024)]],
     Field(max_length=32),
@@ -45,6 +53,47 @@ class PasswordSecret(Model):
     key: SecretKey = Field("password", description="Key of the Secret that holds the password.")
 
 
+class ServerUser(Model):
+    """A user of the proxy's own at the servers."""
+
+    user: Name = Field(description="User to log in as.")
+    password_secret: PasswordSecret | None = Field(
+        None,
+        description="The user's password. Absent: none.",
+        json_schema_extra=cluster_only("passwordFile or passwordEnv"),
+    )
+    password_file: FilePath | None = Field(
+        None,
+        description="File that holds the user's password. Absent: none.",
+        json_schema_extra=LOCAL_ONLY | {"x-instead": "passwordSecret"},
+    )
+    password_env: EnvironmentName | None = Field(
+        None,
+        description="Environment variable that holds the user's password. Absent: none.",
+        json_schema_extra=LOCAL_ONLY | {"x-instead": "passwordSecret"},
+    )
+    database: Name = Field("postgres", description="Database to connect to.")
+
+
+class Monitor(ServerUser):
+    """The proxy's own user at the servers, for the watch over roles."""
+
+
+class UserQuery(ServerUser):
+    """A query for the users that are not in the users file, as PgBouncer's auth_query."""
+
+    statement: Statement = Field(
+        description="What is asked, as user in database, at the upstream of the client's database. $1 is the client's "
+        "user; a row of two columns is expected, the user and its secret as PostgreSQL stores it; no row, or a null "
+        "secret: there is no such user. It is best a SECURITY DEFINER function that only this user may execute.",
+    )
+    cache_time: Duration = Field(
+        10.0,
+        description="How long an answer counts. A login with another password than the known one makes the next ask "
+        "anew. 0s: each login asks.",
+    )
+
+
 class Auth(Model):
     """How clients log in."""
 
@@ -64,28 +113,9 @@ class Auth(Model):
         "live.",
         json_schema_extra=LOCAL_ONLY | {"x-instead": "usersSecret"},
     )
-
-
-class Monitor(Model):
-    """The proxy's own user at the servers, for the watch over roles."""
-
-    user: Name = Field(description="User to log in as.")
-    password_secret: PasswordSecret | None = Field(
-        None,
-        description="The user's password. Absent: none.",
-        json_schema_extra=cluster_only("passwordFile or passwordEnv"),
+    query: UserQuery | None = Field(
+        None, description="A query at the server for users that are not in the users file. Absent: there are no others."
     )
-    password_file: FilePath | None = Field(
-        None,
-        description="File that holds the user's password. Absent: none.",
-        json_schema_extra=LOCAL_ONLY | {"x-instead": "passwordSecret"},
-    )
-    password_env: EnvironmentName | None = Field(
-        None,
-        description="Environment variable that holds the user's password. Absent: none.",
-        json_schema_extra=LOCAL_ONLY | {"x-instead": "passwordSecret"},
-    )
-    database: Name = Field("postgres", description="Database to connect to.")
 
 
 class Database(Model):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from forebay_core.spec.model import Spec
-from forebay_core.spec.postgres import Auth, Database, Monitor, Postgres
+from forebay_core.spec.postgres import Auth, Database, Postgres, ServerUser
 from forebay_core.spec.rule import Finding, Rule, names_differ
 from forebay_core.spec.schema import Loc
 from forebay_core.spec.values import Form
@@ -22,12 +22,15 @@ def logins_given(spec: Spec, form: Form) -> Iterator[Finding]:
 
 
 def users_given(auth: Auth, form: Form) -> Iterator[Finding]:
-    if auth.method in ("scram-sha-256", "md5") and not (auth.users_secret or auth.users_file):
+    by_password = auth.method in ("scram-sha-256", "md5")
+    if by_password and not (auth.users_secret or auth.users_file or auth.query):
         field = "usersSecret" if form == "cluster" else "usersFile"
-        yield Finding((field,), f"expected {field}, which method {auth.method} checks by", (("method",),))
+        yield Finding((field,), f"expected {field} or query, which method {auth.method} checks by", (("method",),))
+    if auth.query and not by_password:
+        yield Finding(("query",), f"expected none with method {auth.method}, which checks no password", (("method",),))
 
 
-def one_password(holder: Monitor | Database, form: Form) -> Iterator[Finding]:
+def one_password(holder: ServerUser | Database, form: Form) -> Iterator[Finding]:
     if holder.password_file and holder.password_env:
         yield Finding(("passwordEnv",), "expected either passwordFile or passwordEnv", (("passwordFile",),))
 
@@ -89,8 +92,8 @@ POSTGRES_RULES = (
     Rule(
         "spec.postgres.auth",
         users_given,
-        "self.method in ['cert', 'trust'] || has(self.usersSecret)",
-        "expected usersSecret, which methods scram-sha-256 and md5 check by",
+        "self.method in ['cert', 'trust'] ? !has(self.query) : has(self.usersSecret) || has(self.query)",
+        "expected usersSecret or query with methods scram-sha-256 and md5, no query with others",
     ),
     Rule(
         "spec.postgres",
@@ -99,6 +102,7 @@ POSTGRES_RULES = (
         "expected every database's access to be readWrite without monitor, which finds out the roles of endpoints",
     ),
     Rule("spec.postgres.monitor", one_password),
+    Rule("spec.postgres.auth.query", one_password),
     Rule("spec.postgres.databases[]", one_password),
     Rule(
         "spec.postgres.databases[]",

@@ -218,8 +218,8 @@ class ActiveCheck(Model):
 
     path: RequestTarget = Field(
         "/healthz",
-        description="Path of the GET request; a 2xx or 3xx answer is healthy. With other protocols a check is a "
-        "connection.",
+        description="Path of the GET request; a 2xx or 3xx answer is healthy. With tcp a check is a connection; with "
+        "postgres a login as monitor, without monitor a start-up packet, as pg_isready sends it.",
         json_schema_extra=HTTP_ONLY,
     )
     interval: PositiveDuration = Field(5.0, description="Time between two checks of an endpoint.")

@@ -14,8 +14,9 @@ from forebay_core.forward import parents
 from forebay_core.forward.access import Denial
 from forebay_core.forward.credentials import Login
 from forebay_core.forward.head import ForwardHead
+from forebay_core.histogram import Histogram
 from forebay_core.http1 import ResponseHead
-from forebay_core.lease import QUEUE_FULL, TIMED_OUT, Connection, Refusal
+from forebay_core.lease import TIMED_OUT, Connection, Refusal
 from forebay_proxy.forward.origins import Origin
 from forebay_proxy.http import answers
 from forebay_proxy.http.exchange import Exchange
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
 NOBODY: Final = Login("", ok=False)
 ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 RATE: Final = Refusal("rate", "more requests are waiting for this origin than its rate allows within pool.timeout")
+CROWD: Final = Refusal("origin", "this origin has as many connections as it may have, and others wait for it")
 PARENT: Final = Refusal("parent_refused", "no parent proxy would pass the request on")
+LOOP: Final = answers.Failure(502, "loop", "the request has been here before: parent proxies lead in a circle")
 
 
 class ForwardExchange(Exchange):
     """See the module's docstring."""
 
-    __slots__ = ("_plain", "_waits", "asks_parent", "entered", "forward", "origin", "user", "verdict")
+    __slots__ = ("_plain", "asks_parent", "entered", "forward", "origin", "user", "verdict")
 
     client: "ForwardClient"
     connection: "ForwardConnection | None"
@@ -43,9 +46,8 @@ class ForwardExchange(Exchange):
         self.forward = forward
         self.origin: Origin | None = None
         self.entered = False  # through the origin's gate
-        self.verdict: str | None = None  # None: not judged yet
+        self.verdict = "undecided"
         self._plain = b""  # the request without what is said to a parent only
-        self._waits = False  # at the origin's gate
         self.user: str | None = None
         self.asks_parent = False  # it has the request, and has not answered
 
@@ -58,6 +60,9 @@ class ForwardExchange(Exchange):
         client.buffer = rest
         if client.denial is not None:
             self.denied(client.denial)
+            return
+        if proxy.parents and proxy.name in self.forward.via:
+            self.fail(LOOP)
             return
         if proxy.logins is None:
             self._go_on()
@@ -109,10 +114,11 @@ class ForwardExchange(Exchange):
             return
         self._plain = self._request
         origin = self.origin = proxy.origins.get(self.forward.target)
+        self.upstream = origin.upstream  # another than at the beginning, if the document has changed meanwhile
         if proxy.parents:
             self.verdict = "allowed"
             if not self.forward.connect:
-                self._plain = self.forward.absolute + self.client.suffix
+                self._plain = b"%b%b\r\n" % (self.forward.absolute, self._via())
             self._queue(now)
             return
         self.key = None
@@ -133,10 +139,10 @@ class ForwardExchange(Exchange):
         """Stand at the origin's gate: first for its rate, then for its number."""
         origin, pool, proxy = self.origin, self.upstream.pool, self.client.proxy
         assert origin is not None
-        latest = now + pool.timeout
+        latest = now + (pool.timeout if pool.pause_timeout is None else pool.pause_timeout)
         at = now if origin.bucket is None else origin.bucket.reserve(now, latest)
         if at is None:
-            self._give_up(RATE, now)
+            self.fail(answers.of_refusal(RATE))
         elif at > now:
             self._wait(now, latest)
             proxy.loop.call_later(at - now, self._enter)
@@ -149,11 +155,10 @@ class ForwardExchange(Exchange):
     def _wait(self, now: float, latest: float) -> None:
         """It is ready, so from here on it waits, and not longer than others do."""
         pool, client = self.upstream.pool, self.client
-        if self.upstream.gated + len(pool.waiters) >= pool.max_waiting:
-            self._give_up(QUEUE_FULL, now)
+        if len(self.upstream.gated) + len(pool.waiters) >= pool.max_waiting:
+            self.fail(answers.of_refusal(CROWD))
             return
-        self._waits = True
-        self.upstream.gated += 1
+        self.upstream.gated[self] = None
         self.ready_at = now
         self.deadline = latest
         client.expect(now, client.QUEUE)
@@ -162,36 +167,43 @@ class ForwardExchange(Exchange):
     def _enter(self) -> None:
         """Its turn by the rate has come."""
         origin = self.origin
-        if self._waits and origin is not None and origin.table.enter(origin, self):
+        if self in self.upstream.gated and origin is not None and origin.table.enter(origin, self):
             self.let_in(monotonic())
 
     def let_in(self, now: float) -> None:
-        """Its turn has come."""
+        """Its turn has come. Its deadline stays, but in the pool's queue it is the last: those who go to the same
+        origin would have all places, were each to go before the others."""
         self.entered = True
-        self._waits = False
-        self.upstream.gated -= 1
-        self.client.expect(now, self.client.QUEUE)
+        self._leave_gate(now)
+        self.ready_at = now
         super().ask(now)
+        pool = self.upstream.pool
+        if self in pool.waiters:
+            pool.waiters.move_to_end(self)
+            self.client.proxy.wheel.arm(self.client, self.deadline)
 
     def waited(self, now: float) -> None:
-        """At the gate for as long as anybody waits."""
-        if self._waits:
-            self._give_up(TIMED_OUT, now)
+        """For as long as anybody waits."""
+        pool = self.upstream.pool
+        if self in pool.waiters and now < self.deadline:  # the pool has been paused meanwhile
+            self.client.proxy.wheel.arm(self.client, self.deadline)
+        elif self in pool.waiters:
+            pool.cancel(self, now, "timeout")
+            self.fail(answers.of_refusal(TIMED_OUT))
+        elif self in self.upstream.gated:
+            self.fail(answers.of_refusal(CROWD))
+
+    def _leave_gate(self, now: float) -> None:
+        del self.upstream.gated[self]
+        self.upstream.gate_wait.setdefault("origin", Histogram()).observe(now - self.ready_at)
 
     def leave(self) -> None:
         """It is over."""
-        if self._waits:
-            self._waits = False
-            self.upstream.gated -= 1
+        if self in self.upstream.gated:
+            self._leave_gate(monotonic())
         if self.origin is not None:
             self.origin.table.leave(self.origin, self, entered=self.entered)
             self.origin = None
-
-    def _give_up(self, refusal: Refusal, now: float) -> None:
-        """A wait that ended at the gate counts as one that ended in the pool."""
-        outcome = "timeout" if refusal is TIMED_OUT else "refused"
-        self.upstream.pool.wait[outcome].observe(now - (self.ready_at or now))
-        self.fail(answers.of_refusal(refusal))
 
     # ------------------------------------------------------------------ the pool
 
@@ -213,10 +225,14 @@ class ForwardExchange(Exchange):
         connection.begin()  # type: ignore[attr-defined]
         if parent is not None:
             client.expect(now, client.ANSWER)
-            connection.transport.write(parents.connect_head(self.forward.target, parent))  # type: ignore[attr-defined]
+            head = parents.connect_head(self.forward.target, parent, self.forward.via + self._via())
+            connection.transport.write(head)  # type: ignore[attr-defined]
         else:
             self._open(connection.tunnel())  # type: ignore[attr-defined]
         return True
+
+    def _via(self) -> bytes:
+        return b"Via: 1.%d %b\r\n" % (self.minor, self.client.proxy.name)
 
     def refuse(self, refusal: Refusal, now: float) -> None:
         client, origin = self.client, self.origin

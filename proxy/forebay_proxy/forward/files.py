@@ -1,6 +1,5 @@
 """The files that a forward proxy's document names: its users, and what its parents are shown."""
 
-import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -8,7 +7,7 @@ from forebay_core.forward.credentials import CredentialsError, parse_htpasswd
 from forebay_core.forward.parents import ParentCredentialsError, parse_parent_credentials
 from forebay_core.forward.shacrypt import ShaCrypt
 from forebay_core.spec.forward import Forward, Parent
-from forebay_proxy.secret_files import SecretError, read_secret
+from forebay_proxy.secret_files import SecretError, read_secret, read_variable
 
 
 class Files(NamedTuple):
@@ -34,7 +33,7 @@ def authorization(parent: Parent) -> bytes:
     if parent.credentials_file is not None:
         place, text = parent.credentials_file, read_secret(parent.credentials_file)
     elif parent.credentials_env is not None:
-        place, text = f"variable {parent.credentials_env}", os.environ.get(parent.credentials_env, "")
+        place, text = f"variable {parent.credentials_env}", read_variable(parent.credentials_env)
     else:
         return b""
     try:

@@ -58,11 +58,12 @@ class Origin:
 
     __slots__ = (
         "active", "addresses", "bucket", "endpoint", "found_at", "lookers", "plain", "queue", "table", "target",
-        "tunnel",
+        "tunnel", "upstream",
     )  # fmt: skip
 
-    def __init__(self, table: "Origins", target: Target, rate: float) -> None:
+    def __init__(self, table: "Origins", upstream: Upstream, target: Target, rate: float) -> None:
         self.table = table
+        self.upstream = upstream  # whose pool has its connections
         self.target = target
         self.addresses: Sequence[str] = ()  # that may be connected to
         self.found_at = float("-inf")
@@ -94,7 +95,10 @@ class Origins:
         return len(self._origins)
 
     def configure(self, access: Access, limits: PerOrigin, upstream: Upstream) -> None:
-        """Other rules: what has been judged by the old ones is judged again."""
+        """Other rules: what has been judged by the old ones is judged again. Another upstream: those who are under way
+        keep their origins, which are the old one's."""
+        if any(origin.upstream is not upstream for origin in self._origins.values()):
+            self._origins.clear()
         self._access = access
         self._limits = limits
         self._upstream = upstream
@@ -114,7 +118,7 @@ class Origins:
             if oldest is not None:
                 del self._origins[oldest.target]
                 self._place(oldest, None)
-        origin = self._origins[target] = Origin(self, target, self._limits.requests_per_second)
+        origin = self._origins[target] = Origin(self, self._upstream, target, self._limits.requests_per_second)
         return origin
 
     # ------------------------------------------------------------------ names
@@ -170,12 +174,13 @@ class Origins:
         """From now on it is there; None: nowhere."""
         old, origin.endpoint = origin.endpoint, None
         if address is not None:
-            origin.endpoint = Endpoint(origin.target.host, origin.target.port, 1, address, HealthGroup(NEVER_OUT).add())
-            self._upstream.pool.add_endpoint(origin.endpoint)
+            # By its address: the log says of the name in a request what was really connected to.
+            origin.endpoint = Endpoint(address, origin.target.port, 1, address, HealthGroup(NEVER_OUT).add())
+            origin.upstream.pool.add_endpoint(origin.endpoint)
         origin.plain.endpoint = origin.tunnel.endpoint = origin.endpoint
         if old is not None:
-            self._upstream.pool.remove_endpoint(old)
-            self._upstream.act()
+            origin.upstream.pool.remove_endpoint(old)
+            origin.upstream.act()
 
     # ------------------------------------------------------------------ the gate
 

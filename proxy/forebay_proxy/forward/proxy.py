@@ -39,6 +39,7 @@ class ForwardProxy(HttpProxy):
         self._files: Files | None = None
         self._complaint = ""
         self._key = secrets.token_bytes(32)
+        self.name = b"forebay-" + secrets.token_hex(4).encode()  # to parents
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
         """Take a document; what is under way goes on. Raises SecretError where a file can't be used."""

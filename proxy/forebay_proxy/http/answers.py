@@ -59,6 +59,7 @@ STATUS_OF_REFUSAL = {
     "paused": 503,
     "no_descriptors": 503,
     "no_ports": 503,
+    "origin": 503,
     "rate": 503,
     "connect_timeout": 504,
     "resolve_timeout": 504,

@@ -161,6 +161,7 @@ class ClientConnection(asyncio.Protocol):
 
     def finished(self, exchange: Exchange, now: float) -> None:
         """The exchange is over; the connection goes on with the next one, or closes."""
+        exchange.body = None  # they know each other: else both stay, with all their bytes, until garbage is collected
         if self.exchange is not exchange:
             return
         self.exchange = None

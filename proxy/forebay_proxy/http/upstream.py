@@ -114,7 +114,7 @@ class HttpConnection(UpstreamConnection):
         if head.status == 101:
             if not exchange.switch(head, rest):
                 return
-            self._phase = TUNNEL
+            self._phase, self.counted = TUNNEL, False
         elif body == LENGTH:
             self._left = head.content_length - len(rest)
             if self._left > 0:

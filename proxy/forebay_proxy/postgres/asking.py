@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from forebay_core.lease import Connection, Refusal, Refused, Waiter
+from forebay_core.lease import Refusal, Refused, Waiter
 from forebay_core.pgwire import backend, frontend
 from forebay_core.postgres.settings import differences, set_queries
 from forebay_proxy.postgres import refusals
@@ -33,8 +33,8 @@ class Asking(Waiter):
     """See the module's docstring. The other part of it is `Session`."""
 
     __slots__ = (
-        "_batch", "_blocked", "_first", "_kept", "_skipping", "_terminating", "_timer", "client", "connection",
-        "database", "settings", "upstream",
+        "_batch", "_blocked", "_first", "_kept", "_lone", "_pending", "_skipping", "_terminating", "_timer", "client",
+        "connection", "database", "settings", "upstream",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -46,6 +46,8 @@ class Asking(Waiter):
         self.connection: PgConnection | None = None
         self.settings = settings
         self._batch: Batch | None = None  # what waits for a connection, or for one to be made ready
+        self._lone = False  # the batch is all that the lease is for: see `Session`
+        self._pending = b""  # a byte for each answer that the server owes
         self._first: list[bytes] = []  # what is still to be sent before the batch, one round trip each
         self._blocked = False
         self._kept = b""
@@ -83,7 +85,15 @@ class Asking(Waiter):
         if kinds != b"Q" and not kinds.strip(b"SHdcf"):  # nothing that a server has to do anything for
             self.client.write(READY * kinds.count(b"S"))
             return
+        self._lone = False
         self._batch = batch
+        self.deadline = 0.0
+        self._acquire()
+
+    def _ask_alone(self, data: bytes, answered: bytes) -> None:
+        """A lease's only messages: see `Session`."""
+        self._lone = True
+        self._batch = data, answered, (), (), ()
         self.deadline = 0.0
         self._acquire()
 
@@ -99,20 +109,15 @@ class Asking(Waiter):
             self.refuse(refused.refusal, now)
         else:
             if connection is not None:
-                self._lease(connection, now)
-        if pool.opens or pool.closes or pool.waiters:
+                self.take(connection, now)  # there are a batch and a client: it does
+        if pool.opens or pool.closes or next(iter(pool.waiters), None) is self:  # the timer is the first one's
             self.upstream.act()
 
-    def take(self, connection: Connection, now: float) -> bool:
-        """The pool hands over a connection, after a wait."""
-        if self.client.transport is None or self._batch is None:
-            return False
-        self._lease(connection, now)
-        return True
-
-    def _lease(self, connection: Any, now: float) -> None:
+    def take(self, connection: Any, now: float) -> bool:
         """The lease begins. The batch is sent, after what brings the connection to the client's settings, or shows that
         it is still alive."""
+        if self.client.transport is None or self._batch is None:
+            return False
         server: PgConnection = connection
         self.connection = server
         if self.client.full:
@@ -124,7 +129,7 @@ class Asking(Waiter):
                 if queries is None:
                     self._batch = None
                     self.client.say("not_settable")
-                    return
+                    return True
                 self._first = [frontend.query(query) for query in queries]
             server.settings = self.settings
         if not self._first and now - server.used_at > self.database.ping_after:
@@ -133,12 +138,17 @@ class Asking(Waiter):
             self._send_first(server)
         else:
             self._begin(server)
+        return True
 
     def _begin(self, server: "PgConnection") -> None:
         batch, self._batch = self._batch, None
         assert batch is not None
         self._blocked = False
-        self._send(server, batch[0], 0, *batch[1:])
+        if self._lone:
+            self._pending = batch[1]
+            server.write(batch[0])
+        else:
+            self._send(server, batch[0], 0, *batch[1:])
         if (self._kept or self.client.paused) and not self._blocked:
             self._unblock()
 

@@ -10,12 +10,14 @@ from forebay_core.pgwire import ProtocolError, backend
 from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.postgres.errors import said
 from forebay_proxy.postgres import refusals
+from forebay_proxy.postgres.asking import Settings
 from forebay_proxy.postgres.console import Console
 from forebay_proxy.postgres.login import ClientLogin
 from forebay_proxy.postgres.session import Session
 from forebay_proxy.upstream import KEEPALIVE
 
 if TYPE_CHECKING:
+    from forebay_proxy.postgres.database import Database
     from forebay_proxy.postgres.proxy import PgProxy
 
 LOGIN_TIMEOUT: Final = 15.0  # seconds; PostgreSQL's authentication_timeout is 60, PgBouncer's client_login_timeout too
@@ -26,8 +28,8 @@ class PgClient(asyncio.Protocol):
     """See the module's docstring."""
 
     __slots__ = (
-        "console", "deadline", "full", "login", "paused", "peer", "proxy", "session", "since", "transport", "wheel_due",
-        "write",
+        "alpn", "console", "deadline", "full", "login", "paused", "peer", "proxy", "session", "since", "transport",
+        "wheel_due", "write",
     )  # fmt: skip
 
     def __init__(self, proxy: "PgProxy", peer: str) -> None:
@@ -42,6 +44,7 @@ class PgClient(asyncio.Protocol):
         self.full = False  # it does not read
         self.deadline = self.wheel_due = inf
         self.since = 0.0
+        self.alpn: str | None = None  # the protocol that its TLS handshake has to be for
 
     # ------------------------------------------------------------------ asyncio
 
@@ -49,6 +52,9 @@ class PgClient(asyncio.Protocol):
         self.transport = transport
         self.write = self.transport.write
         self.since = monotonic()
+        if self.alpn is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != self.alpn:
+            self.transport.abort()
+            return
         peername = self.transport.get_extra_info("peername")
         self.peer = self.peer or (peername[0] if peername else "")
         sock = self.transport.get_extra_info("socket")
@@ -92,6 +98,10 @@ class PgClient(asyncio.Protocol):
             self.say("login_timeout", timeout=LOGIN_TIMEOUT)
 
     # ------------------------------------------------------------------ for login and session
+
+    def new_session(self, database: "Database", settings: Settings) -> Session:
+        """For the login."""
+        return Session(self, database, settings)
 
     def begin(self, session: Session | Console) -> None:
         """The login is over."""

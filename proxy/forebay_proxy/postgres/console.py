@@ -1,10 +1,11 @@
-"""The admin database `pgbouncer` of one worker: carries out what `forebay_core.postgres.console` has parsed.
+"""The admin database `pgbouncer`: carries out what `forebay_core.postgres.console` has parsed.
 
-It shows and orders what this worker has: in a cluster a replica, in local mode the process that took the connection.
+It shows and orders what all workers of one supervisor have. In a cluster that is one replica.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -13,6 +14,7 @@ from forebay_core.pgwire import backend, scan_client
 from forebay_core.pgwire.fields import text
 from forebay_core.postgres.console import (
     EXTENDED,
+    GATHERED,
     HELP,
     LISTS,
     PARAMETERS,
@@ -23,6 +25,7 @@ from forebay_core.postgres.console import (
     Value,
     check,
     columns,
+    join,
     parse_command,
     rows,
 )
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from forebay_proxy.postgres.proxy import PgProxy
 
 LONGEST: Final = 10_000  # bytes of a command
+MOST_ASKED: Final = 100  # messages that wait for the answer to one before them
 VERSION: Final = "PgBouncer 1.25.0 compatible (forebay)"
 STATES: Final = {IDLE: "idle", LEASED: "active", OPENING: "new"}
 READY: Final = backend.ready_for_query(b"I")
@@ -44,11 +48,11 @@ Rows = Iterator[Mapping[str, Value]]
 
 
 class Commands(Protocol):
-    """What the whole worker is told."""
+    """What is told to, and asked of, all workers."""
 
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def recycle(self) -> None: ...
+    rows_of_others: Callable[[str], Awaitable[list[Mapping[str, Value]]]]  # of a table
+
+    def order(self, name: str, of: str) -> None: ...
 
 
 class Console:
@@ -62,6 +66,8 @@ class Console:
         self._admin = admin
         self._kept = b""
         self._skipping = False
+        self._asked: deque[tuple[bytes, str]] = deque()  # types and texts of messages that wait for their turn
+        self._busy = False  # others are asked
 
     def received(self, data: bytes) -> None:
         """Bytes of the client. Raises ProtocolError."""
@@ -72,59 +78,75 @@ class Console:
             self._client.say("protocol", cause=f"a command of more than {LONGEST} bytes")
             return
         queries = iter(texts)
-        for kind in kinds:
-            if kind == b"X"[0]:
+        for place in range(len(kinds)):
+            kind = kinds[place : place + 1]
+            self._asked.append((kind, text(next(queries)) if kind in b"PQ" else ""))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer one after the other."""
+        while self._asked and not self._busy:
+            kind, query = self._asked.popleft()
+            if kind == b"X":
                 self._client.close()
                 return
-            if kind in b"PQ":
-                query = next(queries)
-            if kind == b"Q"[0]:
-                self._client.write(self._answer(text(query)) + READY)
-            elif kind == b"S"[0]:
+            if kind == b"Q":
+                self._client.write(self._answer(query))
+            elif kind == b"S":
                 self._skipping = False
                 self._client.write(READY)
             elif not self._skipping:
                 self._skipping = True
                 self._client.write(backend.error_response("ERROR", SQLSTATE, EXTENDED))
+        if len(self._asked) > MOST_ASKED:
+            self._client.pause_reading()
+        else:
+            self._client.resume_reading()
 
     def _answer(self, query: str) -> bytes:
+        """What is known at once."""
         if not query.strip(" \t\r\n;"):
-            return backend.EMPTY_QUERY
+            return backend.EMPTY_QUERY + READY
         proxy = self._proxy
         names = {database.name for database in proxy.databases.values()} | set(proxy.named)
         try:
             command = parse_command(query)
             check(command, admin=self._admin, databases=names, paused=(), all_paused=proxy.paused)
-            return self._show(command.argument) if command.verb == "SHOW" else self._order(command)
+            if command.verb != "SHOW":
+                return self._order(command) + READY
         except ConsoleError as error:
-            return backend.error_response("ERROR", SQLSTATE, str(error))
-
-    def _show(self, table: str) -> bytes:
+            return backend.error_response("ERROR", SQLSTATE, str(error)) + READY
+        table = command.argument
         if table == "help":
-            return backend.notice_response("NOTICE", "00000", "Console usage", detail=HELP) + done("SHOW")
-        values = [{table: SETTINGS.get(table, "")}] if table in PARAMETERS else list(SHOWN[table](self._proxy))
-        described = backend.row_description([(column.name, column.oid) for column in columns(table)])
-        found = (backend.data_row([None if v is None else text(v) for v in row]) for row in rows(table, values))
-        return described + b"".join(found) + done("SHOW")
+            return backend.notice_response("NOTICE", "00000", "Console usage", detail=HELP) + done("SHOW") + READY
+        if table in GATHERED:
+            self._busy = True
+            proxy.spawn(self._gather(table), "console")
+            return b""
+        return shown(table, [{table: SETTINGS.get(table, "")}] if table in PARAMETERS else list(SHOWN[table](proxy)))
+
+    async def _gather(self, table: str) -> None:
+        others = await self._proxy.commands.rows_of_others(table)
+        self._busy = False
+        if self._client.console is self:
+            self._client.write(shown(table, join(table, [*SHOWN[table](self._proxy), *others])))
+            self._go_on()
 
     def _order(self, command: Command) -> bytes:
         verb, database = command
-        proxy = self._proxy
         if verb == "RELOAD":
             raise ConsoleError("RELOAD is not needed: a changed document is taken up by itself")
         if verb in ("PAUSE", "RESUME") and database:
             raise ConsoleError(f"{verb} of one database is not supported: it is for all of this pool")
-        if verb == "PAUSE":
-            proxy.commands.pause()
-        elif verb == "RESUME":
-            proxy.commands.resume()
-        elif verb == "RECONNECT":
-            proxy.commands.recycle()
-        else:
-            for client in list(proxy.clients):
-                if client.session is not None and database in ("", client.session.database.name):
-                    client.say("ended", cause="KILL on the admin console")
+        self._proxy.commands.order({"RECONNECT": "recycle"}.get(verb, verb.lower()), database)
         return done(verb)
+
+
+def shown(table: str, values: list[Mapping[str, Value]]) -> bytes:
+    """The answer to SHOW."""
+    described = backend.row_description([(column.name, column.oid) for column in columns(table)])
+    found = (backend.data_row([None if v is None else text(v) for v in row]) for row in rows(table, values))
+    return described + b"".join(found) + done("SHOW") + READY
 
 
 def done(tag: str) -> bytes:

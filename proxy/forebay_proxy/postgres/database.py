@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from forebay_core.lease import Connection, Refusal, Refused, Waiter
 from forebay_core.pool import FRESH
 from forebay_core.postgres.marks import NONE, Marks, marks, plain
+from forebay_core.spec.postgres import Database as DatabaseSpec
 from forebay_core.spec.postgres import Postgres
 from forebay_proxy.postgres.extended import USUAL, Lexing
 from forebay_proxy.upstream import Upstream
@@ -42,11 +43,18 @@ class Database:
     """See the module's docstring."""
 
     def __init__(
-        self, name: str, user: str, upstream: Upstream, login: "Login", postgres: Postgres, instead: "Login | None"
+        self,
+        spec: DatabaseSpec,
+        user: str,
+        upstream: Upstream,
+        login: "Login",
+        postgres: Postgres,
+        instead: "Login | None",
     ) -> None:
-        """`name` and `user` are as the clients give them; `instead` is for when no endpoint plays the role of
+        """`user` is as the clients give it; `instead` is for when no endpoint plays the role of
         `login`."""
-        self.name = name
+        self.spec = spec
+        self.name = spec.name
         self.user = user
         self.upstream = upstream
         self.login = login

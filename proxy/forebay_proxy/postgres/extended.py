@@ -8,7 +8,7 @@ which hears of each message both ways until nothing is under way.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from forebay_core.pgwire import backend, frontend, rename, reporting
+from forebay_core.pgwire import ProtocolError, backend, frontend, rename, reporting
 from forebay_core.pgwire.fields import message
 from forebay_core.postgres.marks import NONE, Ends, Marks
 from forebay_core.postgres.settings import analysed_under, is_ambiguous
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LEAN: Final = reporting(b"ESAGWC")  # what says something of the session
 FULL: Final = reporting(b"ESAGWC123TnIsZ", counts=True)  # and what answers each message
 
+COPY: Final = b"dcfHS"  # what a client may send while the server takes a COPY
 EMPTY: Final = {kind: message(kind) for kind in (b"1", b"3")}
 UNNAMED: Final = frozenset((b"PBDES", b"PBES", b"PDS", b"PBDEHS"))
 NAMED: Final = frozenset((b"BES", b"BDES", b"DS"))
@@ -79,7 +80,8 @@ def translate(
     ends: Sequence[int], names: Sequence[bytes | None], texts: Sequence[bytes], *, clipped: bool,
 ) -> tuple[bytes, int]:  # fmt: skip
     """What to send for a client's messages, of which the first begins at `at`, and the offset up to which they are
-    dealt with: what comes from there on has to wait. `clipped`: of the last one bytes are missing."""
+    dealt with: what comes from there on has to wait. `clipped`: of the last one bytes are missing. Raises
+    ProtocolError, TooManyStatements."""
     pieces: list[bytes] = [data[:at]]
     last = len(kinds) - 1
     unread = iter(texts)
@@ -88,6 +90,8 @@ def translate(
         step: Step | None = None
         parsed: frontend.Statement | None = None
         found = NONE
+        if pipeline.copying and kind not in COPY:  # the server would end the connection
+            raise ProtocolError("a message that is none of a COPY before its end")
         if "long" in session.pins and (kind == b"Q" or (kind == b"P" and not name)):  # it is replaced
             session.pins.discard("long")
         if kind in b"PQ":

@@ -4,18 +4,20 @@ then becomes an ordinary connection (PostgreSQL docs 55.2.10, 55.2.11; CVE-2021-
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 
 from forebay_core.pgwire import ProtocolError, backend, startup
 from forebay_core.proxy_protocol import HeaderError
-from forebay_proxy.postgres.client import LOGIN_TIMEOUT
+from forebay_proxy.postgres.client import LOGIN_TIMEOUT, PgClient
 from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.proxied_listener import ProxiedListener
 
 PACKET = len(startup.SSL_REQUEST)  # bytes; GSSENCRequest has as many
 ANSWERS = {startup.SSL_REQUEST: b"S", startup.GSSENC_REQUEST: b"N"}
 TLS_HANDSHAKE = b"\x16"
+ALPN = "postgresql"
 
 
 class PgListener(ProxiedListener):
@@ -23,6 +25,7 @@ class PgListener(ProxiedListener):
 
     def __init__(self, sock: socket.socket, proxy: PgProxy, context: ssl.SSLContext | None, *, proxied: bool) -> None:
         self._proxied = proxied
+        self._postgres = proxy
         super().__init__(sock, proxy, context)
 
     async def _begin(self, sock: socket.socket) -> None:
@@ -30,20 +33,28 @@ class PgListener(ProxiedListener):
             async with asyncio.timeout(LOGIN_TIMEOUT):
                 peer = await self._header(sock) if self._proxied else None
                 context, direct = (None, False) if self._context is None else await self._encryption(sock)
-                transport, _ = await self._loop.connect_accepted_socket(lambda: self._proxy(peer), sock, ssl=context)
-            if direct and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "postgresql":
-                transport.abort()
+                make = self._direct if direct else self._postgres
+                await self._loop.connect_accepted_socket(lambda: make(peer), sock, ssl=context)
         except HeaderError:
             self._proxy.count_rejection("proxy_protocol")
             sock.close()
         except ProtocolError as error:
             self._proxy.count_rejection("protocol")
-            sock.send(backend.error_response("FATAL", error.sqlstate, error.detail))
+            with contextlib.suppress(OSError):  # it has gone
+                sock.send(backend.error_response("FATAL", error.sqlstate, error.detail))
+                sock.recv(1 << 16)  # what is left unread would reset the connection, and the answer with it
             sock.close()
         except (OSError, TimeoutError):  # it has gone, says nothing, or fails its TLS handshake
             sock.close()
         finally:
             self._room.release()
+
+    def _direct(self, peer: str | None) -> PgClient:
+        """A client that began a handshake at once has to say in it that it speaks PostgreSQL (ALPN): what some other
+        protocol's client has been made to send is not looked at (docs 55.2.11)."""
+        client = self._postgres(peer)
+        client.alpn = ALPN
+        return client
 
     async def _encryption(self, sock: socket.socket) -> tuple[ssl.SSLContext | None, bool]:
         """The context to go on with, and whether the handshake has begun by itself. Raises ProtocolError."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from forebay_core.lease import Refusal
 from forebay_core.pgwire import ProtocolError, backend, frontend, startup
-from forebay_core.pgwire.fields import read_message, text
+from forebay_core.pgwire.fields import encoded, read_message, text
 from forebay_core.postgres import scram
 from forebay_core.postgres.errors import said
 from forebay_core.postgres.md5 import md5_matches
 from forebay_core.postgres.settings import SettingsError, Startup, initial, split_startup
+from forebay_core.postgres.users import User
 from forebay_proxy.postgres import refusals
 from forebay_proxy.postgres.console import Console
 from forebay_proxy.postgres.session import Session
@@ -21,9 +22,11 @@ from forebay_proxy.postgres.session import Session
 if TYPE_CHECKING:
     from forebay_proxy.postgres.client import PgClient
     from forebay_proxy.postgres.database import Database
+    from forebay_proxy.postgres.lookups import Lookups
 
 LONGEST_ANSWER: Final = 65_536  # bytes of a client's message while it logs in
 KEY_BYTES: Final = (4, 4, 32)  # of a cancel key, by the protocol's minor version
+BY_PASSWORD: Final = ("scram-sha-256", "md5")
 OFF: Final = ("off", "false", "no", "0")
 
 
@@ -39,6 +42,8 @@ class ClientLogin:
         self._user = ""
         self._scram: scram.ServerExchange | None = None
         self._salt = b""
+        self._known = User("")  # whom the file, or a look-up, knows by the name
+        self._lookups: Lookups | None = None  # where it was looked up
         self._database: Database | None = None
         self._wanted = Startup({}, ())
         self._waiting = False
@@ -70,6 +75,13 @@ class ClientLogin:
         """The client has gone."""
         if self._waiting and self._database is not None:
             self._database.forget(self)
+        elif self._waiting and self._lookups is not None:
+            self._lookups.forget(self._user, self)
+
+    @property
+    def who(self) -> tuple[str, str] | None:
+        """Whom it says it is, and the database that it asks for; None: it has not said it yet."""
+        return (self._user, self._packet.parameters["database"]) if self._packet is not None else None
 
     # ------------------------------------------------------------------ start-up
 
@@ -104,6 +116,42 @@ class ClientLogin:
         if parameters.get("replication", "off").lower() not in OFF:
             client.say("replication")
             return
+        auth = client.proxy.auth
+        self._known = auth.users.get(self._user) or User(self._user)
+        if auth.method in BY_PASSWORD and self._user not in auth.users:
+            self._look_up(parameters["database"])
+        else:
+            self._challenge()
+
+    def _look_up(self, database: str) -> None:
+        """Who is not in the file is asked for, where there is a query."""
+        self._lookups = self._client.proxy.lookups(database)
+        if self._lookups is not None:
+            self._waiting = True
+            known = self._lookups.ask(self._user, self)
+            if known is None:
+                return
+            self._waiting, self._known = False, known
+        self._challenge()
+
+    def looked_up(self, user: User) -> None:
+        """Who it says it is has been found, or is nobody."""
+        self._waiting = False
+        self._known = user
+        self._challenge()
+        self._client.resume_reading()
+        self._client.data_received(b"")  # what has come meanwhile
+
+    def not_looked_up(self, refusal: Refusal) -> None:
+        """It can't be told."""
+        self._waiting = False
+        self._client.proxy.count_rejection("lookup")
+        self._client.say("lookups_full" if refusal.reason in ("queue_full", "timeout") else "not_looked_up")
+
+    # ------------------------------------------------------------------ authentication
+
+    def _challenge(self) -> None:
+        client = self._client
         method = client.proxy.auth.method
         if method == "trust":
             self._authenticated(None)
@@ -115,8 +163,6 @@ class ClientLogin:
         else:
             offered = (scram.PLUS, scram.PLAIN) if self._binding is not None else (scram.PLAIN,)
             client.write(backend.authentication_sasl(offered))
-
-    # ------------------------------------------------------------------ authentication
 
     @property
     def _binding(self) -> bytes | None:
@@ -137,7 +183,7 @@ class ClientLogin:
     def _answered(self, body: bytes) -> None:
         auth = self._client.proxy.auth
         if auth.method == "md5":
-            if md5_matches(auth.md5_of(self._user), self._salt, frontend.read_password(body).encode()):
+            if md5_matches(auth.md5_of(self._known), self._salt, encoded(frontend.read_password(body))):
                 self._authenticated(None)
             else:
                 self._wrong()
@@ -153,7 +199,7 @@ class ClientLogin:
         client, auth = self._client, self._client.proxy.auth
         if self._scram is None:
             mechanism, first = frontend.read_sasl_initial(body)
-            verifier = auth.verifier_of(self._user)
+            verifier = auth.verifier_of(self._known)
             self._scram = scram.ServerExchange(mechanism, verifier, secrets.token_urlsafe(18), self._binding)
             if first is None:
                 raise ProtocolError("an empty first SASL message, expected client-first-message")
@@ -164,6 +210,8 @@ class ClientLogin:
             self._authenticated(keys)
 
     def _wrong(self) -> None:
+        if self._lookups is not None:
+            self._lookups.doubt(self._user)
         self._client.proxy.count_rejection("authentication")
         self._client.say("wrong_password", user=self._user)
 
@@ -181,7 +229,7 @@ class ClientLogin:
         except SettingsError as error:
             client.say("startup", cause=str(error))
             return
-        database = client.proxy.database(self._user, name, self._wanted.fixed, keys)
+        database = client.proxy.database(self._known, name, self._wanted.fixed, keys)
         if database is None:
             client.say("no_database", database=name)
             return
@@ -210,7 +258,7 @@ class ClientLogin:
         assert reported is not None
         self._waiting = False
         settings = client.proxy.interned(initial(self._wanted.followed, reported))
-        session = Session(client, database, settings)
+        session = client.new_session(database, settings)
         session.cancel_key = client.proxy.new_key(session, KEY_BYTES[packet.agreed_minor])
         self._enter(reported | settings, session.cancel_key)
         client.begin(session)

@@ -1,38 +1,46 @@
 """The protocol `postgres` of one worker: its clients, its databases, who may log in, and what is counted."""
 
 import logging
-import os
-import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from math import inf
 from typing import Any, Final
 
 from forebay_core.pgwire import startup
 from forebay_core.postgres import console
 from forebay_core.postgres.binding import server_end_point
+from forebay_core.postgres.console import Value
 from forebay_core.postgres.scram import Keys
-from forebay_core.postgres.users import User, UsersError, parse_users
+from forebay_core.postgres.users import User
 from forebay_core.spec.model import Spec
 from forebay_core.spec.postgres import Database as DatabaseSpec
-from forebay_core.spec.postgres import Monitor, Postgres
+from forebay_core.spec.postgres import Postgres
+from forebay_proxy.accesslog import AccessLog
+from forebay_proxy.postgres.aside import Asides
 from forebay_proxy.postgres.asking import Settings
 from forebay_proxy.postgres.auth import Auth
 from forebay_proxy.postgres.cancel import Cancels
 from forebay_proxy.postgres.client import PgClient
-from forebay_proxy.postgres.console import Commands
+from forebay_proxy.postgres.console import SHOWN, Commands
 from forebay_proxy.postgres.database import Database
+from forebay_proxy.postgres.files import Files, read_files, users_of
+from forebay_proxy.postgres.leftovers import Leftovers
+from forebay_proxy.postgres.logged import LoggedClient
+from forebay_proxy.postgres.lookups import Lookups
 from forebay_proxy.postgres.peers import Peers
+from forebay_proxy.postgres.pods import Pods, unmarked
 from forebay_proxy.postgres.roles import PRIMARY, STANDBY, RoleWatch
 from forebay_proxy.postgres.server import Login, PgConnection
-from forebay_proxy.postgres.server_login import Conversation
+from forebay_proxy.postgres.server_login import Conversation, Knock
 from forebay_proxy.postgres.session import Session
-from forebay_proxy.secret_files import SecretError, read_secret
+from forebay_proxy.secret_files import SecretError
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
 
 MOST_SETTINGS: Final = 1024  # different settings of clients that are told apart by identity
 MOST_DATABASES: Final = 4096  # users, databases and start-up parameters whose statistics are kept
+KNOCK: Final = Login("forebay", "postgres", None, lambda transport: Knock())  # whom the server need not know
 ROLES: Final = {"readWrite": PRIMARY, "readOnly": STANDBY, "preferReplica": STANDBY}
 
 log = logging.getLogger(__name__)
@@ -41,11 +49,15 @@ log = logging.getLogger(__name__)
 class PgProxy:
     """See the module's docstring."""
 
-    def __init__(self, wheel: Wheel, tasks: Tasks, commands: Commands) -> None:
-        """`commands` is the worker."""
+    def __init__(self, wheel: Wheel, tasks: Tasks, commands: Commands, secret: bytes) -> None:
+        """`commands` is the worker. `secret`: what all replicas know, and nobody else, so that to all of them who does
+        not exist is the same one."""
         self.wheel = wheel
         self.commands = commands
         self.draining = False
+        self.log: AccessLog | None = None
+        self.log_all = False
+        self.slow = inf  # seconds
         self.clients: set[PgClient] = set()
         self.rejections: dict[str, int] = {}
         self.codes: dict[int | str, int] = {}
@@ -53,52 +65,93 @@ class PgProxy:
         self.tls_only = False  # listen.tls is given: a login in clear text is refused
         self.databases: OrderedDict[object, Database] = OrderedDict()
         self._forgotten: dict[str, int] = {}  # transactions of databases that are no longer there, by upstream
-        self._cancels = Cancels(tasks)
-        self._peers = Peers(self._cancels.by)
+        self._asides = Asides(tasks)
+        self._cancels = Cancels(tasks, self._asides)
+        self.leftovers = Leftovers(self._cancels, self._asides, tasks, self._any_login)
+        self._others: Peers | Pods = Peers(self._cancels.by)  # whose sessions a cancel request may be for
         self._tasks = tasks
         self._watches: list[RoleWatch] = []
         self._settings: OrderedDict[object, Settings] = OrderedDict()
-        self._secret = secrets.token_bytes(32)
-        self._files: dict[str, str] = {}  # the contents of files with users and passwords, as last read
+        self._secret = secret
+        self.auth = Auth("trust", {}, self._secret)
+        self._files = Files("", {})
+        self._complaint = ""  # of the last refresh
+        self._lookups: dict[str, Lookups] = {}  # by upstream
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
-        """Take a document; sessions go on as they are. Raises SecretError where a file can't be used."""
+        """Take a document; sessions go on as they are. `load` has read its files."""
         assert spec.postgres is not None
         self.most_clients = max_clients
         self.postgres: Postgres = spec.postgres
+        self.slow = spec.telemetry.slow_request or inf
         self.upstreams = upstreams
         self._first = upstreams[spec.upstreams[0].name]
+        self._proxied = spec.listen.proxy_protocol
+        if isinstance(self._others, Pods):
+            self._others.proxied = self._proxied
         self.named = {database.name: database for database in spec.postgres.databases}
-        self._load()
+        self._files, self.auth = self._loaded
         self._watch(spec)
+        self._configure_lookups()
         for key, database in list(self.databases.items()):
-            if upstreams.get(database.upstream.name) is database.upstream and self._still(database):
+            if (
+                upstreams.get(database.upstream.name) is database.upstream
+                and self._entry(database.name) == database.spec
+            ):
                 database.configure(spec.postgres)
             else:
                 self._forget_database(key)
 
-    def _still(self, database: Database) -> bool:
-        """Whether the document still means the same by it."""
-        entry = self.named.get(database.name)
-        if self.named and entry is None:
-            return False
-        return database.login.database == ((entry and entry.database) or database.name)
+    def _entry(self, name: str) -> DatabaseSpec | None:
+        """What the document says of a database; None: there is none of this name."""
+        if self.named:
+            return self.named.get(name)
+        return DatabaseSpec.model_construct(name=name)  # as a client gives it: the server says whether there is one
 
     def _watch(self, spec: Spec) -> None:
         """Watch the roles of the endpoints of each upstream, where there is a user for it."""
         for watch in self._watches:
             watch.close()
         self._watches.clear()
+        self.leftovers.logins.clear()
         monitor = self.postgres.monitor
         if monitor is None:
+            for known in self.upstreams.values():
+                known.knock = KNOCK
             return
 
         def answer(transport: Any) -> Conversation:
-            return Conversation(User(monitor.user), self.password_of(monitor), transport)
+            return Conversation(User(monitor.user), self._files.password_of(monitor), transport)
 
         for upstream in spec.upstreams:
             login = Login(monitor.user, monitor.database, None, answer)
-            self._watches.append(RoleWatch(self.upstreams[upstream.name], login, self._tasks))
+            self._watches.append(RoleWatch(self.upstreams[upstream.name], login, self._asides, self._tasks))
+            self.leftovers.logins[upstream.name] = login
+
+    def _configure_lookups(self) -> None:
+        """Those by another query, or at an upstream that is no more, end when who waits for them has been told."""
+        query, before = self.postgres.auth.query, self._lookups
+        self._lookups = {}
+        if query is None:
+            return
+
+        def answer(transport: Any) -> Conversation:
+            return Conversation(User(query.user), self._files.password_of(query), transport)
+
+        for name, upstream in self.upstreams.items():
+            known = before.get(name)
+            if known is None or known.query != query or known.upstream is not upstream:
+                known = Lookups(query, upstream, Login(query.user, query.database, None, answer))
+            self._lookups[name] = known
+
+    def lookups(self, database: str) -> Lookups | None:
+        """Where the users of a database are looked up who are not in the file; None: there are no others."""
+        return self._lookups.get(self.upstream_of(self.named.get(database)).name)
+
+    def _any_login(self, upstream: Upstream) -> Login | None:
+        """One that has succeeded, if there is any, to ask a server what everybody may ask."""
+        logins = [database.login for database in self.databases.values() if database.upstream is upstream]
+        return next((login for login in logins if login.welcome is not None), logins[-1] if logins else None)
 
     def use_certificate(self, certificate: bytes | None) -> None:
         """Ours, in DER, as clients see it; None: there is no TLS."""
@@ -107,54 +160,34 @@ class PgProxy:
 
     # ------------------------------------------------------------------ secrets
 
-    def _load(self) -> None:
-        users_file = self.postgres.auth.users_file
-        users: Mapping[str, User] = {}
-        if users_file is not None:
-            self._files[users_file] = text = read_secret(users_file)
-            try:
-                users = parse_users(text)
-            except UsersError as error:
-                raise SecretError(f"{users_file}: {'; '.join(error.problems)}") from None
-        holders: list[DatabaseSpec | Monitor] = [*self.postgres.databases]
-        if self.postgres.monitor is not None:
-            holders.append(self.postgres.monitor)
-        for holder in holders:
-            if holder.password_file is not None:
-                self._files[holder.password_file] = read_secret(holder.password_file)
-        self.auth = Auth(self.postgres.auth.method, users, self._secret)
+    def load(self, spec: Spec) -> None:
+        """Read the files that a document names, for the `configure` that follows. Raises SecretError."""
+        assert spec.postgres is not None
+        self._loaded = self._read(spec.postgres)
+
+    def _read(self, postgres: Postgres) -> tuple[Files, Auth]:
+        files = read_files(postgres)
+        if files.users == self._files.users and postgres.auth.method == self.auth.method:
+            return files, self.auth
+        users = users_of(postgres, files)
+        return files, Auth(postgres.auth.method, users, self._secret, self.auth)
 
     def refresh(self) -> None:
-        """Take up changed secrets; bad ones are left, and said once."""
-        changed = {}
-        for path, old in self._files.items():
-            try:
-                new = read_secret(path)
-            except SecretError as error:
-                new = old
-                log.warning("%s", error)
-            if new != old:
-                changed[path] = new
-        if changed:
-            before = self.auth
-            try:
-                self._load()
-            except SecretError as error:
-                self.auth = before
-                self._files |= changed
-                log.warning("%s", error)
-
-    def password_of(self, holder: DatabaseSpec | Monitor) -> str | None:
-        """The password that the document gives for a server's user."""
-        if holder.password_file is not None:
-            return self._files[holder.password_file].removesuffix("\n")
-        return os.environ.get(holder.password_env) if holder.password_env is not None else None
+        """Take up changed files; bad ones are left, and said once."""
+        try:
+            self._files, self.auth = self._read(self.postgres)
+        except SecretError as error:
+            if str(error) != self._complaint:
+                log.warning("%s; what it said before stays in force", error)
+            self._complaint = str(error)
+        else:
+            self._complaint = ""
 
     # ------------------------------------------------------------------ clients
 
     def __call__(self, peer: str | None = None) -> PgClient:
         """The protocol factory of the listeners; `peer` is what a balancer says of the client."""
-        return PgClient(self, peer or "")
+        return PgClient(self, peer or "") if self.log is None else LoggedClient(self, peer or "")
 
     def admit(self, client: PgClient) -> bool:
         if len(self.clients) >= self.most_clients:
@@ -176,21 +209,38 @@ class PgProxy:
             if client.session is None or client.session.idle:
                 client.say("ended", cause="this replica drains")
 
+    def kill(self, database: str) -> None:
+        """End the sessions of a database; of all, where it has no name."""
+        for client in list(self.clients):
+            if client.session is not None and database in ("", client.session.database.name):
+                client.say("ended", cause="KILL on the admin console")
+
+    def rows(self, table: str) -> list[Mapping[str, Value]]:
+        """What this worker has for a table of the admin database."""
+        return list(SHOWN[table](self))
+
+    def spawn(self, coro: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.spawn(coro, name)
+
     def cut_all(self) -> None:
         """The drain's deadline has come."""
         for client in list(self.clients):
             client.say("ended", cause="this replica drains")
             client.abort()
 
-    def observe_with(self, log: object, tracer: object, *, log_all: bool) -> None:
-        """Transactions are counted, not logged."""
+    def observe_with(self, log: AccessLog | None, tracer: object, *, log_all: bool) -> None:
+        """Where sessions that begin from now on are told when they end, and slow queries of theirs; without `log_all`
+        only these."""
+        self.log, self.log_all = log, log_all
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """Write what is left."""
+        if self.log is not None:
+            self.log.close()
 
     def end(self) -> None:
         """The worker ends."""
-        self._peers.close()
+        self._others.close()
 
     def pinned(self) -> dict[str, dict[str, int]]:
         """How many connections stay with their client, by upstream and reason."""
@@ -225,18 +275,19 @@ class PgProxy:
         return name == console.DATABASE
 
     def database(
-        self, user: str, name: str, fixed: tuple[tuple[str, bytes], ...], keys: Keys | None
+        self, user: User, name: str, fixed: tuple[tuple[str, bytes], ...], keys: Keys | None
     ) -> Database | None:
         """The database of this name for this user; None: there is none. `keys`: what its client has shown."""
-        entry = self.named.get(name)
-        if entry is None and self.named:
+        entry = self._entry(name)
+        if entry is None:
             return None
-        key = user, name, fixed
+        key = user.name, name, fixed
         found = self.databases.get(key)
         if found is None:
-            found = self.databases[key] = self._make(user, name, fixed, entry)
+            found = self.databases[key] = self._make(user.name, name, fixed, entry)
             if len(self.databases) > MOST_DATABASES:
                 self._forget_database(next(iter(self.databases)))
+        found.login.known = user
         if keys is not None:
             found.login.keys = keys
         return found
@@ -247,14 +298,13 @@ class PgProxy:
         name = gone.upstream.name
         self._forgotten[name] = self._forgotten.get(name, 0) + gone.transactions
 
-    def _make(self, user: str, name: str, fixed: tuple[tuple[str, bytes], ...], entry: DatabaseSpec | None) -> Database:
+    def _make(self, user: str, name: str, fixed: tuple[tuple[str, bytes], ...], entry: DatabaseSpec) -> Database:
         upstream = self.upstream_of(entry)
-        entry = entry or DatabaseSpec(name=name)
         server_user = entry.user or user
 
         def answer(transport: Any) -> Conversation:
-            who = self.auth.user(server_user)
-            password = self.password_of(entry) if entry.user is not None else None
+            who = self.auth.users.get(server_user) or (server_user == user and login.known) or User(server_user)
+            password = self._files.password_of(entry) if entry.user is not None else None
             keys = login.keys if server_user == user else None
             return Conversation(who, password or who.password or keys, transport)
 
@@ -264,7 +314,7 @@ class PgProxy:
         login = Login(server_user, entry.database or name, role, answer, given)
         instead = Login(server_user, entry.database or name, PRIMARY, answer, given)
         prefers = entry.access == "preferReplica" and role is not None
-        return Database(name, user, upstream, login, self.postgres, instead if prefers else None)
+        return Database(entry, user, upstream, login, self.postgres, instead if prefers else None)
 
     def interned(self, settings: Settings) -> Settings:
         """One dictionary for all that are equal, so that `is` tells."""
@@ -286,8 +336,16 @@ class PgProxy:
 
     def cancel_by(self, request: startup.CancelRequest) -> None:
         """A client's cancel request."""
-        if not self._cancels.by(request) and not self._peers.tell(request):
+        request, passed_on = unmarked(request)
+        if not self._cancels.by(request) and (passed_on or not self._others.tell(request)):
             self.count_rejection("cancel")
+
+    def join(self, address: str, service: str, port: int) -> None:
+        """This is one of the pods behind a headless Service."""
+        self._others.close()
+        self._others = pods = Pods(address, service, port, self._tasks, lambda: self.count_rejection("cancel"))
+        pods.proxied = self._proxied
+        self._cancels.tag = pods.tag
 
     def cancel(self, connection: PgConnection, session: Session | None) -> None:
         """Cancel what a server connection does."""

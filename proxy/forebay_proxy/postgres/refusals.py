@@ -34,7 +34,7 @@ def said_of(refusal: Refusal, database: "Database") -> Said:
         if pool.grant is not None and pool.limit < pool.size + pool.max_overflow:
             cause = "budget" if pool.limit else "no_grant"
         else:
-            cause = "opening" if pool.total < pool.limit else "full"
+            cause = "opening" if pool.leased < pool.limit else "full"
     told = said(
         PLAIN.get(refusal.reason, "unavailable"),
         upstream=upstream.name,

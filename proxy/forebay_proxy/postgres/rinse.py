@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from forebay_core.pgwire import backend, frontend
 from forebay_core.postgres.marks import undo
+from forebay_core.postgres.statements import ENDS_ALL
+from forebay_proxy.connection import BriefOwner
 
 if TYPE_CHECKING:
     from forebay_proxy.postgres.server import PgConnection
@@ -18,7 +20,7 @@ PATIENCE: Final = 5.0  # seconds
 ALL: Final = b"DISCARD ALL"
 
 
-class Rinse:
+class Rinse(BriefOwner):
     """Leases the connection while it is reset. An entry of the timer wheel."""
 
     __slots__ = ("_connection", "_failed", "_queries", "deadline", "wheel_due")
@@ -41,14 +43,14 @@ class Rinse:
             if kind == b"S":
                 connection.report(data, start, end)
                 connection.settings = None
-            elif kind == b"C" and data[start + 5 : end - 1] in (ALL, b"DEALLOCATE ALL"):
+            elif kind == b"C" and data[start + 5 : end - 1] in ENDS_ALL:
                 connection.statements.clear()
             elif kind == b"E":
                 self._failed = True
                 connection.last_words = backend.read_error(data, start, end)
         if not ready:
             return
-        if self._failed:
+        if self._failed or len(ready) > 1:
             self._over(None)
         elif self._queries:
             self._next()
@@ -59,7 +61,7 @@ class Rinse:
         connection, upstream = self._connection, self._connection.upstream
         upstream.wheel.disarm(self)
         now = monotonic()
-        if ready == b"I":
+        if ready == b"I" and not (connection.kept or connection.skip):
             connection.used_at = now
             upstream.pool.release(connection, self, now, count=False)
         else:
@@ -69,17 +71,8 @@ class Rinse:
     def on_deadline(self, now: float) -> None:
         self._over(None)
 
-    def take_back(self) -> None:
-        """It ends by itself, or by its deadline."""
-
     def upstream_lost(self, connection: "PgConnection", exc: Exception | None, now: float) -> None:
         connection.upstream.wheel.disarm(self)
-
-    def upstream_full(self) -> None:
-        """A reset is smaller than any buffer."""
-
-    def upstream_drained(self) -> None:
-        """A reset is smaller than any buffer."""
 
 
 def rinse(
@@ -94,7 +87,7 @@ def rinse(
         undoing = ALL
     elif reset == "auto":
         undoing = undo(pins)
-    if undoing is None:
+    if undoing is None or connection.kept or connection.skip:
         pool.discard(connection, owner, monotonic(), "error")
         return
     queries = [query for query in (rollback, undoing) if query]

@@ -1,8 +1,10 @@
-"""The watch over endpoints' roles: each is asked `pg_is_in_recovery()` every second, as `postgres.monitor`.
+"""The watch over endpoints' roles: each is asked `pg_is_in_recovery()` every second, as `postgres.monitor`. That is a
+check of its health as well, so `healthCheck.active` says how often, and what is too late.
 
 An endpoint that can't be asked has no role. One that plays another role than before loses the connections that were
 opened for the old one (`Pool.set_role`); who waits for that role goes on as soon as an endpoint plays it. A question
-takes a connection of the pool, and where no place is free the last answer stands.
+takes a connection of the pool where there is room, else the place beside the leases (`aside`): who waits for a
+connection waits for the roles as well.
 """
 
 import asyncio
@@ -10,65 +12,37 @@ from time import monotonic
 from typing import Final
 
 from forebay_core.balance import Endpoint
-from forebay_core.lease import LEASED, OPENING
+from forebay_core.lease import LEASED, OPENING, Connection
 from forebay_core.pgwire import frontend
+from forebay_core.spec.upstream import ActiveCheck
+from forebay_proxy.postgres.aside import Answer, Asides, NoPlace, Question
 from forebay_proxy.postgres.server import Login, PgConnection
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 
-INTERVAL: Final = 1.0  # seconds
-PATIENCE: Final = 2.0  # seconds for an answer, with connecting
+USUAL: Final = ActiveCheck.model_construct(interval=1.0, timeout=2.0)  # seconds; for an answer with connecting
 PRIMARY: Final = "primary"
 STANDBY: Final = "standby"
-QUESTION: Final = frontend.query("SELECT pg_catalog.pg_is_in_recovery()")
-ANSWERS: Final = {b"\0\1\0\0\0\1t": STANDBY, b"\0\1\0\0\0\1f": PRIMARY}  # a DataRow's content
-
-
-class Question:
-    """Leases a connection for one question."""
-
-    def __init__(self) -> None:
-        self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._role: str | None = None
-
-    def server_said(
-        self, connection: PgConnection, data: bytes, ready: bytes, events: list[tuple[bytes, int, int]]
-    ) -> None:
-        for content, role in ANSWERS.items():
-            if content in data:
-                self._role = role
-        if ready:
-            connection.used_at = monotonic()
-            self._settle(self._role)
-
-    def _settle(self, role: str | None) -> None:
-        if not self.answer.done():
-            self.answer.set_result(role)
-
-    def upstream_lost(self, connection: PgConnection, exc: Exception | None, now: float) -> None:
-        self._settle(None)
-
-    def take_back(self) -> None:
-        """It ends by itself."""
-
-    def upstream_full(self) -> None:
-        """A question is smaller than any buffer."""
-
-    def upstream_drained(self) -> None:
-        """A question is smaller than any buffer."""
+QUESTION: Final = "SELECT pg_catalog.pg_is_in_recovery()"
+ANSWERS: Final = {b"t": STANDBY, b"f": PRIMARY}
 
 
 class RoleWatch:
     """Watches the endpoints of one upstream; `close` ends it."""
 
-    def __init__(self, upstream: Upstream, login: Login, tasks: Tasks) -> None:
+    def __init__(self, upstream: Upstream, login: Login, asides: Asides, tasks: Tasks) -> None:
         self._upstream = upstream
         self.login = login
+        self._asides = asides
         self._tasks = tasks
         self._task = tasks.spawn(self._run(), f"roles of {upstream.name}")
 
     def close(self) -> None:
         self._task.cancel()
+
+    @property
+    def _policy(self) -> ActiveCheck:
+        return self._upstream.spec.health_check.active or USUAL
 
     async def _run(self) -> None:
         while True:
@@ -77,26 +51,19 @@ class RoleWatch:
             asked = [self._tasks.spawn(self._look(endpoint), f"role of {endpoint.name}") for endpoint in endpoints]
             if asked:
                 await asyncio.wait(asked)
-            await asyncio.sleep(max(0.1, started + INTERVAL - monotonic()))
+            await asyncio.sleep(max(0.1, started + self._policy.interval - monotonic()))
 
     async def _look(self, endpoint: Endpoint) -> None:
         upstream, question = self._upstream, Question()
         connection = upstream.pool.reserve(endpoint, question, monotonic(), self.login)
-        if connection is None:
-            return
-        assert isinstance(connection, PgConnection)
-        role = None
         try:
-            async with asyncio.timeout(PATIENCE):
-                if connection.state == OPENING:
-                    await asyncio.wait((upstream.open(connection),))
-                if connection.state == LEASED:
-                    connection.write(QUESTION)
-                    role = await question.answer
-        except TimeoutError:
-            pass
-        finally:
-            self._give_back(connection, question, good=role is not None)
+            if connection is not None:
+                answer = await self._ask_on(connection, question)
+            else:
+                answer = await self._asides.ask(upstream, endpoint, self.login, QUESTION, self._policy.timeout)
+        except NoPlace:
+            return  # the last answer stands
+        role = ANSWERS.get(answer[0]) if answer else None
         now = monotonic()
         if endpoint in upstream.pool.endpoints:
             endpoint.health.checked(role is not None, now)
@@ -104,6 +71,23 @@ class RoleWatch:
                 upstream.pool.set_role(endpoint, role, now)
             upstream.pool.tick(now)
         upstream.act()
+
+    async def _ask_on(self, connection: Connection, question: Question) -> Answer | None:
+        """Ask on a connection of the pool."""
+        assert isinstance(connection, PgConnection)
+        answer = None
+        try:
+            async with asyncio.timeout(self._policy.timeout):
+                if connection.state == OPENING:
+                    await asyncio.wait((self._upstream.open(connection),))
+                if connection.state == LEASED:
+                    connection.write(frontend.query(QUESTION))
+                    answer = await question.answer
+        except TimeoutError:
+            pass
+        finally:
+            self._give_back(connection, question, good=answer is not None)
+        return answer
 
     def _give_back(self, connection: PgConnection, question: Question, *, good: bool) -> None:
         if connection.state == OPENING:  # too slow: it is closed as soon as it is open

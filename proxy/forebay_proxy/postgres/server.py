@@ -6,12 +6,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from forebay_core.balance import Endpoint
-from forebay_core.lease import LEASED, OPENING, Kind
+from forebay_core.lease import LEASED, Kind
 from forebay_core.pgwire import ProtocolError, backend, frontend, scan_server, startup
 from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.pgwire.fields import read_message
 from forebay_core.postgres.scram import Keys
 from forebay_core.postgres.statements import ServerStatements
+from forebay_core.postgres.users import User
 from forebay_proxy.connection import LoginError, UpstreamConnection
 from forebay_proxy.postgres.extended import LEAN
 
@@ -27,7 +28,7 @@ STARTING_UP: Final = "57P03"  # the server is there, and can't take anybody yet
 class Login(Kind):
     """Whom a connection is logged in as: the user and the database at the server, and how the user proves itself."""
 
-    __slots__ = ("answer", "database", "fixed", "keys", "most_statements", "user", "welcome")
+    __slots__ = ("answer", "database", "fixed", "keys", "known", "most_statements", "user", "welcome")
 
     def __init__(
         self, user: str, database: str, role: str | None, answer: "Answering", fixed: tuple[tuple[str, bytes], ...] = ()
@@ -41,6 +42,7 @@ class Login(Kind):
         self.answer = answer
         self.fixed = fixed
         self.keys: Keys | None = None  # what a client of this login has shown in its SCRAM exchange
+        self.known: User | None = None  # whom that client is known as
 
     def __repr__(self) -> str:
         return f"<Login {self.user}@{self.database}>"
@@ -48,6 +50,9 @@ class Login(Kind):
 
 class Conversation(Protocol):
     """One login's part in an authentication."""
+
+    let_in: bool  # the server has said that it is over
+    refused: str  # the reason of a LoginError where the server does not let us in
 
     def reply(self, code: int, data: bytes) -> bytes | None:
         """What to send for an Authentication message; None: nothing. Raises LoginError."""
@@ -76,7 +81,7 @@ class PgConnection(UpstreamConnection):
     """One connection to a PostgreSQL server, logged in as `kind` says."""
 
     __slots__ = (
-        "_conversation", "_kept", "_login", "_skip", "cancel_key", "last_words", "reported", "settings", "since",
+        "_conversation", "_login", "cancel_key", "kept", "last_words", "reported", "settings", "since", "skip",
         "statements", "used_at", "wanted", "write",
     )  # fmt: skip
 
@@ -85,8 +90,8 @@ class PgConnection(UpstreamConnection):
 
     def __init__(self, endpoint: Endpoint, upstream: "Upstream") -> None:
         super().__init__(endpoint, upstream)
-        self._kept = b""
-        self._skip = 0
+        self.kept = b""  # the beginning of a message
+        self.skip = 0  # bytes that are yet to come of one that has been passed on
         self._login: asyncio.Future[None] | None = None
         self._conversation: Conversation | None = None
         self.cancel_key: startup.CancelRequest | None = None
@@ -118,6 +123,10 @@ class PgConnection(UpstreamConnection):
             await self._login
         finally:
             self._login = self._conversation = None
+        if self.kept:
+            self.data_received(b"")
+        if self.retire is not None or self.kept or self.skip:
+            raise LoginError("08P01", "the server said more than a login has")
         self.statements = ServerStatements(self.kind.most_statements)
         self.kind.welcome = dict(self.reported)
         self.used_at = self.since = monotonic()
@@ -130,13 +139,13 @@ class PgConnection(UpstreamConnection):
                 kind, body, end = found
                 self._hear(login, kind, body, data, at, end)
                 at = end
-            self._kept = data[at:]
+            self.kept = data[at:]
         except ProtocolError as error:
             raise LoginError("08P01", f"the server: {error.detail}") from None
 
     def _hear(self, login: "asyncio.Future[None]", kind: bytes, body: bytes, data: bytes, at: int, end: int) -> None:
+        assert self._conversation is not None
         if kind == b"R":
-            assert self._conversation is not None
             reply = self._conversation.reply(*backend.read_authentication(body))
             if reply is not None:
                 self.transport.write(reply)
@@ -144,11 +153,12 @@ class PgConnection(UpstreamConnection):
             self.report(data, at, end)
         elif kind == b"K":
             self.cancel_key = startup.CancelRequest(*backend.read_backend_key_data(body))
+            self.upstream.identify(self, *self.cancel_key)
         elif kind == b"E":
             error = backend.read_error(data, at, end)
-            reason = "starting_up" if error.sqlstate == STARTING_UP else "login"
+            reason = "starting_up" if error.sqlstate == STARTING_UP else self._conversation.refused
             raise LoginError(error.sqlstate, error.message, reason)
-        elif kind == b"Z":
+        elif kind == b"Z" and self._conversation.let_in:
             login.set_result(None)
         elif kind not in (b"N", b"v"):
             raise LoginError("08P01", f"the server sent {kind!r} while we logged in")
@@ -160,9 +170,9 @@ class PgConnection(UpstreamConnection):
         self.write = self.transport.write
 
     def data_received(self, data: bytes) -> None:
-        if self._kept:
-            data = self._kept + data
-            self._kept = b""
+        if self.kept:
+            data = self.kept + data
+            self.kept = b""
         if self._login is not None:
             try:
                 self._log_in_further(self._login, data)
@@ -170,30 +180,38 @@ class PgConnection(UpstreamConnection):
                 if not self._login.done():
                     self._login.set_exception(error)
             return
+        skip = self.skip
         try:
-            end, self._skip, ready, events = scan_server(data, self._skip, MAX_HELD, self.wanted)
+            end, self.skip, ready, events = scan_server(data, skip, MAX_HELD, self.wanted)
+            if end < len(data):
+                self.kept = data[end:]
+                data = data[:end]
+            if self.state == LEASED:
+                self.owner.server_said(self, data, ready, events)
+            elif skip or self.skip or self._said_more(data):
+                super().data_received(data)
         except ProtocolError:
             self.upstream.pool.retire(self, "error")
             self.transport.abort()
-            return
-        if end < len(data):
-            self._kept = data[end:]
-            data = data[:end]
-        if self.state == LEASED:
-            self.owner.server_said(self, data, ready, events)
-        elif self.state != OPENING:
-            self._said_unasked(data, ready, events)
 
-    def _said_unasked(self, data: bytes, ready: bytes, events: list[tuple[bytes, int, int]]) -> None:
+    def _said_more(self, data: bytes) -> bool:
         """While idle a server may say that a parameter has changed, or send a notice; anything else is the end."""
-        for kind, start, end in events:
-            if kind == b"S":
-                self.report(data, start, end)
+        at = 0
+        while at < len(data):
+            end = at + 1 + int.from_bytes(data[at + 1 : at + 5], "big")
+            if data[at] == b"S"[0]:
+                self.report(data, at, end)
                 self.settings = None
-            elif kind == b"E":
-                self.last_words = backend.read_error(data, start, end)
-        if ready or any(kind != b"S" for kind, _, _ in events):
-            super().data_received(data)
+            elif data[at] == b"E"[0]:
+                self.last_words = backend.read_error(data, at, end)
+                return True
+            elif data[at] != b"N"[0]:
+                return True
+            at = end
+        return False
+
+    def stale(self) -> bool:
+        return bool(self.kept) or super().stale()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._login is not None and not self._login.done():
@@ -201,8 +219,9 @@ class PgConnection(UpstreamConnection):
         super().connection_lost(exc)
 
     def shut(self, linger: float) -> None:
-        """Terminate, then as every connection: the server's end is waited for."""
-        if not self.transport.is_closing():
+        """Terminate, then as every connection: the server's end is waited for. In the middle of a login a server would
+        take it for an answer, and complain in its log."""
+        if self.since and not self.transport.is_closing():
             self.transport.write(frontend.TERMINATE)
         super().shut(linger)
 
@@ -215,4 +234,4 @@ class PgConnection(UpstreamConnection):
     @property
     def partly(self) -> bool:
         """Whether the lease's owner has a part of a message whose rest is still to come."""
-        return self._skip > 0
+        return self.skip > 0

@@ -8,21 +8,37 @@ from forebay_core.postgres import scram
 from forebay_core.postgres.binding import server_end_point
 from forebay_core.postgres.md5 import md5_answer, md5_secret
 from forebay_core.postgres.users import User
-from forebay_proxy.connection import LoginError
+from forebay_proxy.connection import CHECKED, LoginError
 
 Secret = str | scram.Keys | None  # a password, or keys learnt from a client that has shown them; None: there is none
 
 WRONG: Final = "28P01"
 
 
+class Knock:
+    """A login's part where there is nobody to log in as: a server that asks for a password is there, as one is that
+    refuses us, unless because it starts up or shuts down. (As pg_isready, PostgreSQL docs.)
+    """
+
+    let_in = False
+    refused = CHECKED
+
+    def reply(self, code: int, data: bytes) -> bytes | None:
+        raise LoginError("", "the server is there", CHECKED)
+
+
 class Conversation:
     """One login. `secret` as above, `md5` an md5 secret as servers store it, for where only that is known."""
+
+    refused = "login"
 
     def __init__(self, user: User, secret: Secret, transport: Any) -> None:
         self._user = user
         self._secret = secret
         self._tls = transport.get_extra_info("ssl_object")
         self._scram: scram.ClientExchange | None = None
+        self._proved = False  # the server, that it knows the secret
+        self.let_in = False
 
     def reply(self, code: int, data: bytes) -> bytes | None:
         """What to send for an Authentication message; None: nothing. Raises LoginError."""
@@ -33,6 +49,9 @@ class Conversation:
 
     def _reply(self, code: int, data: bytes) -> bytes | None:
         if code == backend.OK:
+            if self._scram is not None and not self._proved:
+                raise LoginError("08P01", "the server ended SCRAM without showing that it knows the secret")
+            self.let_in = True
             return None
         if code == backend.SASL:
             return self._begin(backend.read_mechanisms(data))
@@ -40,6 +59,7 @@ class Conversation:
             return frontend.sasl_response(self._scram.final(data))
         if code == backend.SASL_FINAL and self._scram is not None:
             self._scram.check(data)
+            self._proved = True
             return None
         if code == backend.MD5:
             return frontend.password(md5_answer(self._md5(), data).decode())

@@ -4,11 +4,15 @@ Messages are passed on as they come. A lease begins with the first message outsi
 was asked has been answered and the server is idle (ReadyForQuery `I`), unless something pins the connection: session
 mode, or state of the session that can't follow the client (`forebay_core.postgres.marks`).
 
-`_pending` has a byte for each message that ReadyForQuery answers: Q (Query), F (FunctionCall), S (Sync), and c for the
-end of a COPY that the server has not begun yet. Where messages come without their Sync, or statements have to be seen
-to (`extended`), a `Pipeline` keeps the books instead, until nothing is under way.
+`_pending` has a byte for each message that ReadyForQuery answers: Q (Query), F (FunctionCall), S (Sync), and E for a
+COPY of the extended protocol whose Sync is still to come. Where messages come without their Sync, or statements have to
+be seen to (`extended`), a `Pipeline` keeps the books instead, until nothing is under way.
 
 While `_blocked` nothing of the client is looked at: it waits for a connection, or for answers.
+
+The usual lease is `_lone`: one chunk of one Query, or of one unnamed statement up to its Sync, with nothing in it that
+says anything of the session. It is passed on unread, and ends with the first answer that has nothing to be heeded in it
+and ends in `I`. Whatever else comes of either side makes it a lease like the others.
 """
 
 import asyncio
@@ -16,10 +20,10 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from forebay_core.pgwire import ProtocolError, backend, scan_client
-from forebay_core.postgres.marks import NONE
+from forebay_core.pgwire import ProtocolError, backend, lone, scan_client
+from forebay_core.postgres.marks import NONE, plain
 from forebay_core.postgres.settings import FOLLOWED
-from forebay_core.postgres.statements import ClientStatements, OutOfStep, Pipeline, TooManyStatements
+from forebay_core.postgres.statements import ENDS_ALL, ClientStatements, OutOfStep, Pipeline, TooManyStatements
 from forebay_proxy.postgres import extended, refusals
 from forebay_proxy.postgres.asking import READY, SYNCING, Asking, Events, Settings
 from forebay_proxy.postgres.pins import Pins
@@ -32,20 +36,20 @@ if TYPE_CHECKING:
 
 
 MAX_HELD: Final = 1 << 18  # bytes of a Query, Parse or Bind that are waited for; longer ones are streamed
-NOT_ANSWERED: Final = bytes(set(range(256)) - set(SYNCING + b"cf"))
+NOT_ANSWERED: Final = bytes(set(range(256)) - set(SYNCING))
+COPY_ENDS: Final = b"cf"
 ANSWERED: Final = {b"Q": b"Q", b"PBDES": b"S", b"BES": b"S", b"BDES": b"S", b"PBES": b"S"}  # the usual ones
-ENDS_ALL: Final = (b"DEALLOCATE ALL", b"DISCARD ALL")
 IDLE: Final = b"I"[0]
 EXECUTE: Final = b"E"[0]
-COPY_END: Final = b"c"[0]
 FAILED: Final = b"E"[0]
+BROKEN: Final = "08P01"  # the server has ended it for what the client had sent
 
 
 class Session(Asking):
     """See the module's docstring. `client` has the transport and the deadlines."""
 
     __slots__ = (
-        "_copying", "_full", "_pending", "_pipeline", "_skip", "cancel_key", "cancelling", "lexing", "pins",
+        "_copying", "_full", "_pipeline", "_skip", "cancel_key", "cancelling", "lexing", "pins",
         "statements", "status", "unnamed", "used",
     )  # fmt: skip
 
@@ -61,7 +65,6 @@ class Session(Asking):
         self.cancelling = 0  # cancel requests under way: the connection is not handed on before they have ended
         self._full = False  # the server does not read
         self._skip = 0
-        self._pending = b""
         self._pipeline: Pipeline | None = None
         self._copying = False  # the server takes a COPY
 
@@ -74,6 +77,15 @@ class Session(Asking):
             if len(self._kept) > MAX_HELD:
                 self.client.pause_reading()
             return
+        if self.connection is None and not (
+            self._kept or self._skip or self._skipping or self.pins or self.database.timed
+        ):
+            first = lone(data, plain)
+            if first:
+                if first < len(data):
+                    self.unnamed = data[:first]
+                self._ask_alone(data, b"Q" if first == len(data) else b"S")
+                return
         if self._kept:
             data = self._kept + data
             self._kept = b""
@@ -90,6 +102,7 @@ class Session(Asking):
             data = data[:end]
         if kinds[-1:] == b"X":
             self._terminating = True
+            self._kept = b""
             kinds, ends, names = kinds[:-1], ends[:-1], names[:-1]
             data = data[: ends[-1] if ends else min(skip, len(data))]
         connection = self.connection
@@ -110,12 +123,20 @@ class Session(Asking):
         self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
         names: Sequence[bytes | None], texts: Sequence[bytes],
     ) -> None:  # fmt: skip
+        self._lone = False
         if skip:
             self.pins.streamed(data[:skip])
         if kinds == b"Q" and "long" in self.pins:  # the unnamed statement is no more
             self.pins.discard("long")
             self.statements.by_name.pop(b"", None)
-        if (names or self._pipeline is not None or EXECUTE in kinds) and not self.database.session:
+        followed = (names or self._pipeline is not None or EXECUTE in kinds) and not self.database.session
+        if (
+            (self._copying or (kinds not in ANSWERED and not followed))
+            and not self.database.session
+            and self._part_at_copy_end(connection, data, skip, kinds, ends, texts)
+        ):
+            return
+        if followed:
             sent = None
             if self._pipeline is None:
                 if self._pending:  # not before that has been answered
@@ -146,14 +167,40 @@ class Session(Asking):
         if self.database.timed:
             self.client.arm(self.database.query_timeout)
 
+    def _part_at_copy_end(
+        self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
+        texts: Sequence[bytes],
+    ) -> bool:  # fmt: skip
+        """The end of a COPY waits until the server has said whether it takes one, and what is behind it is looked at
+        when it has been sent: so it can be told what will be answered. True: the messages have been seen to."""
+        taking = self._copying
+        place = next((place for place, kind in enumerate(kinds) if kind in COPY_ENDS), len(kinds))
+        if taking and kinds[:place].strip(b"dHS"):  # the server would end the connection
+            self.client.say("protocol", cause="a message that is none of a COPY before its end")
+            return True
+        if taking or not (place or self._pending):
+            place += 1
+        if place >= len(kinds):
+            return False
+        self._skip = 0  # of the last message, which is looked at again
+        stop = ends[place - 1] if place else min(skip, len(data))
+        if place:
+            queries = texts[: kinds[:place].count(b"Q")]
+            self._send(connection, data[:stop], skip, kinds[:place], ends[:place], (), queries)
+        elif skip:
+            connection.write(data[:skip])
+        self._hold(data[stop:])
+        if taking or not self._pending:
+            self._unblock()
+        return True
+
     def _count(self, kinds: bytes) -> None:
         """What the server owes an answer to. Syncs before the end of a COPY are not answered (PostgreSQL docs
         55.2.7)."""
-        answered = kinds.translate(None, NOT_ANSWERED).replace(b"f", b"c")
         if self._copying:
-            _, ended, answered = answered.partition(b"c")
-            self._copying = not ended
-        self._pending = (self._pending + answered).lstrip(b"c")
+            self._copying = kinds[-1] not in COPY_ENDS
+        else:
+            self._pending += kinds.translate(None, NOT_ANSWERED)
 
     def _follow(
         self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
@@ -169,6 +216,9 @@ class Session(Asking):
             )
         except TooManyStatements as error:
             self.client.fail("54000", str(error))
+            return
+        except ProtocolError as error:  # also where a message is too long with its name on servers
+            self.client.say("protocol", cause=error.detail)
             return
         if sent:
             connection.write(sent)
@@ -202,9 +252,15 @@ class Session(Asking):
         if self._batch is not None:
             self._prepared(connection, data, ready, events)
             return
+        if self._lone and ready == b"I" and not events:
+            self._lone = False
+            self._pending = b""
+            self.client.write(data)
+            self._finish(connection)
+            return
         if events:
             try:
-                data = self._heed(connection, data, events)
+                data = self._heed(connection, data, len(ready), events)
             except OutOfStep as error:  # it can't be told what the client has been answered
                 self.client.say("server_lost_fatal", upstream=self.upstream.name, cause=str(error))
                 return
@@ -215,8 +271,12 @@ class Session(Asking):
         if self._pipeline is None:
             if len(ready) == len(self._pending):
                 self._pending = b""
-            else:
-                self._answered(len(ready))
+            elif not self._answered(len(ready)) and not self.database.session:
+                self.upstream.pool.retire(connection, "error")
+                self.client.say(
+                    "server_lost_fatal", upstream=self.upstream.name, cause="it is ready for what it was not asked"
+                )
+                return
         elif self._pipeline.idle:
             self._pipeline = None
             connection.wanted = extended.LEAN
@@ -234,17 +294,16 @@ class Session(Asking):
             self.client.arm(waits)
         if self._blocked and self._batch is None:
             self._unblock()
+        if self._terminating:
+            self._end_if_done()
 
-    def _answered(self, ready: int) -> None:
-        pending = self._pending
-        if COPY_END in pending:
-            for _ in range(ready):
-                pending = pending[1:].lstrip(b"c")
-            self._pending = pending
-        else:
-            self._pending = pending[ready:]
+    def _answered(self, ready: int) -> bool:
+        """So many are. False: more than were owed."""
+        pending = self._pending.replace(b"ES", b"S")
+        self._pending = pending[ready:]
+        return ready <= len(pending)
 
-    def _heed(self, connection: "PgConnection", data: bytes, events: Events) -> bytes:
+    def _heed(self, connection: "PgConnection", data: bytes, ready: int, events: Events) -> bytes:
         """What the server says of the session; returns what the client gets of it."""
         pipeline = self._pipeline
         progress = False  # a message that is held may go on now
@@ -261,7 +320,7 @@ class Session(Asking):
             elif kind in (b"G", b"W"):
                 progress = True
                 if pipeline is None:
-                    self._copy_begins(connection)
+                    self._copy_begins(connection, ready)
             elif kind == b"E":
                 progress = True
                 error = backend.read_error(data, start, end)
@@ -275,23 +334,22 @@ class Session(Asking):
                     connection.statements.doubt(self.used, error.sqlstate.encode())
         if pipeline is not None:
             data = extended.answered(pipeline, data, events)
-            if progress and self._blocked:
-                self._unblock()
+        if progress and self._blocked:
+            self._unblock()
         return data
 
-    def _copy_begins(self, connection: "PgConnection") -> None:
-        """CopyInResponse to the first of what is pending: the Syncs that were sent behind it are not answered."""
-        pending = self._pending
-        if pending[:1] == b"S" and b"c" not in pending:  # its Sync is still to come
+    def _copy_begins(self, connection: "PgConnection", ready: int) -> None:
+        """CopyInResponse to the first of what is pending behind the `ready` that have been answered before it: the
+        Syncs that were sent behind it are not answered."""
+        answered, pending = self._pending[:ready], self._pending[ready:]
+        if pending[:1] == b"S" and not self.database.session:  # its Sync is still to come
             self._pending = b""
             self._pipeline = extended.begin(self, connection)
             self._pipeline.other()
             self._pipeline.copy_in()
             return
-        first, rest = (b"Q", pending[1:]) if pending[:1] == b"Q" else (b"", pending)
-        head, ended, rest = rest.partition(b"c")
-        self._copying = not ended
-        self._pending = first + head.replace(b"S", b"") + rest
+        self._copying = True
+        self._pending = answered + (b"E" if pending[:1] == b"S" else b"") + pending.replace(b"S", b"")
 
     def _finish(self, connection: "PgConnection") -> None:
         """The end of a transaction."""
@@ -304,8 +362,10 @@ class Session(Asking):
         database, upstream = self.database, self.upstream
         database.transactions += 1
         pool = upstream.pool
+        if connection.kept or connection.skip:  # more than it was asked for, and not for the next one
+            pool.retire(connection, "error")
         if database.reset == "always":
-            rinse(connection, self, b"DISCARD ALL")
+            rinse(connection, self, b"", reset="always")
         else:
             connection.used_at = now = monotonic()
             pool.release(connection, self, now)
@@ -322,7 +382,7 @@ class Session(Asking):
             self._first.clear()
             self._again_or_not(now)
             return
-        owed, unsynced = len(self._pending.replace(b"c", b"")), False
+        owed, unsynced = len(self._pending), False
         if self._pipeline is not None:
             owed, unsynced = self._pipeline.under_way
         partly = connection.partly
@@ -331,7 +391,7 @@ class Session(Asking):
         cause = words.message if words is not None else "the server closed it"
         if partly or self._skip:  # whatever is said would be taken for the rest of a message
             self.client.abort()
-        elif self.pins or self.status != IDLE or owed + unsynced > 1:
+        elif self.pins or self.status != IDLE or owed + unsynced > 1 or (words and words.sqlstate == BROKEN):
             self.client.lost(words, cause, sorted(self.pins))
         elif owed or unsynced:
             self.client.write(refusals.lost(self.upstream.name, words, cause))
@@ -346,8 +406,9 @@ class Session(Asking):
         """The client asks to cancel what it asked for."""
         connection = self.connection
         if connection is not None and self._batch is None:
-            self.cancelling += 1
-            self.client.proxy.cancel(connection, self)
+            if self.cancelling < 2:  # one that is under way, and one for what was asked since
+                self.cancelling += 1
+                self.client.proxy.cancel(connection, self)
         elif connection is None and self._batch is not None:
             self.upstream.pool.cancel(self, monotonic())
             self._fail_batch(refusals.error(refusals.CANCELLED))
@@ -423,7 +484,9 @@ class Session(Asking):
         self.client.say("ended", cause="its connection's place in the budget went to another replica")
 
     def _end_if_done(self) -> None:
-        if self.settled:
+        """Close, unless something of what the client has sent is still to be carried out or answered."""
+        under_way = self._pipeline is not None and self._pipeline.under_way[0]
+        if self._batch is None and not (self._kept or self._pending or under_way):
             self.client.close()
 
     def end(self, now: float) -> None:

@@ -37,6 +37,13 @@ def test_what_others_may_hold_is_not_shared() -> None:
     assert sum(shares(Terms(20, 5), ["a", "b"], {"a": 30, "b": 30}, {}, 8).values()) == 11
 
 
+def test_what_serves_nobody_is_nobodys_share() -> None:
+    """Of the ten that a has, six are of the dead: of what is left it gets as much as the others."""
+    term, demand = Terms(20, 5), {"a": 30, "b": 30, "c": 30}
+    assert shares(term, ["a", "b", "c"], demand, {}, 0, besides={"a": 6}) == {"a": 11, "b": 4, "c": 4}
+    assert sum(shares(term, ["a", "b", "c"], demand, {}, 0, besides={"a": 12, "b": 12}).values()) == 19
+
+
 def test_more_lives_than_places_are_served_oldest_first() -> None:
     assert shares(Terms(2, 1), ["a", "b", "c"], {}, {}, 0) == {"a": 1, "b": 1, "c": 0}
     assert shares(Terms(5, 2, least=2), ["a", "b", "c"], {}, {}, 0) == {"a": 2, "b": 2, "c": 0}

@@ -32,13 +32,18 @@ def test_a_body_is_the_codecs_matter() -> None:
     assert (head.request.method, head.request.content_length) == (b"POST", 5)
 
 
-@pytest.mark.parametrize("host", ["a.com:443", "A.com", "a.com.:443"])
+@pytest.mark.parametrize("host", ["a.com:443", "A.com", "a.com.:443", "the.proxy:3128"])
 def test_a_tunnel(host: str) -> None:
     data = f"CONNECT a.com:443 HTTP/1.1\r\nHost: {host}\r\n\r\n\x16\x03\x01".encode()
     head = scan_forward(data, LIMIT)
     assert head is not None
     assert (head.connect, head.target.name, head.request.minor) == (True, "a.com:443", 1)
     assert data[head.end :] == b"\x16\x03\x01"
+
+
+def test_by_whose_hands_it_has_gone() -> None:
+    head = scan("CONNECT a:443 HTTP/1.1", "Via: 1.0 fred, 1.1 b", "Host: a", "X-Via: c", "via:1.1 d")
+    assert head.via == b"Via: 1.0 fred, 1.1 b\r\nvia:1.1 d\r\n"
 
 
 def test_a_tunnel_of_an_old_client() -> None:
@@ -77,8 +82,7 @@ def test_only_the_spelling_with_dashes_is_read() -> None:
         (["GET http://a/ HTTP/1.1"], 400, "Host is missing"),
         (["GET http://a/ HTTP/2.0", "Host: a"], 505, "version"),
         (["CONNECT a:443 HTTP/1.1"], 400, "Host is missing"),
-        (["CONNECT a:443 HTTP/1.1", "Host: b:443"], 400, "Host to be the target"),
-        (["CONNECT a:443 HTTP/1.1", "Host: a:80"], 400, "Host to be the target"),
+        (["CONNECT a:443 HTTP/1.1", "Host: a b"], 400, "Host"),
         (["CONNECT a:443 HTTP/1.1", "Host: a", "Host: a"], 400, "more than one Host"),
         (["CONNECT a HTTP/1.1", "Host: a"], 400, "with a port"),
         (["CONNECT http://a:443/ HTTP/1.1", "Host: a"], 400, "a host name or IP address, and a port"),

@@ -22,8 +22,9 @@ def test_other_credentials_are_refused_unseen(text: str) -> None:
 
 def test_a_parent_is_asked_for_a_tunnel() -> None:
     target = parse_authority(b"[::1]:443", None)
-    assert connect_head(target, b"") == b"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n"
-    assert connect_head(target, b"Basic x").endswith(b"\r\nProxy-Authorization: Basic x\r\n\r\n")
+    via = b"Via: 1.1 a\r\n"
+    assert connect_head(target, b"", via) == b"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nVia: 1.1 a\r\n\r\n"
+    assert connect_head(target, b"Basic x", b"").endswith(b"\r\nProxy-Authorization: Basic x\r\n\r\n")
 
 
 @pytest.mark.parametrize(

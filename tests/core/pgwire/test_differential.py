@@ -61,6 +61,24 @@ def test_clients(data: bytes, skip: int, max_held: int) -> None:
     assert outcome(compiled.scan_client, *args) == outcome(pure.scan_client, *args)
 
 
+WORDS = st.sampled_from([b"select", b"s", b"te", b"temp", b"-", b"--", b";", b"\xfc", b"insert", b"set_config"])
+TEXTS = st.lists(WORDS | st.binary(max_size=3) | st.sampled_from([b"SELECT", b"Temp", b" "]), max_size=8).map(b"".join)
+LISTS = st.lists(WORDS, max_size=6)
+
+
+@given(TEXTS, LISTS, LISTS)
+@settings(max_examples=600, deadline=None)
+def test_plain(text: bytes, starts: list[bytes], never: list[bytes]) -> None:
+    assert compiled.Plain(starts, never)(text) == pure.Plain(starts, never)(text)
+
+
+@given(CLIENTS)
+@settings(max_examples=600, deadline=None)
+def test_lone(data: bytes) -> None:
+    words = (b"s", b"i", b"b"), (b"pg_", b"temp")
+    assert compiled.lone(data, compiled.Plain(*words)) == pure.lone(data, pure.Plain(*words))
+
+
 @given(SERVERS, SKIPS, HELD, TABLES)
 @settings(max_examples=600, deadline=None)
 def test_servers(data: bytes, skip: int, max_held: int, wanted: bytes) -> None:

@@ -139,3 +139,15 @@ def test_rows_in_text_form() -> None:
 def test_a_value_without_a_column_is_a_mistake() -> None:
     with pytest.raises(KeyError, match="SHOW pools has no column cl_wating"):
         console.rows("pools", [{"cl_wating": 3}])
+
+
+def test_the_rows_of_several_workers_are_one_table() -> None:
+    one: dict[str, console.Value] = {"database": "d", "user": "u", "cl_active": 2, "maxwait": 1, "maxwait_us": 5}
+    other = one | {"cl_active": 3, "maxwait": 0, "maxwait_us": 9}
+    third = one | {"user": "v"}
+    assert console.join("pools", [other, third, one]) == [one | {"cl_active": 5}, third]
+    settings: dict[str, console.Value] = {"name": "d", "pool_size": 5, "port": 5432, "current_connections": 1}
+    assert console.join("databases", [settings, settings]) == [settings | {"current_connections": 2}]
+    lists: list[dict[str, console.Value]] = [{"list": "users", "items": 2}, {"list": "used_clients", "items": 2}]
+    assert console.join("lists", lists * 2) == [lists[0], lists[1] | {"items": 4}]
+    assert console.join("clients", [one, one]) == [one, one]

@@ -8,6 +8,7 @@ from forebay_core.scale.diagnosis import Cause, Facts, diagnose
 
 CALM = Facts(target_wait=0.02, target_cpu=0.7, max_replicas=8)
 WAITS: dict[str, Any] = {"wait_p95": 0.5}
+ANYWHERE = WAITS | {"anywhere": True, "unreachable": True}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,11 @@ WAITS: dict[str, Any] = {"wait_p95": 0.5}
         ({"connect_seconds": 0.4}, Cause.NONE),
         ({"unreachable": True}, Cause.CONNECT),
         (WAITS | {"unreachable": True, "cpu": 0.9, "slowdown": 3.0}, Cause.CONNECT),
+        (ANYWHERE, Cause.CEILING),
+        (ANYWHERE | {"connect_errors": 30, "connects": 20, "connect_seconds": 3.0}, Cause.CEILING),
+        (ANYWHERE | {"connect_errors": 3, "connects": 0}, Cause.CONNECT),
+        (ANYWHERE | {"slowdown": 9.0, "trial_failed": True, "stuck": 99.0, "patience": 6.0}, Cause.CEILING),
+        (ANYWHERE | {"cpu": 0.9}, Cause.REPLICA),
     ],
 )
 def test_cause(fields: dict[str, Any], cause: Cause) -> None:

@@ -21,9 +21,13 @@ def state() -> dict[str, Any]:
     """As `forebay_proxy.state.worker_state` serves it; fields that the autoscaler doesn't read are left out."""
     db = {
         "connections": {"idle": 1, "leased": 3, "opening": 2, "draining": 1, "closing": 0},
-        "limit": 12, "grant": 12, "ceiling": 15, "waiting": 4, "wait_oldest": 0.2, "lease_oldest": 0.5,
+        "limit": 12, "left": 2, "spare": 1, "grant": 13, "ceiling": 15,
+        "waiting": 4, "wait_oldest": 0.2, "lease_oldest": 0.5,
         "paused": False,
-        "wait": {"served": histogram(0.0, 0.3), "timeout": histogram(5.0), "refused": histogram()},
+        "wait": {
+            "served": histogram(0.0, 0.3), "timeout": histogram(5.0), "refused": histogram(),
+            "origin": histogram(9.0),
+        },
         "connect": histogram(0.01, 0.02), "hold": histogram(0.1, 0.1),
         "connect_errors": {"connect_refused": 2, "tls": 1},
         "endpoints": {"a": {"healthy": True}, "b": {"healthy": False}},
@@ -38,9 +42,11 @@ def test_from_state() -> None:
     found = reading(state(), 50.0, cores=2.0)
     assert (found.life, found.process, found.at, found.cpu, found.cores) == ("abc", "7@1000.0", 50.0, 12.5, 2.0)
     db = found.upstreams["db"]
-    assert (db.waiting, db.leased, db.opening, db.limit, db.ceiling, db.grant) == (4, 4, 2, 12, 15, 12)
+    assert (db.waiting, db.leased, db.opening, db.limit, db.ceiling) == (4, 4, 2, 10, 15)
+    assert (db.grant, db.left, db.spare, db.besides) == (13, 2, 1, 3)
+    assert db._replace(grant=None).besides == 0
     assert (db.connects, db.connect_errors, db.endpoints, db.healthy) == (2, 3, 2, 1)
-    assert sum(db.waits) == 3, "timeouts and refusals count"
+    assert sum(db.waits) == 3, "timeouts and refusals count; waits for an origin's sake do not"
     assert sum(db.holds) == 2
     assert db.hold_sum == pytest.approx(0.2)
     assert nonsense(found) is None

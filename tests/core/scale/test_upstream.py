@@ -21,6 +21,39 @@ def test_a_budget_per_endpoint_is_counted_over_all_of_them() -> None:
     assert all(5 <= wanted <= 8 for wanted in verdict.wanted.values())
 
 
+def test_places_that_serve_nobody_come_on_top() -> None:
+    """Of a grant of 8 three are of the dead, and one is for cancelling: with what is left it can't do its work."""
+    fleet = Fleet(2, targets(60), grant=8)
+    fleet.calm()
+    usual = fleet.ticks(3, **AT_GRANT).upstreams["db"].wanted["life-0"]
+    for replica in fleet.replicas:
+        replica.db = replica.db._replace(left=3, spare=1, limit=4)
+    verdict = fleet.ticks(3, {**AT_GRANT, "leased": 4}, {**AT_GRANT, "leased": 4}).upstreams["db"]
+    assert verdict.cause is Cause.POOL
+    assert verdict.besides == {"life-0": 4, "life-1": 4}
+    assert verdict.wanted["life-0"] >= usual + 4
+
+
+def test_a_trial_is_not_judged_while_replicas_die() -> None:
+    """The one that was under way is over; the next begins when nothing of the dead is left."""
+    fleet = Fleet(2, targets(60), grant=8)
+    tried = fleet.ticks(4, **AT_GRANT)
+    assert tried.upstreams["db"].capped
+    assert fleet.state.upstreams["db"].trial is not None
+    for replica in fleet.replicas:
+        replica.db = replica.db._replace(left=3)
+    fleet.ticks(8, **AT_GRANT | {"requests": 20})
+    trial = fleet.state.upstreams["db"].trial
+    assert trial is not None
+    assert not trial.binding
+    for replica in fleet.replicas:
+        replica.db = replica.db._replace(left=0)
+    fleet.ticks(4, **AT_GRANT | {"requests": 20})
+    trial = fleet.state.upstreams["db"].trial
+    assert trial is not None
+    assert trial.binding
+
+
 def test_demand_fades_with_the_stable_window() -> None:
     fleet = Fleet(2, targets(60), grant=15)
     fleet.calm()

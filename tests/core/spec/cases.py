@@ -72,6 +72,7 @@ class Bad(NamedTuple):
 
 _UP = "spec.upstreams[0]"
 _PG = "spec.postgres"
+_QUERY = {"user": "a", "statement": "SELECT * FROM lookup($1)"}
 _FW = "spec.forward"
 _DURATION = "a duration such as 500ms, 30s or 1m30s, from "
 
@@ -244,7 +245,11 @@ CLUSTER = [
                 },
             ),
             ("http", ("forward",), {"spec.http.trustedProxies": ["10.0.0.0/8"]}),
-            ("http or forward", ("tcp", "postgres"), {"spec.http": {}}),
+            (
+                "http or forward",
+                ("tcp", "postgres"),
+                {"spec.http": {}, "spec.telemetry.tracing": {"endpoint": "http://otel:4318"}},
+            ),
             ("http or postgres", ("forward", "tcp"), {f"{_UP}.pool.minIdle": 1}),
             (
                 "http or forward or postgres",
@@ -255,6 +260,7 @@ CLUSTER = [
                     f"{_UP}.pool.idleTimeout": "55s",
                     f"{_UP}.pool.maxUses": 0,
                     f"{_UP}.pool.prePing": "auto",
+                    "spec.telemetry.slowRequest": "1s",
                 },
             ),
             (
@@ -288,8 +294,18 @@ CLUSTER = [
         Bad({f"{_PG}.{path}": value}, f"{_PG}.{at or path}", says, protocol="postgres")
         for path, value, at, says in (
             ("auth", REMOVED, "", "a mapping that says who may log in"),
-            ("auth", {}, "auth.usersSecret", "expected usersSecret, which method scram-sha-256 checks by"),
-            ("auth", {"method": "md5"}, "auth.usersSecret", "expected usersSecret, which method md5"),
+            ("auth", {}, "auth.usersSecret", "expected usersSecret or query, which method scram-sha-256 checks by"),
+            ("auth", {"method": "md5"}, "auth.usersSecret", "expected usersSecret or query, which method md5"),
+            ("auth.query", {"user": "a"}, "auth.query.statement", "4096 characters with $1 in the place of the user"),
+            ("auth.query", {"user": "a", "statement": "SELECT 1"}, "auth.query.statement", "with $1 in the place"),
+            ("auth.query", {"statement": "SELECT $1"}, "auth.query.user", "a name of 1 to 63 characters"),
+            (
+                "auth.query",
+                {**_QUERY, "passwordFile": "f"},
+                "auth.query.passwordFile",
+                "a cluster takes passwordSecret",
+            ),
+            ("auth", {"method": "trust", "query": _QUERY}, "auth.query", "none with method trust, which checks no"),
             ("auth.method", "password", "", "expected one of scram-sha-256, md5, cert, trust"),
             ("auth.usersFile", "users.txt", "", "expected only in local mode; a cluster takes usersSecret"),
             ("poolMode", "request", "", "expected one of transaction, session, statement"),
@@ -425,7 +441,13 @@ LOCAL = [
     *(
         Bad({f"{_PG}.{path}": value}, at, says, "local", "postgres")
         for path, value, at, says in (
-            ("auth", {}, f"{_PG}.auth.usersFile", "expected usersFile, which method scram-sha-256"),
+            ("auth", {}, f"{_PG}.auth.usersFile", "expected usersFile or query, which method scram-sha-256"),
+            (
+                "auth.query",
+                {**_QUERY, "passwordFile": "f", "passwordEnv": "E"},
+                f"{_PG}.auth.query.passwordEnv",
+                "expected either passwordFile or passwordEnv",
+            ),
             ("auth.usersSecret.name", "a", f"{_PG}.auth.usersSecret", "local mode takes usersFile"),
             ("auth", {"method": "cert"}, "spec.listen.tls.clientCAFile", "which auth.method cert needs"),
             (

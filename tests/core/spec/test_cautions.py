@@ -17,7 +17,7 @@ from forebay_core.spec.load import parse
         (good(), []),
         (WHOLE["cluster"], []),
         (good("cluster", "postgres"), ["spec.postgres.monitor"]),
-        (changed(WHOLE["cluster"], {"spec.postgres.auth.method": "trust"}), ["spec.postgres.auth.method"]),
+        (changed(WHOLE["cluster"], {"spec.postgres.auth": {"method": "trust"}}), ["spec.postgres.auth.method"]),
         (good("cluster", "forward"), ["spec.forward.credentialsSecret"]),
         (FORWARD["cluster"], ["spec.forward.parents"]),
         (

@@ -23,6 +23,13 @@ def _whole(form: Form, password: dict[str, Any]) -> dict[str, Any]:
                 "prePing": "always",
                 "resetOnReturn": "never",
             },
+            "spec.postgres.auth.query": {
+                "user": "lookup",
+                **password,
+                "statement": "SELECT *\nFROM lookup($1)",
+                "database": "users",
+                "cacheTime": "0s",
+            },
             "spec.postgres.monitor": {"user": "forebay", **password, "database": "watch"},
             "spec.postgres.databases": [
                 {"name": "a", "upstream": "orders", "database": "b", "user": "u", **password, "access": "readOnly"},
@@ -99,6 +106,14 @@ def test_a_whole_one_is_taken(form: Form) -> None:
     assert postgres.databases[0].access == "readOnly"
     assert postgres.databases[1].settings == {"statement_timeout": "5s", "my.thing": "x"}
     assert postgres.idle_transaction_timeout == 60
+
+
+def test_a_query_is_enough() -> None:
+    query = {"user": "lookup", "statement": "SELECT * FROM lookup($1)"}
+    postgres = spec_of(changed(good("cluster", "postgres"), {"spec.postgres": {"auth": {"query": query}}})).postgres
+    assert postgres is not None
+    assert postgres.auth.query is not None
+    assert (postgres.auth.query.database, postgres.auth.query.cache_time) == ("postgres", 10)
 
 
 @pytest.mark.parametrize("method", ["cert", "trust"])

@@ -123,7 +123,7 @@ async def test_the_log_says_who_where_how_much_and_the_verdict(tmp_path: Path) -
         pool["spec"]["forward"]["ports"] = [backend.port]
         forebay, log = logged(tmp_path, pool)
         async with forebay:
-            client = await tunnel(forebay.port, f"127.0.0.1:{backend.port}", ANNA)
+            client = await tunnel(forebay.port, f"localhost:{backend.port}", ANNA)
             await client.send(b"12345")
             await client.reader.readexactly(5)
             client.half_close()
@@ -139,8 +139,9 @@ async def test_the_log_says_who_where_how_much_and_the_verdict(tmp_path: Path) -
         for e in found
     ]
     where = f"127.0.0.1:{backend.port}"
+    assert found[0]["endpoint"] == where, "what the name led to"
     assert facts == [
-        ("CONNECT", where, "anna", "allowed", 200, None, 5, 5),
+        ("CONNECT", f"localhost:{backend.port}", "anna", "allowed", 200, None, 5, 5),
         ("CONNECT", f"127.0.0.9:{backend.port}", "anna", "denied", 403, "denyHosts", 0, 0),
         ("GET", where, None, "denied", 407, "credentials", 0, 0),
     ]

@@ -15,6 +15,7 @@ from tests.integration.forward.harness import document
 from tests.integration.forward.test_access import htpasswd
 from tests.integration.http.harness import running, upstream_state
 from tests.integration.http.test_real_clients import curl
+from tests.integration.http.test_tls import listening
 from tests.support.certs import CA
 from tests.support.forebay import Forebay
 from tests.support.origin import Origin
@@ -58,6 +59,20 @@ async def test_curl(web: Web) -> None:
         assert tunnelled == content(SIZE)
         asked = ["--proxy-anyauth", "--proxy", web.proxy, "--noproxy", "", "--cacert", web.ca, url]
         assert await curl(*asked) == content(SIZE)  # after the challenge
+
+
+async def test_curl_to_a_proxy_behind_tls(tmp_path: Path, ca: CA) -> None:
+    """So that a password is not to be read: TLS to the proxy, and another inside to the site."""
+    users = htpasswd(tmp_path, anna="s3cret")
+    async with Origin() as plain, Origin(tls=ca.server(stem="site")) as secure:
+        pool = document(
+            {"ports": [plain.port, secure.port], "credentialsFile": str(users)}, spec=listening(ca.server(stem="proxy"))
+        )
+        async with running(tmp_path / "forebay", pool) as forebay:
+            proxy = ["--proxy", f"https://anna:s3cret@localhost:{forebay.port}", "--noproxy", ""]
+            for url in (f"http://localhost:{plain.port}", f"https://localhost:{secure.port}"):
+                trusted = ["--proxy-cacert", str(ca.cert), "--cacert", str(ca.cert)]
+                assert await curl(*proxy, *trusted, *[f"{url}/bytes/{SIZE}"] * 2) == content(SIZE) * 2
 
 
 async def test_requests(web: Web) -> None:

@@ -115,7 +115,7 @@ async def test_malformed_targets(tmp_path: Path) -> None:
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"GET https://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n",
             b"CONNECT example.com HTTP/1.1\r\nHost: example.com\r\n\r\n",
-            b"CONNECT example.com:443 HTTP/1.1\r\nHost: other:443\r\n\r\n",
+            b"CONNECT example.com:443 HTTP/1.1\r\nHost: \r\n\r\n",
             b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\nContent-Length: 3\r\n\r\nabc",
             b"CONNECT http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n",
         ):

@@ -1,5 +1,6 @@
 """Requests that go on through another proxy."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from tests.integration.forward.test_access import htpasswd
 from tests.integration.forward.test_tunnels import hold, until_closed
 from tests.integration.http.backend import Backend, read_request
 from tests.integration.http.harness import running, upstream_state
+from tests.integration.test_reload import take
 from tests.support.origin import Origin
 from tests.support.raw import Connection
 
@@ -86,6 +88,44 @@ async def test_no_parent_will(tmp_path: Path) -> None:
             assert (await client.ask(connect("example.org:443"))).status == 403
             await client.close()
             await until_closed(forebay)
+
+
+async def test_parents_that_lead_in_a_circle(tmp_path: Path) -> None:
+    """A request that comes back goes no further: one alone would take every connection of both."""
+    forward = {"ports": [80], "allowHosts": ["example.com"]}
+    async with running(tmp_path / "one", document({**forward, "parents": [parent(1)]}, pool={"size": 20})) as one:
+        lower = document({**forward, "parents": [parent(one.port)]}, pool={"size": 20})
+        async with running(tmp_path / "two", lower) as two:
+            await take(one, document({**forward, "parents": [parent(two.port)]}, pool={"size": 20}))
+            client = await Connection.open(one.port)
+            for request in (get("http://example.com/", b"Via: 1.0 fred"), connect("example.com:80", b"Via: 1.0 fred")):
+                assert (await client.ask(request)).status == 502
+            await client.close()
+            for forebay in (one, two):
+                assert (await upstream_state(forebay, "out"))["opened"] <= 2
+            assert (await one.metrics()).value("forebay_rejections_total", reason="loop") == 2
+
+
+async def test_what_a_parent_sees(tmp_path: Path) -> None:
+    """Who has passed the request on before, and nothing of what the client has shown us."""
+    seen: list[bytes] = []
+
+    async def script(peer: Connection) -> None:
+        while True:
+            head, _ = await read_request(peer)
+            seen.append(head)
+            await peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async with Backend(script) as above:
+        pool = document({"ports": [80], "allowHosts": ["example.com"], "parents": [parent(above.port)]})
+        fields = (b"Via: 1.0 fred", b"Proxy-Authorization: Basic eDp5", b"X-Forwarded-For: 1.2.3.4")
+        async with running(tmp_path, pool) as forebay, await Connection.open(forebay.port) as client:
+            assert (await client.ask(get("http://example.com/a", *fields))).status == 403
+            assert (await client.ask(connect("example.com:80", *fields))).status == 502
+    plain, tunnelled = (re.sub(rb"forebay-[0-9a-f]{8}", b"forebay-*", head) for head in seen)
+    via = b"Via: 1.0 fred\r\nVia: 1.1 forebay-*\r\n\r\n"
+    assert plain == b"GET http://example.com/a HTTP/1.1\r\nHost: example.com\r\n" + via
+    assert tunnelled == b"CONNECT example.com:80 HTTP/1.1\r\nHost: example.com:80\r\n" + via
 
 
 async def test_a_parent_that_is_down_is_ejected(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ async def test_connections_to_one_origin_are_bounded_and_others_do_not_wait(tmp_
                 asyncio.create_task(fetch(forebay.port, f"http://127.0.0.1:{slow.port}/?delay=0.3")) for _ in range(8)
             ]
             async with asyncio.timeout(5):
-                while (await upstream_state(forebay, "out"))["waiting"] < 5:
+                while (await upstream_state(forebay, "out"))["gated"] < 5:
                     await asyncio.sleep(0.01)
             began = time.monotonic()
             assert await fetch(forebay.port, f"http://127.0.0.1:{other.port}/") == 200
@@ -36,9 +36,10 @@ async def test_connections_to_one_origin_are_bounded_and_others_do_not_wait(tmp_
             assert await asyncio.gather(*waiting) == [200] * 8
             assert (await slow.stats())["high_water"] <= 2
             state = await upstream_state(forebay, "out")
-            assert state["waiting"] == 0
-            counts, total = state["wait"]["served"]
-            assert sum(counts) == 9
+            assert (state["waiting"], state["gated"]) == (0, 0)
+            assert sum(state["wait"]["served"][0]) == 9
+            counts, total = state["wait"]["origin"]
+            assert sum(counts) == 6
             assert total > 0.3  # the wait at the gate is a wait
 
 
@@ -55,8 +56,8 @@ async def test_who_waits_too_long_at_the_gate_is_refused(tmp_path: Path) -> None
             await first.close()
             await second.close()
             state = await until_closed(forebay)
-            assert state["rejections"] == {"timeout": 1}
-            assert state["waiting"] == 0
+            assert state["rejections"] == {"origin": 1}
+            assert (state["waiting"], state["gated"]) == (0, 0)
 
 
 async def test_requests_in_a_second(tmp_path: Path) -> None:
@@ -68,11 +69,30 @@ async def test_requests_in_a_second(tmp_path: Path) -> None:
             assert set(await asyncio.gather(*(fetch(forebay.port, url) for _ in range(20)))) == {200}
             assert 0.85 < time.monotonic() - began < 3  # ten at once, the others one by one
             state = await upstream_state(forebay, "out")
-            assert state["waiting"] == 0
-            assert state["wait"]["served"][1] > 3
+            assert state["gated"] == 0
+            assert state["wait"]["origin"][1] > 3
             codes = await asyncio.gather(*(fetch(forebay.port, url) for _ in range(70)))
             assert codes.count(503) >= 5  # pool.timeout is 5 s
             assert (await upstream_state(forebay, "out"))["rejections"]["rate"] == codes.count(503)
+
+
+async def test_a_crowd_at_one_origin_does_not_take_every_place(tmp_path: Path) -> None:
+    """Who comes through the gate stands behind those who wait for a connection already."""
+    async with Origin() as crowded, Origin() as other:
+        forward = {"ports": [crowded.port, other.port], "perOrigin": {"maxConnections": 6}}
+        pool = {"size": 2, "maxOverflow": 0, "timeout": "3s"}
+        async with running(tmp_path, document(forward, pool=pool)) as forebay:
+            url = f"http://127.0.0.1:{crowded.port}/?delay=0.1"
+            crowd = [asyncio.create_task(fetch(forebay.port, url)) for _ in range(40)]
+            async with asyncio.timeout(5):
+                while (await upstream_state(forebay, "out"))["gated"] < 30:
+                    await asyncio.sleep(0.01)
+            began = time.monotonic()
+            assert await fetch(forebay.port, f"http://127.0.0.1:{other.port}/") == 200
+            assert time.monotonic() - began < 1
+            for task in crowd:
+                task.cancel()
+            await asyncio.gather(*crowd, return_exceptions=True)
 
 
 async def test_one_limit_holds_over_all_origins(tmp_path: Path) -> None:

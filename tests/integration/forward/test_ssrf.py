@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.core.forward.ssrf import ALIASES, CASES, FORWARD, REACHED, ZONE
 from tests.integration.forward.harness import document
 from tests.integration.forward.name_server import NameServer
+from tests.integration.http.test_access_log import lines, logged
 from tests.support.forebay import Forebay
 from tests.support.raw import Connection
 
@@ -105,12 +106,15 @@ async def test_no_target_reaches_what_it_must_not(tmp_path: Path) -> None:
 
 async def test_a_name_that_there_is_not(tmp_path: Path) -> None:
     async with NameServer({}, {}) as names:
-        pool = document({"allowHosts": ["*.test"]})
+        pool = document({"allowHosts": ["*.test"]}, spec={"telemetry": {"accessLog": "json"}})
+        forebay, log = logged(tmp_path, pool)
         async with (
-            names.serve(Forebay(tmp_path, pool), tmp_path) as forebay,
+            names.serve(forebay, tmp_path) as forebay,
             await Connection.open(forebay.port) as client,
         ):
             answer = await client.ask(b"GET http://no.test/ HTTP/1.1\r\nHost: no.test\r\n\r\n")
             assert answer.status == 502
             assert b"can't resolve no.test" in answer.body
             assert (await forebay.metrics()).value("forebay_rejections_total", reason="resolve") == 1
+            (line,) = await lines(log, 1)
+            assert (line["host"], line["verdict"], line["error"]) == ("no.test:80", "undecided", "resolve")

@@ -37,6 +37,17 @@ async def test_an_upgrade_is_a_tunnel(pair: Pair) -> None:
     await leased(pair.forebay, 0)
 
 
+async def test_how_long_a_tunnel_lasts_says_nothing_of_the_upstream(pair: Pair) -> None:
+    """Else the autoscaler would take open tunnels for a backend that has stopped to answer."""
+    before = (await upstream_state(pair.forebay))["hold"][1]
+    async with await pair.connect() as client:
+        assert (await client.ask(request_bytes("/upgrade", headers=UPGRADE))).status == 101
+        await asyncio.sleep(0.3)
+        assert (await upstream_state(pair.forebay))["lease_oldest"] == 0
+    await leased(pair.forebay, 0)
+    assert (await upstream_state(pair.forebay))["hold"][1] - before < 0.1
+
+
 async def test_a_refused_upgrade_is_an_ordinary_answer(pair: Pair) -> None:
     async with await pair.connect() as client:
         for _ in range(2):

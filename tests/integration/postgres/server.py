@@ -1,5 +1,6 @@
 """A real PostgreSQL server for a test, made with initdb and run as another user where we are root."""
 
+import contextlib
 import os
 import pwd
 import re
@@ -150,7 +151,8 @@ class Postgres:
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in (self._process.pid, *map(int, children)):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # one that has just ended
+                os.kill(pid, number)
 
     def stop(self, number: int = signal.SIGINT) -> None:
         """SIGINT is PostgreSQL's fast shutdown."""

@@ -1,5 +1,6 @@
 """The admin database: PgBouncer's columns, as dashboards and psql read them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -77,3 +78,39 @@ async def test_psql_and_strangers(pool: Forebay) -> None:
     assert "forebay" in said
     with pytest.raises(psycopg.OperationalError, match='user "postgres" may not use database "pgbouncer"'):
         await ask(pool, "SHOW POOLS", "postgres")
+
+
+async def test_it_tells_of_all_workers(forebay: Start, postgres: Postgres) -> None:
+    """Whichever has taken the connection; and orders are for all."""
+    pool = await forebay(postgres_pool(postgres.port, postgres=USERS, spec={"replicas": 3}))
+    clients = [await client(pool) for _ in range(12)]
+    try:
+        backends = [await one(each, "SELECT pg_backend_pid()") for each in clients]
+        workers = [worker["clients"] for worker in (await pool.state())["workers"]]
+        assert len(workers) == 3
+        assert max(workers) < len(clients)  # the kernel has spread them
+        for _ in range(4):
+            assert len(await ask(pool, "SHOW CLIENTS")) == len(clients)
+            (row,) = await ask(pool, "SHOW POOLS")
+            assert row["cl_active"] == len(clients)
+            assert row["sv_idle"] == len(set(backends)) == len(await ask(pool, "SHOW SERVERS"))
+            (row,) = await ask(pool, "SHOW STATS")
+            assert row["total_xact_count"] == len(clients)
+        await ask(pool, "PAUSE", "admin")
+        held = [asyncio.create_task(one(each, "SELECT 1")) for each in clients]
+        async with asyncio.timeout(20):
+            while (await ask(pool, "SHOW POOLS"))[0]["cl_waiting"] < len(clients):
+                await asyncio.sleep(0.02)
+        await ask(pool, "RESUME", "admin")
+        assert await asyncio.wait_for(asyncio.gather(*held), 20) == [1] * len(clients)
+        await ask(pool, "KILL postgres", "admin")
+        async with asyncio.timeout(20):
+            while await ask(pool, "SHOW CLIENTS"):
+                await asyncio.sleep(0.02)
+    finally:
+        for each in clients:
+            await each.close()
+
+
+async def one(connection: Any, query: str) -> Any:
+    return (await (await connection.execute(query)).fetchone())[0]

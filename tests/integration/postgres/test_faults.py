@@ -147,3 +147,98 @@ async def test_pause_and_resume(forebay: Start, server: Postgres, tmp_path: Path
     assert (await pool.admin("/resume", "POST", headers=headers)).status == 202
     assert await asyncio.wait_for(held, 15) == 2
     await connection.close()
+
+
+async def test_roles_are_watched_while_clients_queue(forebay: Start) -> None:
+    with Postgres({"log_statement": "all"}) as server:
+        pool = await forebay(postgres_pool(server.port, pool={"size": 1, "maxOverflow": 0}, postgres=MONITOR))
+        holder, waiter = await connect(pool), await connect(pool)
+        await holder.execute("BEGIN")
+        waiting = asyncio.create_task(one(waiter, "SELECT 1"))
+        async with asyncio.timeout(10):
+            while (await pool.metrics()).value("forebay_upstream_waiting") != 1:
+                await asyncio.sleep(0.02)
+        for _ in range(2):
+            await asyncio.to_thread(server.line, r"pg_is_in_recovery\(\)", after=len(server.lines), within=10.0)
+        assert not waiting.done()
+        await holder.execute("COMMIT")
+        assert await waiting == 1
+        await holder.close()
+        await waiter.close()
+
+
+DESERVED = {"57P01", "57P02", "57P03", "08006"}  # shut down, crashed, starting up, lost
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL], ids=["fast", "crash", "kill"])
+async def test_many_clients_through_a_restart(forebay: Start, server: Postgres, how: signal.Signals) -> None:
+    """Who was in the middle of something is told so, who was not waits; nobody hangs, and all go on with their
+    sessions but those whose transaction is lost."""
+    pool = await forebay(postgres_pool(server.port, pool=POOL, postgres=MONITOR))
+    clients = [await connect(pool) for _ in range(30)]
+    down, up = asyncio.Event(), asyncio.Event()
+    codes: list[str | None] = []
+
+    async def work(connection: Connection, transacts: bool) -> None:
+        seen = 0
+        while not (up.is_set() and seen > 3):
+            try:
+                if transacts:
+                    await connection.execute("BEGIN")
+                await asyncio.wait_for(one(connection, "SELECT pg_sleep(0.01)"), 25)
+                if transacts:
+                    await connection.execute("COMMIT")
+                seen += up.is_set()
+            except psycopg.OperationalError as error:
+                assert down.is_set()
+                if connection.closed and transacts and error.sqlstate is None:
+                    return  # libpq does not tell what was said between two of its queries
+                codes.append(error.sqlstate)
+                if connection.closed:
+                    return
+
+    working = [asyncio.create_task(work(each, number % 2 == 1)) for number, each in enumerate(clients)]
+    async with asyncio.timeout(10):
+        while (await pool.metrics()).value("forebay_upstream_connections", state="leased") < 5:
+            await asyncio.sleep(0.02)
+    down.set()
+    await asyncio.to_thread(server.stop, how)
+    await asyncio.to_thread(server.start)
+    up.set()
+    await asyncio.wait_for(asyncio.gather(*working), 40)
+    assert set(codes) <= DESERVED
+    assert len(codes) <= 30
+    for each in clients:
+        await each.close()
+
+
+async def test_a_server_that_hangs_in_a_query(forebay: Start, server: Postgres) -> None:
+    """`queryTimeout` ends what has been sent; others get their error at `pool.timeout`; then all is as before."""
+    fields = {"pool": POOL | {"size": 2, "timeout": "1s"}, "postgres": {"queryTimeout": "3s"}}
+    pool = await forebay(postgres_pool(server.port, **fields))
+    first, second, third = [await connect(pool) for _ in range(3)]
+    sleeping = [asyncio.create_task(each.execute("SELECT pg_sleep(60)")) for each in (first, second)]
+    async with asyncio.timeout(10):
+        while (await pool.metrics()).value("forebay_upstream_connections", state="leased") < 2:
+            await asyncio.sleep(0.02)
+    server.everyone(signal.SIGSTOP)
+    try:
+        started = monotonic()
+        for task in sleeping:
+            with pytest.raises(psycopg.OperationalError) as told:
+                await asyncio.wait_for(task, 20)
+            assert told.value.sqlstate == "57014"
+        with pytest.raises(psycopg.OperationalError) as told:
+            await third.execute("SELECT 1")
+        assert told.value.sqlstate in ("53300", "57P03")
+        assert monotonic() - started < 15
+    finally:
+        server.everyone(signal.SIGCONT)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await one(third, "SELECT 3") == 3
+                break
+            except psycopg.OperationalError:
+                assert not third.closed
+    await third.close()

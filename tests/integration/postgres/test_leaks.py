@@ -30,7 +30,8 @@ def check(what: str, seen: object, expected: object) -> None:
 class Client:
     """One client with a mind of its own."""
 
-    def __init__(self, number: int, port: int) -> None:
+    def __init__(self, number: int, port: int, *, hides: bool = False) -> None:
+        """`hides`: it also changes its session from within a function."""
         self.dice = random.Random(number)
         self.number = number
         self.port = port
@@ -38,6 +39,7 @@ class Client:
         self.zone = self.dice.choice(ZONES)
         self.name = f"client {number}"
         self.done = 0
+        self.steps = STEPS + HIDING if hides else STEPS
 
     async def run(self) -> None:
         connection = await psycopg.AsyncConnection.connect(
@@ -47,7 +49,7 @@ class Client:
         )
         connection.prepare_threshold = 1
         try:
-            for step in self.dice.choices(STEPS, k=4):
+            for step in self.dice.choices(self.steps, k=4):
                 await step(self, connection)
                 self.done += 1
         finally:
@@ -96,13 +98,16 @@ class Client:
 
     async def locks(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute("SELECT pg_advisory_lock(%s)", (self.number,))
-        mine = "SELECT array_agg(objid::int) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        mine = (
+            "SELECT array_agg(objid::int) FROM pg_locks "
+            "WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid = 0"
+        )
         check("locks", await self.value(connection, mine), [self.number])
         await connection.execute("SELECT pg_advisory_unlock(%s)", (self.number,))
 
     async def listens(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute(f"LISTEN c{self.number}")
-        channels = await self.value(connection, "SELECT array_agg(c) FROM pg_listening_channels() c")
+        channels = await self.value(connection, "SELECT array_agg(c) FROM pg_listening_channels() c WHERE c LIKE 'c%'")
         check("channels", channels, [f"c{self.number}"])
         await connection.execute(f"NOTIFY c{self.number}, 'x'")
         async for heard in connection.notifies(timeout=10, stop_after=1):
@@ -113,6 +118,18 @@ class Client:
             first = await self.value(connection, "SELECT txid_current()")
             await asyncio.sleep(0)
             check("transaction", await self.value(connection, "SELECT txid_current()"), first)
+
+    async def hides(self, connection: psycopg.AsyncConnection) -> None:
+        """What a function has left is at most this client's own, and that is not seen in the text."""
+        await self.hidden(connection)
+        await connection.execute("SELECT hide(%s)", (self.number,))
+        await self.hidden(connection)
+
+    async def hidden(self, connection: psycopg.AsyncConnection) -> None:
+        for what, query in HIDDEN.items():
+            seen = await self.value(connection, query)
+            if seen not in (None, "", str(self.number)):
+                raise Crossing(f"hidden {what} of {seen}, seen by {self.number}")
 
     async def cancels(self, connection: psycopg.AsyncConnection) -> None:
         async def soon() -> None:
@@ -133,6 +150,46 @@ STEPS = (
 )
 
 
+HIDING = (Client.hides, Client.hidden, Client.hides)
+HIDDEN = {
+    "setting": "SELECT current_setting('hidden.number', true)",
+    "table": "SELECT obj_description(to_regclass('hidden'))",
+    "lock": "SELECT max(objid)::text FROM pg_locks WHERE pid = pg_backend_pid() AND classid = 77",
+    "channel": "SELECT max(substr(c, 8)) FROM pg_listening_channels() c WHERE c LIKE 'hidden_%'",
+}
+FUNCTION = """
+CREATE OR REPLACE FUNCTION hide(number int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM set_config('hidden.number', number::text, false);
+    PERFORM pg_advisory_lock(77, number);
+    EXECUTE format('LISTEN hidden_%s', number);
+    DROP TABLE IF EXISTS pg_temp.hidden;
+    CREATE TEMP TABLE hidden (n int);
+    EXECUTE format('COMMENT ON TABLE hidden IS %L', number);
+END $$
+"""
+
+
+async def make_function(postgres: Postgres) -> None:
+    address = f"postgresql://postgres@127.0.0.1:{postgres.port}/postgres"
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+        await connection.execute(FUNCTION)
+
+
+async def test_what_functions_leave_crosses_without_a_reset(forebay: Start, postgres: Postgres) -> None:
+    """As the documentation says; and so the other test would see it."""
+    await make_function(postgres)
+    proxy = await forebay(postgres_pool(postgres.port, pool={"size": 1, "maxOverflow": 0, "resetOnReturn": "auto"}))
+
+    async def hides(number: int) -> None:
+        client = Client(number, proxy.port)
+        client.steps = (Client.hides,)
+        await client.run()
+
+    await hides(1)
+    with pytest.raises(Crossing, match="hidden setting of 1, seen by 2"):
+        await hides(2)
+
+
 @pytest.mark.parametrize("reset", ["auto", "always"])
 @pytest.mark.timeout(170)
 async def test_nothing_crosses(forebay: Start, postgres: Postgres, reset: str) -> None:
@@ -140,7 +197,8 @@ async def test_nothing_crosses(forebay: Start, postgres: Postgres, reset: str) -
     pool = {"size": 20, "maxOverflow": 0, "timeout": "60s", "resetOnReturn": reset}
     proxy = await forebay(postgres_pool(postgres.port, pool=pool))
     gate = asyncio.Semaphore(AT_ONCE)
-    clients = [Client(number, proxy.port) for number in range(clients_wanted)]
+    await make_function(postgres)
+    clients = [Client(number, proxy.port, hides=reset == "always") for number in range(clients_wanted)]
 
     async def one(client: Client) -> None:
         async with gate:

@@ -11,6 +11,8 @@ from tests.integration.postgres.server import Postgres
 from tests.support.certs import CA, Pair
 from tests.support.forebay import Forebay, postgres_pool
 
+from forebay_core.pgwire import frontend, startup
+
 Start = Callable[..., Awaitable[Forebay]]
 SCRAM = {"method": "scram-sha-256"}
 
@@ -72,6 +74,41 @@ async def test_changed_users_are_taken_up(forebay: Start, postgres: Postgres, tm
                 await asyncio.sleep(0.2)
     with pytest.raises(psycopg.OperationalError):
         await who(pool, "trusting", password="old")
+
+
+async def salts(pool: Forebay, user: str) -> set[bytes]:
+    """The salts that a user's logins are asked to use, over so many connections that each worker has some."""
+    found = set()
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", pool.port)
+        writer.write(startup.write_startup(0, {"user": user}))
+        await reader.readuntil(b"SCRAM-SHA-256\0\0")
+        writer.write(frontend.sasl_initial("SCRAM-SHA-256", b"n,,n=,r=nonce"))
+        found.add((await reader.readuntil(b",i=")).split(b",")[-2])
+        writer.close()
+        await writer.wait_closed()
+    return found
+
+
+async def test_workers_agree_on_who_is_not_there(forebay: Start, postgres: Postgres, tmp_path: Path) -> None:
+    """An unknown user's salt is the same everywhere, as a known one's verifier has the same everywhere."""
+    auth = {**SCRAM, "usersFile": users(tmp_path, trusting="old")}
+    pool = await forebay(postgres_pool(postgres.port, postgres={"auth": auth}, spec={"replicas": 2}))
+    assert len(await pool.worker_pids()) == 2
+    assert [len(await salts(pool, user)) for user in ("nobody", "trusting")] == [1, 1]
+
+
+async def test_pods_agree_too(postgres: Postgres, tmp_path: Path) -> None:
+    """By the token that they have in common."""
+    document = postgres_pool(postgres.port, postgres={"auth": {**SCRAM, "usersFile": users(tmp_path, a="b")}})
+    token = tmp_path / "token"
+    token.write_text("common")
+    arguments = ("--admin", "127.0.0.1:0", "--token-file", str(token))
+    found: set[bytes] = set()
+    for name in ("one", "two"):
+        async with Forebay(tmp_path / name, document, command="worker", arguments=arguments) as pod:
+            found |= await salts(pod, "nobody")
+    assert len(found) == 1
 
 
 @pytest.fixture

@@ -105,7 +105,9 @@ def use(engine: sqlalchemy.Engine) -> None:
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 async def test_sqlalchemy(forebay: Start, postgres: Postgres, driver: str) -> None:
     pool = await forebay(postgres_pool(postgres.port))
-    engine = sqlalchemy.create_engine(f"postgresql+{driver}://postgres@127.0.0.1:{pool.port}/postgres")
+    engine = sqlalchemy.create_engine(
+        f"postgresql+{driver}://postgres@127.0.0.1:{pool.port}/postgres", pool_pre_ping=True
+    )
     await asyncio.to_thread(use, engine)
 
 

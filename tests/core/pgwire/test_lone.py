@@ -1,0 +1,86 @@
+"""What can be passed on unread: plain texts, and the chunks that are one lease's only messages."""
+
+from types import ModuleType
+
+import pytest
+from tests.conformance.pgwire_cases import HOSTILE_CLIENTS, SYNC, Hostile, message
+
+STARTS = (b"select", b"with")
+NEVER = (b"temp", b"--", b"te_", b"\xfc", b"/*")
+
+QUERY = message(b"Q", b"SELECT 1\0")
+PARSE = message(b"P", b"\0SELECT $1\0\0\1\0\0\0\x17")
+BIND = message(b"B", b"\0\0\0\0\0\1\0\0\0\1x\0\0")
+DESCRIBE = message(b"D", b"P\0")
+EXECUTE = message(b"E", b"\0\0\0\0\0")
+FLUSH = message(b"H")
+LONE = {
+    "Q": QUERY,
+    "PBDES": PARSE + BIND + DESCRIBE + EXECUTE + SYNC,
+    "PBES": PARSE + BIND + EXECUTE + SYNC,
+    "PDHS": PARSE + message(b"D", b"S\0") + FLUSH + SYNC,
+    "PBEBES": PARSE + (BIND + EXECUTE) * 2 + SYNC,
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"select", b"SELECT 1", b"SeLeCt 1;", b"with\0", b"selected", b"select ;", b"select te-te\xdc tem", b"select t",
+        b"select -",
+    ],
+)  # fmt: skip
+def test_plain_texts(codec: ModuleType, text: bytes) -> None:
+    assert codec.Plain(STARTS, NEVER)(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"selec", b" select", b";", b"set", b"select; ", b"select;;", b"select TEMP", b"selecttemp",
+        b"select tetemp", b"with --", b"SELECT TE_", b"select \xfc", b"select /*",
+    ],
+)  # fmt: skip
+def test_texts_that_are_not_plain(codec: ModuleType, text: bytes) -> None:
+    assert not codec.Plain(STARTS, NEVER)(text)
+
+
+def test_a_lone_chunk_is_told_by_the_end_of_its_first_message(codec: ModuleType) -> None:
+    plain = codec.Plain(STARTS, NEVER)
+    ends = {name: codec.lone(data, plain) for name, data in LONE.items()}
+    assert ends == {name: len(QUERY) if name == "Q" else len(PARSE) for name in LONE}
+
+
+@pytest.mark.parametrize("data", LONE.values(), ids=LONE)
+def test_a_chunk_with_more_or_less_in_it_is_not_lone(codec: ModuleType, data: bytes) -> None:
+    plain = codec.Plain(STARTS, NEVER)
+    assert codec.lone(data, plain)
+    others = [data[:cut] for cut in range(len(data))]
+    others += [data + more for more in (b"Q", SYNC, QUERY, PARSE, FLUSH, message(b"X"))]
+    others += [more + data for more in (SYNC, QUERY, PARSE, message(b"d", b"x"))]
+    assert [codec.lone(other, plain) for other in others] == [0] * len(others)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        message(b"Q", b"CREATE TEMP TABLE a ()\0"),
+        message(b"Q", b"SELECT 1; SELECT 2\0"),
+        message(b"P", b"\0LISTEN a\0\0\0") + BIND + EXECUTE + SYNC,
+        message(b"P", b"s\0SELECT 1\0\0\0") + SYNC,
+        PARSE + message(b"B", b"\0s\0\0\0\0\0\0\0") + EXECUTE + SYNC,
+        PARSE + message(b"D", b"Ss\0") + SYNC,
+        PARSE + message(b"C", b"S\0") + SYNC,
+        PARSE + QUERY,
+        PARSE + BIND + EXECUTE + FLUSH,
+        PARSE + message(b"c") + SYNC,
+        message(b"F", b"\0" * 10),
+    ],
+)  # fmt: skip
+def test_what_has_to_be_looked_at_is_not_lone(codec: ModuleType, data: bytes) -> None:
+    assert not codec.lone(data, codec.Plain(STARTS, NEVER))
+
+
+@pytest.mark.parametrize("case", HOSTILE_CLIENTS, ids=lambda case: case.name)
+def test_what_is_wrong_is_not_lone(codec: ModuleType, case: Hostile) -> None:
+    assert not codec.lone(case.data, codec.Plain((b"s", b"x", b"n"), ()))

@@ -1,0 +1,130 @@
+"""What a client is told where it gets no connection: SQLSTATE, whether its session stays, and the cause."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import pytest
+from tests.proxy.postgres.harness import Client, Rig, eventually
+
+from forebay_core.pgwire import backend
+
+Start = Callable[..., Awaitable[Rig]]
+POOL = {"size": 1, "maxOverflow": 0, "timeout": "100ms", "connectTimeout": "100ms"}
+
+
+@pytest.fixture
+async def full(rig: Start) -> tuple[Rig, Client]:
+    """A rig whose only connection is taken, and a client without one."""
+    r = await rig(pool={**POOL, "maxWaiting": 1})
+    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
+    busy, client = await r.session(), await r.session()
+    await busy.ask("BEGIN")
+    return r, client
+
+
+async def told(client: Client) -> tuple[str, str, str]:
+    """What its query is answered; afterwards the session is there."""
+    (kind, body), ready = await client.ask("SELECT 1")
+    assert (kind, ready) == (b"E", (b"Z", b"I"))
+    error = backend.read_error(b"E\0\0\0\0" + body, 0, 5 + len(body))
+    return error.severity, error.sqlstate, error.message
+
+
+async def test_a_full_pool(full: tuple[Rig, Client]) -> None:
+    r, client = full
+    severity, sqlstate, sentence = await told(client)
+    assert (severity, sqlstate) == ("ERROR", "53300")
+    assert sentence == (
+        'no connection to upstream "db" for database "db" and user "somebody" within 0.1 s: '
+        "all 1 connections of this replica are in use"
+    )
+    assert r.upstream.rejections == {"timeout": 1}
+
+
+async def test_a_full_queue(full: tuple[Rig, Client]) -> None:
+    r, client = full
+    other = asyncio.create_task(told(await r.session()))
+    await eventually(lambda: r.upstream.pool.waiters)
+    assert await told(client) == (
+        "ERROR",
+        "53300",
+        'too many clients wait for upstream "db": pool.maxWaiting is 1; all 1 connections of this replica are in use',
+    )
+    assert (await other)[1] == "53300"
+
+
+async def test_a_grant_that_is_used_up(full: tuple[Rig, Client]) -> None:
+    r, client = full
+    r.upstream.pool.set_grant(1, monotonic())
+    assert (await told(client))[2].endswith("the budget has not granted this replica a connection yet")
+
+
+async def test_a_server_that_is_not_there(rig: Start) -> None:
+    r = await rig(pool=POOL)
+    client = await r.session()
+    await r.server.__aexit__()
+    await eventually(lambda: not r.upstream.pool.total)
+    severity, sqlstate, sentence = await told(client)
+    assert (severity, sqlstate) == ("ERROR", "57P03")
+    assert sentence.endswith("the upstream refused the connection")
+
+
+async def test_a_server_that_accepts_and_says_nothing(rig: Start) -> None:
+    r = await rig(pool={**POOL, "timeout": "50ms"})
+    over = asyncio.Event()
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    r.server.greetings[b"slow"] = never
+    client = await r.client()
+    client.start("slow")
+    error = await client.refused()
+    assert (error.severity, error.sqlstate) == ("FATAL", "53300")
+    assert error.message.endswith("opening a connection took too long")
+    over.set()
+
+
+async def test_the_servers_own_words(rig: Start) -> None:
+    """Where it takes no more, or does not let this user in, it says so itself; the session stays."""
+    r = await rig(pool=POOL)
+    client = await r.session()
+    r.server.greetings[b"somebody"] = backend.error_response("FATAL", "53300", "sorry, too many clients already")
+    r.upstream.pool.recycle_all()
+    r.upstream.act()
+    await eventually(lambda: not r.upstream.pool.total)
+    assert await told(client) == ("ERROR", "53300", "sorry, too many clients already")
+
+
+async def test_every_endpoint_is_out(rig: Start) -> None:
+    r = await rig(pool=POOL, healthCheck={"passive": {"consecutiveErrors": 1, "baseEjectionTime": "1h"}})
+    client = await r.session()
+    r.upstream.pool.endpoints[0].health.failed(monotonic(), "connect refused")
+    severity, sqlstate, sentence = await told(client)
+    assert (severity, sqlstate) == ("ERROR", "57P03")
+    assert sentence == 'upstream "db" cannot be reached: every endpoint is out'
+
+
+async def test_a_pause_that_lasts_too_long(rig: Start) -> None:
+    r = await rig(pool=POOL, spec={"pauseTimeout": "50ms"})
+    client = await r.session()
+    r.worker.pause()
+    severity, sqlstate, sentence = await told(client)
+    assert (severity, sqlstate) == ("ERROR", "57P03")
+    assert sentence.endswith("the pool is paused")
+    r.worker.resume()
+    assert (await client.ask("SELECT 1"))[0][0] == b"T"
+
+
+async def test_a_drain(rig: Start) -> None:
+    r = await rig(pool=POOL)
+    client = await r.session()
+    r.upstream.pool.set_grant(5, monotonic())  # without a budget a drain goes on opening for those who are there
+    r.upstream.pool.drain(monotonic(), keep=0)
+    r.upstream.act()
+    await eventually(lambda: not r.upstream.pool.total)
+    client.send(b"Q\0\0\0\rSELECT 1\0")
+    error = await client.refused()
+    assert (error.severity, error.sqlstate) == ("FATAL", "57P03")
+    assert "this replica drains" in error.message
