@@ -507,6 +507,19 @@ class Pool:
         for connection in list(self.connections):
             self.retire(connection, "recycle")
 
+    def part_with(self, of: Callable[[Kind | None], bool], now: float) -> list[Waiter]:
+        """Keep no connection of some kinds: idle ones are closed now, leased ones as their leases end. Returns those
+        who wait for one, and are out of the queue."""
+        for connection in [c for c in self.connections if of(c.kind)]:
+            self.retire(connection, "recycle")
+        if of(self._kind):
+            self._kind = None  # none is kept ready either
+        waiting = [waiter for waiter in self.waiters if of(waiter.kind)]
+        for waiter in waiting:
+            del self.waiters[waiter]
+        self._supply(now)
+        return waiting
+
     def drain(self, now: float, *, keep: int) -> None:
         """Open nothing more of a share of a budget (final), and without a budget only what waiters need. Idle
         connections above `keep` are closed: it serves those clients that are still connected. `keep=0` ends it."""
@@ -792,7 +805,7 @@ class Pool:
 
     def _supply(self, now: float) -> None:
         """Open what waiters and `min_idle` lack; refuse at once those for whom no endpoint is left."""
-        if self.idle and self.pause_timeout is None and len(self.waiters) > self.opening:
+        if self.idle and self.pause_timeout is None and self._uncovered() is not None:
             self._serve_from_idle(now)
         if self.sealed:
             if not self.total:

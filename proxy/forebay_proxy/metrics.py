@@ -158,7 +158,8 @@ METRICS: tuple[Row[State], ...] = (
         "Connections that may be open: per worker the lesser of size + maxOverflow and its grant from the budget.",
         gauge("limit")),
     Row("upstream_waiting", "gauge", ("upstream",),
-        "Requests that wait for a connection, or with forward for their turn at an origin (perOrigin).",
+        "Requests that wait for a connection, or with forward for their turn at an origin (perOrigin), or with "
+        "postgres for the RESUME of their database.",
         gauge("waiting", "gated")),
     Row("upstream_wait_oldest_seconds", "gauge", ("upstream",),
         "How long the request that has waited longest has waited.", gauge("wait_oldest", "gated_oldest"), max),

@@ -357,10 +357,10 @@ class Worker:
         self.tell_others(name, of)
 
     def carry_out(self, name: str, of: str = "") -> None:
-        """recycle, pause, resume, or kill, which is of a database."""
-        if name == "kill":
+        """recycle, pause or resume; the last two, and kill, also of one database."""
+        if name == "kill" or (of and name != "recycle"):
             if isinstance(self.proxy, PgProxy):
-                self.proxy.kill(of)
+                getattr(self.proxy, name)(of)
         else:
             getattr(self, name)()
 

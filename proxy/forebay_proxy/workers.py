@@ -297,7 +297,7 @@ class Workers:
                 log.error("worker %d: %s", worker.pid, reply["error"])
 
     def command(self, name: str, of: str = "", *, besides: WorkerProcess | None = None) -> None:
-        """recycle, pause, resume, or kill, which is of a database, to all but one."""
+        """recycle, pause or resume; the last two, and kill, also of one database: to all but one."""
         for worker in self.live:
             assert worker.link is not None
             if worker is not besides:

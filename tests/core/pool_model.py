@@ -188,6 +188,17 @@ class World:
         else:
             self.pool.resume(self.now)
 
+    def do_part_with(self, n: int) -> None:
+        kind = self.kinds[n % len(self.kinds)]
+        if kind is None:
+            return
+        waiting: list[Any] = self.pool.part_with(lambda other: other is kind, self.now)
+        assert waiting == [c for c in self.clients if not c.settled and c.kind is kind]
+        for waiter in waiting:
+            waiter.gone = True
+        kept = [c for c in self.pool.connections if c.kind is kind and c.state != CLOSING and c.retire is None]
+        assert not kept, "a connection that was to go stays"
+
     def do_recycle(self, _: int) -> None:
         self.pool.recycle_all()
 

@@ -12,6 +12,7 @@ from forebay_core.lease import (
     QUEUE_FULL,
     TIMED_OUT,
     Connection,
+    Kind,
     LeaseError,
     Refusal,
     Refused,
@@ -23,9 +24,10 @@ from forebay_core.pool import Pool
 class Client(Waiter):
     """Remembers what it was told."""
 
-    def __init__(self, key=None, willing=True):
+    def __init__(self, key=None, willing=True, kind=None):
         super().__init__()
         self.key = key
+        self.kind = kind
         self.willing = willing
         self.got = None
         self.refusal = None
@@ -413,6 +415,25 @@ def test_a_pause_ends_for_a_waiter_at_its_own_timeout():
     client = bench.ask()
     bench.tick(100.0)
     assert client.refusal is PAUSE_TIMED_OUT
+
+
+def test_parting_with_a_kind_of_connections_leaves_the_others_alone():
+    bench = Bench(size=3, max_overflow=0, session=True)
+    one, other = Kind(), Kind()
+    holders = [bench.ask(kind=kind) for kind in (other, one, one)]
+    bench.pool.min_idle = 1
+    bench.give_back(holders.pop())
+    assert [connection.kind for connection in bench.endpoints[0].idle] == [one]
+    bench.pool.part_with(lambda kind: kind is one, 0.0)
+    bench.act()
+    assert len(bench.closing) == 1
+    waiting = bench.ask(kind=one), bench.ask(kind=other)
+    assert bench.pool.part_with(lambda kind: kind is one, 0.0) == [waiting[0]]
+    bench.give_back(holders.pop())
+    bench.upstream_closes()
+    assert waiting[1].got is not None
+    bench.tick(1.0)
+    assert {connection.kind for connection in bench.pool.connections} == {other}
 
 
 def test_draining_opens_nothing_and_keeps_one_connection_for_those_still_here():

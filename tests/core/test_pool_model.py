@@ -138,3 +138,9 @@ def test_after_a_pause_an_idle_connection_serves_its_kind_though_another_has_wai
     """There is room for the other one's. Once it was put back and taken again without end."""
     served = [("acquire", 3), ("connected", 0), ("release", 0)]
     run([*served, ("pause", 0), ("acquire", 1), ("acquire", 3), ("wait", 2), ("pause", 0)], session=True)
+
+
+def test_after_a_pause_an_idle_connection_serves_though_one_of_another_kind_is_being_opened():
+    """For somebody who has gone: it was taken to be for the one who waits."""
+    gone, served = [("acquire", 1), ("cancel", 0)], [("acquire", 3), ("connected", 1), ("release", 0)]
+    run([*gone, *served, ("grant", 3), ("pause", 0), ("acquire", 3), ("pause", 0)], session=True)

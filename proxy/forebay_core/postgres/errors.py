@@ -24,6 +24,7 @@ CAUSES = {
     "no_grant": "the budget has not granted this replica a connection yet",
     "opening": "opening a connection took too long",
     "paused": "the pool is paused",
+    "database_paused": "the database is paused",
     "no_primary": "no endpoint is known to be the primary",
     "no_replica": "no endpoint is known to be a replica",
     "unhealthy": "every endpoint is out",

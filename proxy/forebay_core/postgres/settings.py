@@ -16,19 +16,18 @@ from typing import NamedTuple
 
 from forebay_core.postgres.lexer import AMBIGUOUS_ENCODINGS
 
-# Set by a client and reported. search_path is reported from PostgreSQL 18 on, default_transaction_read_only from 14,
-# scram_iterations from 16: what a server hasn't reported is not followed on it.
-FOLLOWED = (
+# Set by a client and reported, by servers of every version.
+_REPORTED_BY_ALL = (
     "client_encoding",
     "DateStyle",
     "TimeZone",
     "IntervalStyle",
     "application_name",
     "standard_conforming_strings",
-    "default_transaction_read_only",
-    "search_path",
-    "scram_iterations",
 )
+# search_path is reported from PostgreSQL 18 on, default_transaction_read_only from 14, scram_iterations from 16: what a
+# server hasn't reported is not followed on it.
+FOLLOWED = (*_REPORTED_BY_ALL, "default_transaction_read_only", "search_path", "scram_iterations")
 # Reported, and about the server or the user.
 FIXED = (
     "server_version",
@@ -64,8 +63,8 @@ class SettingsError(ValueError):
 
 
 class Startup(NamedTuple):
-    """Parameters of a start-up packet: those that are followed where the server reports them, and the others, sorted,
-    which are part of the pool's key.
+    """Parameters of a start-up packet: those that are followed, since any server reports them, and the others, sorted,
+    which are part of the pool's key. (The key is needed before it is known what this server reports.)
     """
 
     followed: dict[str, bytes]
@@ -101,8 +100,8 @@ def split_startup(parameters: Mapping[str, bytes]) -> Startup:
     for name in given:
         if name in FIXED:
             raise SettingsError(f'parameter "{name}" cannot be set at connection start')
-    followed = {name: value for name, value in given.items() if name in FOLLOWED}
-    fixed = tuple(sorted((name, value) for name, value in given.items() if name not in FOLLOWED))
+    followed = {name: value for name, value in given.items() if name in _REPORTED_BY_ALL}
+    fixed = tuple(sorted((name, value) for name, value in given.items() if name not in _REPORTED_BY_ALL))
     return Startup(followed, fixed)
 
 

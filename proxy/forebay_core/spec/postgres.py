@@ -162,8 +162,8 @@ class Postgres(Model):
     )
     monitor: Monitor | None = Field(
         None,
-        description="The proxy's own user at the servers: asks for their roles, and ends there what killed replicas have "
-        "left (it needs pg_monitor and pg_signal_backend for that). Absent: no watch over roles.",
+        description="The proxy's own user at the servers: asks for their roles, and ends there what killed replicas "
+        "have left (it needs pg_monitor and pg_signal_backend for that). Absent: no watch over roles.",
     )
     databases: Annotated[Seq[Database], Field(max_length=256)] = Field(
         (),

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from forebay_core.lease import Refusal, Refused, Waiter
+from forebay_core.lease import Refusal, Refused
 from forebay_core.pgwire import backend, frontend
 from forebay_core.postgres.settings import differences, set_queries
 from forebay_proxy.postgres import refusals
 from forebay_proxy.postgres.database import AGAIN_AFTER, may_come_back
+from forebay_proxy.postgres.pauses import Asker
 
 if TYPE_CHECKING:
     from forebay_proxy.postgres.client import PgClient
@@ -29,7 +30,7 @@ SYNCING: Final = b"QFS"  # what ReadyForQuery answers
 READY: Final = backend.ready_for_query(b"I")
 
 
-class Asking(Waiter):
+class Asking(Asker):
     """See the module's docstring. The other part of it is `Session`."""
 
     __slots__ = (
@@ -88,21 +89,23 @@ class Asking(Waiter):
         self._lone = False
         self._batch = batch
         self.deadline = 0.0
-        self._acquire()
+        self.acquire()
 
     def _ask_alone(self, data: bytes, answered: bytes) -> None:
         """A lease's only messages: see `Session`."""
         self._lone = True
         self._batch = data, answered, (), (), ()
         self.deadline = 0.0
-        self._acquire()
+        self.acquire()
 
-    def _acquire(self) -> None:
-        pool = self.upstream.pool
-        now = monotonic()
+    def acquire(self) -> None:
+        database, pool = self.database, self.upstream.pool
         self._blocked = True
-        if self.database.instead is not None:
-            self.kind = self.database.kind()
+        if database.pauses and database.holds(self):
+            return
+        now = monotonic()
+        if database.instead is not None:
+            self.kind = database.kind()
         try:
             connection = pool.acquire(self, now)
         except Refused as refused:
@@ -180,7 +183,7 @@ class Asking(Waiter):
     def _again_or_not(self, now: float) -> None:
         """A connection was lost before anything of the client's had been sent on it: another one, if there is time."""
         if now < self.deadline:
-            self._acquire()
+            self.acquire()
         else:
             self.refuse(Refusal("connection_lost", "the server closed connections before they could be used"), now)
 
@@ -189,7 +192,7 @@ class Asking(Waiter):
     def refuse(self, refusal: Refusal, now: float) -> None:
         """No connection: the session goes on, what asked for it gets an error (design section 6)."""
         if may_come_back(self, refusal, now):
-            self._timer = asyncio.get_running_loop().call_later(AGAIN_AFTER, self._acquire)
+            self._timer = asyncio.get_running_loop().call_later(AGAIN_AFTER, self.acquire)
             return
         self.database.refused(refusal)
         said = refusals.said_of(refusal, self.database)

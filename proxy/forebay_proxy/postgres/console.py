@@ -3,9 +3,10 @@
 It shows and orders what all workers of one supervisor have. In a cluster that is one replica.
 """
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -29,12 +30,14 @@ from forebay_core.postgres.console import (
     parse_command,
     rows,
 )
+from forebay_proxy.postgres.server import serves
 
 if TYPE_CHECKING:
     from forebay_proxy.postgres.client import PgClient
     from forebay_proxy.postgres.proxy import PgProxy
 
 LONGEST: Final = 10_000  # bytes of a command
+LOOK_AGAIN: Final = 0.05  # seconds between two looks for connections of a database that is being paused
 MOST_ASKED: Final = 100  # messages that wait for the answer to one before them
 VERSION: Final = "PgBouncer 1.25.0 compatible (forebay)"
 STATES: Final = {IDLE: "idle", LEASED: "active", OPENING: "new"}
@@ -108,38 +111,67 @@ class Console:
         if not query.strip(" \t\r\n;"):
             return backend.EMPTY_QUERY + READY
         proxy = self._proxy
-        names = {database.name for database in proxy.databases.values()} | set(proxy.named)
         try:
             command = parse_command(query)
-            check(command, admin=self._admin, databases=names, paused=(), all_paused=proxy.paused)
+            names = {*proxy.named, *proxy.pauses} if proxy.named else {command.argument}  # none told: there may be any
+            check(command, admin=self._admin, databases=names, paused=proxy.pauses, all_paused=proxy.paused)
             if command.verb != "SHOW":
-                return self._order(command) + READY
+                return self._order(command)
         except ConsoleError as error:
-            return backend.error_response("ERROR", SQLSTATE, str(error)) + READY
+            return refused(str(error))
         table = command.argument
         if table == "help":
             return backend.notice_response("NOTICE", "00000", "Console usage", detail=HELP) + done("SHOW") + READY
         if table in GATHERED:
-            self._busy = True
-            proxy.spawn(self._gather(table), "console")
-            return b""
+            return self._later(self._gather(table))
         return shown(table, [{table: SETTINGS.get(table, "")}] if table in PARAMETERS else list(SHOWN[table](proxy)))
 
-    async def _gather(self, table: str) -> None:
-        others = await self._proxy.commands.rows_of_others(table)
+    def _later(self, answer: Coroutine[Any, Any, bytes]) -> bytes:
+        """Nothing yet: what is asked behind it waits."""
+        self._busy = True
+        self._proxy.spawn(self._finish(answer), "console")
+        return b""
+
+    async def _finish(self, answer: Coroutine[Any, Any, bytes]) -> None:
+        data = await answer
         self._busy = False
         if self._client.console is self:
-            self._client.write(shown(table, join(table, [*SHOWN[table](self._proxy), *others])))
+            self._client.write(data)
             self._go_on()
+
+    async def _gather(self, table: str) -> bytes:
+        return shown(table, await self._rows(table))
+
+    async def _rows(self, table: str) -> list[Mapping[str, Value]]:
+        """What all workers have for a table."""
+        others = await self._proxy.commands.rows_of_others(table)
+        return join(table, [*SHOWN[table](self._proxy), *others])
+
+    async def _carried_out(self, command: Command) -> bytes:
+        """An order is answered when all workers have carried it out, since they hear it before they are asked for rows;
+        PAUSE of one database when its connections have gone from the server: then it can be renamed, or dropped."""
+        verb, database = command
+        rows = await self._rows("databases")
+        while verb == "PAUSE" and database and self._client.console is self:
+            if database not in self._proxy.pauses:
+                return refused(f"database {database} was resumed before its connections were closed")
+            if not any(row["current_connections"] for row in rows if row["name"] == database):
+                break
+            await asyncio.sleep(LOOK_AGAIN)
+            rows = await self._rows("databases")
+        return done(verb) + READY
 
     def _order(self, command: Command) -> bytes:
         verb, database = command
         if verb == "RELOAD":
             raise ConsoleError("RELOAD is not needed: a changed document is taken up by itself")
-        if verb in ("PAUSE", "RESUME") and database:
-            raise ConsoleError(f"{verb} of one database is not supported: it is for all of this pool")
         self._proxy.commands.order({"RECONNECT": "recycle"}.get(verb, verb.lower()), database)
-        return done(verb)
+        return self._later(self._carried_out(command))
+
+
+def refused(why: str) -> bytes:
+    """The answer to what can't be done."""
+    return backend.error_response("ERROR", SQLSTATE, why) + READY
 
 
 def shown(table: str, values: list[Mapping[str, Value]]) -> bytes:
@@ -209,19 +241,18 @@ def servers(proxy: "PgProxy") -> Rows:
 
 def databases(proxy: "PgProxy") -> Rows:
     known = {database.name: database for database in proxy.databases.values()}
-    for name in dict.fromkeys((*proxy.named, *known)):
+    for name in dict.fromkeys((*proxy.named, *known, *proxy.pauses)):
         entry = proxy.named.get(name)
         upstream = proxy.upstream_of(entry)
         pool = upstream.pool
         mine = [d for d in proxy.databases.values() if d.name == name]
-        logins = {login for d in mine for login in (d.login, d.instead) if login is not None}
         yield {
             "name": name, "host": ",".join(e.host for e in pool.endpoints), "pool_size": pool.size,
             "port": pool.endpoints[0].port if pool.endpoints else 0, "reserve_pool_size": pool.max_overflow,
             "database": (entry and entry.database) or name, "force_user": entry.user if entry is not None else None,
             "min_pool_size": pool.min_idle, "server_lifetime": int(pool.recycle), "pool_mode": proxy.postgres.pool_mode,
-            "max_connections": pool.limit, "paused": proxy.paused,
-            "current_connections": sum(1 for c in pool.connections if c.kind in logins),
+            "max_connections": pool.limit, "paused": proxy.paused or name in proxy.pauses,
+            "current_connections": sum(1 for c in pool.connections if serves(c.kind, name)),
             "current_client_connections": sum(1 for c in proxy.clients if c.session and c.session.database in mine),
         }  # fmt: skip
 

@@ -3,6 +3,7 @@ server says of itself at a login, and what their statements show."""
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
@@ -13,6 +14,7 @@ from forebay_core.postgres.marks import NONE, Marks, marks, plain
 from forebay_core.spec.postgres import Database as DatabaseSpec
 from forebay_core.spec.postgres import Postgres
 from forebay_proxy.postgres.extended import USUAL, Lexing
+from forebay_proxy.postgres.pauses import Asker, Pause
 from forebay_proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -50,9 +52,10 @@ class Database:
         login: "Login",
         postgres: Postgres,
         instead: "Login | None",
+        pauses: Mapping[str, Pause],
     ) -> None:
         """`user` is as the clients give it; `instead` is for when no endpoint plays the role of
-        `login`."""
+        `login`; `pauses` are of all databases that are paused, by name."""
         self.spec = spec
         self.name = spec.name
         self.user = user
@@ -61,6 +64,7 @@ class Database:
         self.transactions = 0
         self._marks: OrderedDict[bytes, Marks] = OrderedDict()
         self.instead = instead
+        self.pauses = pauses
         self._lesson: Lesson | None = None
         self.configure(postgres)
 
@@ -85,6 +89,20 @@ class Database:
         ):
             return self.instead
         return self.login
+
+    def holds(self, asker: Asker) -> bool:
+        """Whether this database is paused: then it holds, or has refused, who asks for a connection."""
+        pause = self.pauses.get(self.name)
+        if pause is None:
+            return False
+        pause.hold(asker, self.upstream)
+        return True
+
+    def withdraw(self, asker: Asker, now: float) -> None:
+        """It asks for a connection no more."""
+        pause = self.pauses.get(self.name)
+        if pause is None or not pause.forget(asker):
+            self.upstream.pool.cancel(asker, now)
 
     def marks_of(self, text: bytes, lexing: Lexing) -> Marks:
         """`marks`, remembered for the usual lexing."""
@@ -120,7 +138,7 @@ class Database:
         if self._lesson is not None:
             self._lesson.learners.pop(learner, None)
             if not self._lesson.learners:
-                self.upstream.pool.cancel(self._lesson, monotonic())
+                self.withdraw(self._lesson, monotonic())
                 self._lesson = None
 
     def end_lesson(self) -> list[Learner]:
@@ -129,12 +147,11 @@ class Database:
         return list(lesson.learners) if lesson is not None else []
 
 
-class Lesson(Waiter):
+class Lesson(Asker):
     """Waits for a connection, to see what its server has reported."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        self.kind = database.kind()
         self.learners: dict[Learner, None] = {}
         self._database = database
         self._begun = False
@@ -144,10 +161,13 @@ class Lesson(Waiter):
         if self._begun:
             return
         self._begun = True
-        self._ask()
+        self.acquire()
 
-    def _ask(self) -> None:
-        upstream = self._database.upstream
+    def acquire(self) -> None:
+        database, upstream = self._database, self._database.upstream
+        if not self.learners or database.holds(self):
+            return
+        self.kind = database.kind()
         now = monotonic()
         try:
             connection = upstream.pool.acquire(self, now)
@@ -170,16 +190,11 @@ class Lesson(Waiter):
     def refuse(self, refusal: Refusal, now: float) -> None:
         """There is no connection to learn from."""
         if may_come_back(self, refusal, now):
-            asyncio.get_running_loop().call_later(AGAIN_AFTER, self._ask_again)
+            asyncio.get_running_loop().call_later(AGAIN_AFTER, self.acquire)
             return
         self._database.refused(refusal)
         for learner in self._database.end_lesson():
             learner.refused(refusal)
-
-    def _ask_again(self) -> None:
-        if self.learners:
-            self.kind = self._database.kind()
-            self._ask()
 
     def take_back(self) -> None:
         """It holds a connection for no time."""

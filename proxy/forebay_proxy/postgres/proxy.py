@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from math import inf
+from time import monotonic
 from typing import Any, Final
 
 from forebay_core.pgwire import startup
@@ -27,10 +28,11 @@ from forebay_proxy.postgres.files import Files, read_files, users_of
 from forebay_proxy.postgres.leftovers import Leftovers
 from forebay_proxy.postgres.logged import LoggedClient
 from forebay_proxy.postgres.lookups import Lookups
+from forebay_proxy.postgres.pauses import Asker, Pause
 from forebay_proxy.postgres.peers import Peers
 from forebay_proxy.postgres.pods import Pods, unmarked
 from forebay_proxy.postgres.roles import PRIMARY, STANDBY, RoleWatch
-from forebay_proxy.postgres.server import Login, PgConnection
+from forebay_proxy.postgres.server import Login, PgConnection, serves
 from forebay_proxy.postgres.server_login import Conversation, Knock
 from forebay_proxy.postgres.session import Session
 from forebay_proxy.secret_files import SecretError
@@ -64,6 +66,7 @@ class PgProxy:
         self.binding: bytes | None = None  # of our certificate, for SCRAM-SHA-256-PLUS
         self.tls_only = False  # listen.tls is given: a login in clear text is refused
         self.databases: OrderedDict[object, Database] = OrderedDict()
+        self.pauses: dict[str, Pause] = {}  # by the name of the database
         self._forgotten: dict[str, int] = {}  # transactions of databases that are no longer there, by upstream
         self._asides = Asides(tasks)
         self._cancels = Cancels(tasks, self._asides)
@@ -87,6 +90,7 @@ class PgProxy:
         self.upstreams = upstreams
         self._first = upstreams[spec.upstreams[0].name]
         self._proxied = spec.listen.proxy_protocol
+        self._pause_timeout = spec.pause_timeout
         if isinstance(self._others, Pods):
             self._others.proxied = self._proxied
         self.named = {database.name: database for database in spec.postgres.databases}
@@ -267,6 +271,21 @@ class PgProxy:
         """Whether no connection is leased to anybody."""
         return self._first.pool.pause_timeout is not None
 
+    def pause(self, name: str) -> None:
+        """Hold who asks for a connection of the database; those that there are go as their leases end."""
+        pause = self.pauses.setdefault(name, Pause(self.wheel, self._pause_timeout))
+        for upstream in self.upstreams.values():
+            for waiter in upstream.pool.part_with(lambda kind: serves(kind, name), monotonic()):
+                assert isinstance(waiter, Asker)
+                pause.hold(waiter, upstream)
+            upstream.act()
+
+    def resume(self, name: str) -> None:
+        """Serve a database again that may have been paused by its name."""
+        pause = self.pauses.pop(name, None)
+        if pause is not None:
+            pause.end()
+
     def upstream_of(self, entry: DatabaseSpec | None) -> Upstream:
         """Which upstream has a database."""
         return self.upstreams[entry.upstream] if entry is not None and entry.upstream is not None else self._first
@@ -311,10 +330,10 @@ class PgProxy:
         settings = {name: value.encode() for name, value in entry.settings.items()}
         given = tuple(sorted((settings | dict(fixed)).items()))
         role = ROLES[entry.access] if self.postgres.monitor is not None else None
-        login = Login(server_user, entry.database or name, role, answer, given)
-        instead = Login(server_user, entry.database or name, PRIMARY, answer, given)
+        login = Login(server_user, entry.database or name, role, answer, given, name)
+        instead = Login(server_user, entry.database or name, PRIMARY, answer, given, name)
         prefers = entry.access == "preferReplica" and role is not None
-        return Database(entry, user, upstream, login, self.postgres, instead if prefers else None)
+        return Database(entry, user, upstream, login, self.postgres, instead if prefers else None, self.pauses)
 
     def interned(self, settings: Settings) -> Settings:
         """One dictionary for all that are equal, so that `is` tells."""

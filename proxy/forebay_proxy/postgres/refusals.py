@@ -30,7 +30,9 @@ def said_of(refusal: Refusal, database: "Database") -> Said:
     upstream = database.upstream
     pool = upstream.pool
     cause = CAUSES.get(refusal.reason, refusal.detail)
-    if refusal.reason in ("timeout", "queue_full"):
+    if refusal.reason in ("paused", "queue_full") and database.name in database.pauses:
+        cause = "database_paused"
+    elif refusal.reason in ("timeout", "queue_full"):
         if pool.grant is not None and pool.limit < pool.size + pool.max_overflow:
             cause = "budget" if pool.limit else "no_grant"
         else:

@@ -28,13 +28,16 @@ STARTING_UP: Final = "57P03"  # the server is there, and can't take anybody yet
 class Login(Kind):
     """Whom a connection is logged in as: the user and the database at the server, and how the user proves itself."""
 
-    __slots__ = ("answer", "database", "fixed", "keys", "known", "most_statements", "user", "welcome")
+    __slots__ = ("answer", "database", "fixed", "keys", "known", "most_statements", "name", "user", "welcome")
 
     def __init__(
-        self, user: str, database: str, role: str | None, answer: "Answering", fixed: tuple[tuple[str, bytes], ...] = ()
-    ) -> None:
-        """`fixed`: parameters that can be given at start-up only, or that no server reports."""
+        self, user: str, database: str, role: str | None, answer: "Answering",
+        fixed: tuple[tuple[str, bytes], ...] = (), name: str | None = None,
+    ) -> None:  # fmt: skip
+        """`fixed`: parameters that can be given at start-up only, or that no server reports. `name`: the database as
+        the clients know it whom these connections are for; None: they are for ourselves."""
         super().__init__(role)
+        self.name = name
         self.most_statements = 200  # that a connection keeps
         self.welcome: dict[str, bytes] | None = None  # what a server reported at the last login; None: none yet
         self.user = user
@@ -46,6 +49,11 @@ class Login(Kind):
 
     def __repr__(self) -> str:
         return f"<Login {self.user}@{self.database}>"
+
+
+def serves(kind: Kind | None, database: str) -> bool:
+    """Whether connections of this kind are for the clients of a database, by its name there."""
+    return isinstance(kind, Login) and kind.name == database
 
 
 class Conversation(Protocol):

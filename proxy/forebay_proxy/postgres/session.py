@@ -408,17 +408,21 @@ class Session(Asking):
         if connection is not None and self._batch is None:
             if self.cancelling < 2:  # one that is under way, and one for what was asked since
                 self.cancelling += 1
+                self._blocked = True  # what the client asks next must not be hit (the server may signal twice)
                 self.client.proxy.cancel(connection, self)
         elif connection is None and self._batch is not None:
-            self.upstream.pool.cancel(self, monotonic())
+            self.database.withdraw(self, monotonic())
             self._fail_batch(refusals.error(refusals.CANCELLED))
 
     def cancel_over(self) -> None:
         """The request's connection is closed."""
         self.cancelling -= 1
         connection = self.connection
-        if connection is not None and not self.cancelling and self.idle and not self.pins:
+        if self.cancelling:
+            return
+        if connection is not None and self.idle and not self.pins:
             self._finish(connection)
+        self._unblock()
 
     # ------------------------------------------------------------------ what is under way
 
@@ -435,7 +439,9 @@ class Session(Asking):
     # ------------------------------------------------------------------ reading on, and not
 
     def _unblock(self) -> None:
-        """What was kept goes on, but not from within what is being dealt with."""
+        """What was kept goes on, but not from within what is being dealt with, nor while a cancel is under way."""
+        if self.cancelling:
+            return
         self._blocked = False
         if self._kept:
             asyncio.get_running_loop().call_soon(self._again)
@@ -495,7 +501,7 @@ class Session(Asking):
         connection, self.connection = self.connection, None
         pool = self.upstream.pool
         if connection is None:
-            pool.cancel(self, now)
+            self.database.withdraw(self, now)
         elif self.settled and not self._skip and not self.cancelling:
             if self.client.full:
                 connection.transport.resume_reading()

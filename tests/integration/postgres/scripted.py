@@ -39,6 +39,8 @@ class ScriptedServer:
         self.startups: list[bytes] = []
         self.heard: list[bytearray] = []
         self.cancels = 0
+        self.cancel_ends = asyncio.Event()  # until then the connections of cancel requests stay open
+        self.cancel_ends.set()
         self.open = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -58,6 +60,7 @@ class ScriptedServer:
         packet = await reader.readexactly(length - 4)
         if packet[:4] == CANCEL:
             self.cancels += 1
+            await self.cancel_ends.wait()
             return
         self.startups.append(packet)
         self.heard.append(heard := bytearray())

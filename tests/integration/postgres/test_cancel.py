@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.integration.postgres.scripted import READY, ScriptedServer
 from tests.integration.postgres.server import Postgres
 from tests.support.certs import CA
 from tests.support.criteria import until
@@ -205,6 +206,30 @@ async def test_a_storm_of_requests_for_one_session(forebay: Start, postgres: Pos
     async with client("127.0.0.1", pool.port) as another:
         for _ in range(20):
             assert await another.query("SELECT pg_sleep(0.01)") is None
+
+
+async def test_what_is_asked_next_waits_until_the_request_is_over(forebay: Start) -> None:
+    """A server may signal a backend twice for one request, and the second time find the next query."""
+
+    async def cancelled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await until(lambda: server.cancels == 1)
+        writer.write(backend.error_response("ERROR", CANCELED, "cancelled") + READY)
+
+    async with ScriptedServer() as server:
+        server.answers[b"long"] = cancelled
+        server.cancel_ends.clear()
+        pool = await forebay(postgres_pool(server.port))
+        async with client("127.0.0.1", pool.port) as asking, client("127.0.0.1", pool.port) as bystander:
+            query = asyncio.create_task(asking.query("long"))
+            await until(lambda: any(b"long" in each for each in server.heard))
+            await cancel("127.0.0.1", pool.port, asking.key)
+            assert await query == CANCELED
+            following = asyncio.create_task(asking.query("after"))
+            for _ in range(3):
+                assert await bystander.query("beside") is None
+            assert not any(b"after" in each for each in server.heard)
+            server.cancel_ends.set()
+            assert await following is None
 
 
 async def test_a_request_over_tls(forebay: Start, postgres: Postgres, tmp_path: Path) -> None:

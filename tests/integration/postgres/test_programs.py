@@ -1,17 +1,17 @@
-"""PostgreSQL's own programs, SQLAlchemy and psycopg2, unchanged but for the port."""
+"""PostgreSQL's own programs beside psql (see `test_everyday`), unchanged but for the port."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-import psycopg2
+import psycopg
 import pytest
-import sqlalchemy
-from sqlalchemy import Column, Integer, MetaData, String, Table, func, select
-from sqlalchemy.ext.asyncio import create_async_engine
 from tests.integration.postgres.server import Postgres, program
 from tests.support.forebay import Forebay, postgres_pool
 
 Start = Callable[..., Awaitable[Forebay]]
+EVERYDAY = Path(__file__).parent / "everyday"
 
 
 async def run(name: str, port: int, *arguments: str, script: str = "") -> str:
@@ -25,44 +25,79 @@ async def run(name: str, port: int, *arguments: str, script: str = "") -> str:
     return out.decode()
 
 
+@contextmanager
+def fresh(postgres: Postgres, database: str) -> Iterator[None]:
+    """A database for as long as it lasts."""
+    where = f"postgresql://postgres@127.0.0.1:{postgres.port}/postgres"
+    with psycopg.connect(where, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {database}")
+        try:
+            yield
+        finally:
+            connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+PURSES = """
+CREATE TABLE purses (id int PRIMARY KEY, balance int NOT NULL CHECK (balance >= 0));
+CREATE TABLE moves (id serial PRIMARY KEY, source int, target int, amount int, client int);
+CREATE TABLE refusals (source int, note text);
+INSERT INTO purses SELECT n, 100 FROM generate_series(1, 100) n;
+"""
+KEPT = """SELECT sum(balance), (SELECT count(*) FROM moves) + (SELECT count(*) FROM refusals WHERE note <> 'piped'),
+                 (SELECT count(*) FROM refusals WHERE note = 'piped') FROM purses"""
+
+
 @pytest.mark.parametrize("mode", ["simple", "extended", "prepared"])
 @pytest.mark.parametrize("pool_mode", ["transaction", "session"])
 async def test_pgbench(forebay: Start, postgres: Postgres, mode: str, pool_mode: str) -> None:
     pool = await forebay(postgres_pool(postgres.port, postgres={"poolMode": pool_mode}))
-    await run("pgbench", pool.port, "-i", "-q", "postgres")
-    # With more clients than connections pgbench would wait for itself: it prepares one by one, blocking.
-    for clients, script in ((20 if pool_mode == "transaction" else 5, "select-only"), (5, "tpcb-like")):
-        said = await run("pgbench", pool.port, "-n", f"-c{clients}", "-t20", "-M", mode, "-b", script, "postgres")
+
+    async def bench(clients: int, *script: str) -> None:
+        retries = ("--max-tries", "1000", "--failures-detailed")
+        said = await run("pgbench", pool.port, "-n", f"-c{clients}", "-t20", "-M", mode, *retries, *script, "benched")
         assert f"processed: {clients * 20}/{clients * 20}" in said
         assert "number of failed transactions: 0 (" in said
 
+    with fresh(postgres, "benched"):
+        await run("pgbench", pool.port, "-i", "-q", "benched")
+        # With more clients than connections pgbench would wait for itself: it prepares one by one, blocking.
+        await bench(20 if pool_mode == "transaction" else 5, "-b", "select-only")
+        await bench(5, "-b", "tpcb-like@2", "-b", "simple-update@1")
+        await run("psql", pool.port, "-X", "-q", "benched", script=PURSES)
+        await bench(5, "-f", str(EVERYDAY / "pgbench.sql"))
+        if mode != "simple":
+            await bench(5, "-f", str(EVERYDAY / "pgbench_pipeline.sql"))
+        kept = await run("psql", pool.port, "-X", "-A", "-t", "-c", KEPT, "benched")
+        assert kept == f"10000|100|{0 if mode == 'simple' else 100}\n"
 
-PSQL = r"""
-\set ON_ERROR_STOP on
-CREATE TEMP TABLE t (id int PRIMARY KEY, v text);
-INSERT INTO t SELECT g, repeat('x', g) FROM generate_series(1, 200) g;
-\d t
-\copy t TO '/dev/null'
-BEGIN; UPDATE t SET v = 'y' WHERE id < 10; SAVEPOINT a; ROLLBACK TO a; COMMIT;
-DO $$ BEGIN RAISE NOTICE 'a notice'; END $$;
-SET TimeZone = 'Asia/Tokyo'; SET client_encoding = 'LATIN1'; RESET ALL;
-LISTEN c; NOTIFY c, 'payload'; UNLISTEN *;
-PREPARE p AS SELECT $1::int; EXECUTE p(3); DEALLOCATE p;
-BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT * FROM t; FETCH 5 FROM c; COMMIT; FETCH 5 FROM c; CLOSE c;
-\copy t (id, v) FROM STDIN
-1001	a
-1002	b
-\.
-SELECT 'rows', count(*) FROM t;
-SELECT id, v FROM t WHERE id > 1000 \g | cat
-DROP TABLE t;
+
+DUMPED = r"""
+CREATE SCHEMA shop;
+CREATE TYPE shop.mood AS ENUM ('sad', 'happy');
+CREATE TABLE shop.customers (
+    id serial PRIMARY KEY, name text UNIQUE, mood shop.mood, tags text[], facts jsonb, raw bytea);
+CREATE TABLE shop.orders (id int, customer int REFERENCES shop.customers, at timestamptz) PARTITION BY RANGE (id);
+CREATE TABLE shop.orders_low PARTITION OF shop.orders FOR VALUES FROM (0) TO (500);
+CREATE TABLE shop.orders_high PARTITION OF shop.orders DEFAULT;
+INSERT INTO shop.customers (name, mood, tags, facts, raw)
+    SELECT E'é \t\n\\ ' || n, 'happy', ARRAY['a', NULL], jsonb_build_object('n', n), decode(md5(n::text), 'hex')
+    FROM generate_series(1, 300) n;
+INSERT INTO shop.orders SELECT n, 1 + n % 300, '2026-01-01T00:00Z' FROM generate_series(1, 1000) n;
+CREATE VIEW shop.busy AS SELECT customer, count(*) FROM shop.orders GROUP BY customer HAVING count(*) > 3;
+CREATE MATERIALIZED VIEW shop.first AS SELECT * FROM shop.customers WHERE id < 10;
+CREATE FUNCTION shop.twice(int) RETURNS int LANGUAGE sql AS 'SELECT $1 * 2';
+CREATE INDEX ON shop.orders (at);
+COMMENT ON TABLE shop.orders IS 'what was bought';
+GRANT SELECT ON shop.customers TO trusting;
+SELECT lo_from_bytea(4711, 'a large object');
 """
-
-
-@pytest.mark.parametrize("pool_mode", ["transaction", "session"])
-async def test_psql(forebay: Start, postgres: Postgres, pool_mode: str) -> None:
-    pool = await forebay(postgres_pool(postgres.port, postgres={"poolMode": pool_mode}))
-    assert "rows | 202" in " ".join((await run("psql", pool.port, "-X", "postgres", script=PSQL)).split())
+RESTORE = ("pg_restore", "--exit-on-error", "-d", "restored")
+FORMATS = (
+    (("-Fp",), ("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "restored", "-f")),
+    (("-Fc",), RESTORE),
+    (("-Ft",), (*RESTORE, "--single-transaction")),
+    (("-Fd", "-j2"), (*RESTORE, "-j2")),  # these share a snapshot
+)
 
 
 def without_key(dump: str) -> list[str]:
@@ -70,79 +105,29 @@ def without_key(dump: str) -> list[str]:
     return [line for line in dump.splitlines() if "restrict" not in line]
 
 
-async def test_pg_dump_in_session_mode(forebay: Start, postgres: Postgres) -> None:
-    pool = await forebay(postgres_pool(postgres.port, postgres={"poolMode": "session"}))
-    await run("psql", pool.port, "-X", "postgres", script="CREATE TABLE dumped AS SELECT generate_series(1, 1000) n;")
-    try:
-        dump = await run("pg_dump", pool.port, "-t", "dumped", "postgres")
-        assert "COPY public.dumped" in dump
-        direct = await run("pg_dump", postgres.port, "-t", "dumped", "postgres")
-        assert without_key(dump) == without_key(direct)
-    finally:
-        await run("psql", postgres.port, "-X", "postgres", script="DROP TABLE dumped;")
+async def test_pg_dump_and_pg_restore_in_session_mode(forebay: Start, postgres: Postgres, tmp_path: Path) -> None:
+    size = {"size": 3, "maxOverflow": 0}
+    pool = await forebay(postgres_pool(postgres.port, postgres={"poolMode": "session"}, pool=size))
+    with fresh(postgres, "dumped"):
+        await run("psql", pool.port, "-X", "-q", "dumped", script=DUMPED)
+        for kind in ("--no-privileges", "--schema-only", "--data-only", "--inserts", "--clean", "--create"):
+            through = await run("pg_dump", pool.port, kind, "dumped")
+            assert without_key(through) == without_key(await run("pg_dump", postgres.port, kind, "dumped"))
+        direct = without_key(await run("pg_dump", postgres.port, "dumped"))
+        assert len(direct) > 1300
+        for options, (restore, *arguments) in FORMATS:
+            file = str(tmp_path / options[0])
+            await run("pg_dump", pool.port, *options, "-f", file, "dumped")
+            with fresh(postgres, "restored"):
+                await run(restore, pool.port, *arguments, file)
+                assert without_key(await run("pg_dump", pool.port, "restored")) == direct
 
 
-def use(engine: sqlalchemy.Engine) -> None:
-    """A day with SQLAlchemy."""
-    metadata = MetaData()
-    things = Table("things", metadata, Column("id", Integer, primary_key=True), Column("name", String(50)))
-    metadata.create_all(engine)
-    try:
-        with engine.begin() as connection:
-            connection.execute(things.insert(), [{"name": f"thing {n}"} for n in range(2500)])
-        with engine.connect() as connection:
-            assert connection.scalar(select(func.count()).select_from(things)) == 2500
-            rows = connection.execution_options(yield_per=100).execute(select(things.c.id).order_by(things.c.id))
-            assert len(list(rows)) == 2500
-        with engine.begin() as connection, pytest.raises(sqlalchemy.exc.IntegrityError), connection.begin_nested():
-            connection.execute(things.insert(), {"id": 1, "name": "again"})
-        assert sqlalchemy.inspect(engine).get_columns("things")[1]["name"] == "name"
-    finally:
-        metadata.drop_all(engine)
-        engine.dispose()
-
-
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-async def test_sqlalchemy(forebay: Start, postgres: Postgres, driver: str) -> None:
+async def test_programs_that_keep_house(forebay: Start, postgres: Postgres) -> None:
     pool = await forebay(postgres_pool(postgres.port))
-    engine = sqlalchemy.create_engine(
-        f"postgresql+{driver}://postgres@127.0.0.1:{pool.port}/postgres", pool_pre_ping=True
-    )
-    await asyncio.to_thread(use, engine)
-
-
-async def test_sqlalchemy_with_asyncpg(forebay: Start, postgres: Postgres) -> None:
-    pool = await forebay(postgres_pool(postgres.port))
-    engine = create_async_engine(f"postgresql+asyncpg://postgres@127.0.0.1:{pool.port}/postgres")
-    async with engine.begin() as connection:
-        await connection.exec_driver_sql("CREATE TABLE async_things (id int)")
-        await connection.exec_driver_sql("INSERT INTO async_things SELECT generate_series(1, 100)")
-    async with engine.connect() as connection:
-        assert (
-            await connection.scalar(sqlalchemy.text("SELECT count(*) FROM async_things WHERE id > :n"), {"n": 10}) == 90
-        )
-    async with engine.begin() as connection:
-        await connection.exec_driver_sql("DROP TABLE async_things")
-    await engine.dispose()
-
-
-async def test_psycopg2(forebay: Start, postgres: Postgres) -> None:
-    pool = await forebay(postgres_pool(postgres.port))
-
-    def work() -> None:
-        connection = psycopg2.connect(host="127.0.0.1", port=pool.port, user="postgres", dbname="postgres")
-        with connection, connection.cursor() as cursor:
-            cursor.execute("CREATE TEMP TABLE two (n int)")
-            cursor.executemany("INSERT INTO two VALUES (%s)", [(n,) for n in range(100)])
-            cursor.execute("SELECT sum(n) FROM two")
-            assert cursor.fetchone() == (4950,)
-        with connection, connection.cursor("named") as cursor:
-            cursor.execute("SELECT generate_series(1, 10000)")
-            assert len(cursor.fetchall()) == 10000
-        connection.set_client_encoding("LATIN1")
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT 'é'")
-            assert cursor.fetchone() == ("é",)
-        connection.close()
-
-    await asyncio.to_thread(work)
+    await run("createdb", pool.port, "kept")
+    await run("createuser", pool.port, "keeper")
+    for name, *arguments in (("vacuumdb", "-z", "-j2"), ("reindexdb",), ("clusterdb",), ("pg_isready", "-d")):
+        await run(name, pool.port, *arguments, "kept")
+    await run("dropuser", pool.port, "keeper")
+    await run("dropdb", pool.port, "--force", "kept")

@@ -54,6 +54,21 @@ async def test_a_full_queue(full: tuple[Rig, Client]) -> None:
     assert (await other)[1] == "53300"
 
 
+async def test_a_full_queue_for_a_paused_database(full: tuple[Rig, Client]) -> None:
+    r, client = full
+    r.proxy.pause("db")
+    other = asyncio.create_task(told(await r.session()))
+    await eventually(lambda: r.upstream.gated)
+    assert await told(client) == (
+        "ERROR",
+        "53300",
+        'too many clients wait for upstream "db": pool.maxWaiting is 1; the database is paused',
+    )
+    r.proxy.resume("db")
+    assert not r.upstream.gated
+    assert "within 0.1 s" in (await other)[2]  # it waited for the connection that is taken
+
+
 async def test_a_grant_that_is_used_up(full: tuple[Rig, Client]) -> None:
     r, client = full
     r.upstream.pool.set_grant(1, monotonic())
