@@ -89,7 +89,7 @@ def read_negotiate_protocol_version(body: bytes) -> tuple[int, list[str]]:
     return version & 0xFFFF, extensions
 
 
-def parameter_status(name: str, value: str) -> bytes:
+def parameter_status(name: str, value: str | bytes) -> bytes:
     return message(b"S", string(name) + string(value))
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 MAX_HELD: Final = 1 << 18  # bytes of a Query, Parse or Bind that are waited for; longer ones are streamed
 NOT_ANSWERED: Final = bytes(set(range(256)) - set(SYNCING))
 COPY_ENDS: Final = b"cf"
+RESETS: Final = frozenset({b"RESET", b"DISCARD ALL"})  # CommandComplete's tags
+RESET: Final = "RESET"  # no setting has this name
 ANSWERED: Final = {b"Q": b"Q", b"PBDES": b"S", b"BES": b"S", b"BDES": b"S", b"PBES": b"S"}  # the usual ones
 IDLE: Final = b"I"[0]
 EXECUTE: Final = b"E"[0]
@@ -49,8 +51,8 @@ class Session(Asking):
     """See the module's docstring. `client` has the transport and the deadlines."""
 
     __slots__ = (
-        "_copying", "_full", "_pipeline", "_skip", "cancel_key", "cancelling", "lexing", "pins",
-        "statements", "status", "unnamed", "used",
+        "_began_with", "_changed", "_copying", "_full", "_pipeline", "_skip", "cancel_key", "cancelling",
+        "lexing", "pins", "statements", "status", "unnamed", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -63,6 +65,8 @@ class Session(Asking):
         self.unnamed = b""  # the last unnamed Parse that was passed on unread
         self.used = b""  # the server's name of the statement that was bound last
         self.cancelling = 0  # cancel requests under way: the connection is not handed on before they have ended
+        self._began_with = settings
+        self._changed: set[str] = set()  # settings that the server has reported since it was last ready, and RESET
         self._full = False  # the server does not read
         self._skip = 0
         self._pipeline: Pipeline | None = None
@@ -280,15 +284,16 @@ class Session(Asking):
         elif self._pipeline.idle:
             self._pipeline = None
             connection.wanted = extended.LEAN
+        if self.status == IDLE and self.pins.clears:
+            self.pins.succeeded()
+        if self._changed:
+            data = self._restored(connection, data)
         if self.database.by_statement and self.status != IDLE:
             self.client.say("statement_mode")
             return
         self.client.write(data)
-        if self.status == IDLE:
-            if self.pins.clears:
-                self.pins.succeeded()
-            if self.idle and not self.pins:
-                self._finish(connection)
+        if self.idle and not self.pins:
+            self._finish(connection)
         if self.database.timed and self.settled:
             waits = self.database.idle_timeout if self.status == IDLE else self.database.idle_transaction_timeout
             self.client.arm(waits)
@@ -313,8 +318,12 @@ class Session(Asking):
                 if name in FOLLOWED:
                     self.settings = connection.settings = self.client.proxy.interned(self.settings | {name: value})
                     self.lexing = extended.lexing(self.settings)
+                    self._changed.add(name)
             elif kind == b"C":
-                if pipeline is None and data[start + 5 : end - 1] in ENDS_ALL:
+                tag = data[start + 5 : end - 1]
+                if tag in RESETS:
+                    self._changed.add(RESET)
+                if pipeline is None and tag in ENDS_ALL:
                     self.statements.clear()
                     connection.statements.clear()
             elif kind in (b"G", b"W"):
@@ -337,6 +346,25 @@ class Session(Asking):
         if progress and self._blocked:
             self._unblock()
         return data
+
+    def _restored(self, connection: "PgConnection", data: bytes) -> bytes:
+        """A server resets a setting to what its connection began with. The client's began with what it gave at
+        start-up: that is its again from the next lease on, and it is told so before the server is ready."""
+        changed, self._changed = self._changed, set()
+        ends = RESET in changed and self.idle and not self.pins and data[-len(READY) : -1] == READY[:-1]
+        fresh = connection.kind.welcome or {}
+        values = {
+            name: self._began_with[name]
+            for name in (changed & self._began_with.keys() if ends else ())
+            if self.settings[name] == fresh.get(name) != self._began_with[name]
+        }
+        if not values:
+            return data
+        self.settings = self.client.proxy.interned(self.settings | values)
+        self.lexing = extended.lexing(self.settings)
+        connection.settings = None
+        told = b"".join(backend.parameter_status(name, value) for name, value in values.items())
+        return data[: -len(READY)] + told + data[-len(READY) :]
 
     def _copy_begins(self, connection: "PgConnection", ready: int) -> None:
         """CopyInResponse to the first of what is pending behind the `ready` that have been answered before it: the

@@ -111,3 +111,38 @@ async def test_what_is_pipelined_behind_a_refusal_is_served(pool: Forebay) -> No
         second.pgconn.exit_pipeline_mode()
         await first.execute("COMMIT")
         assert await one(second, "SELECT 3") == 3
+
+
+@pytest.mark.parametrize("how", ["RESET ALL", "SELECT 1; RESET ALL", "RESET TimeZone", "DISCARD ALL"])
+async def test_what_is_reset_is_what_the_client_began_with(pool: Forebay, how: str) -> None:
+    began = "-c TimeZone=Asia/Tokyo -c application_name=reports"
+    async with await psycopg.AsyncConnection.connect(
+        host="127.0.0.1", port=pool.port, user="postgres", dbname="postgres", autocommit=True, options=began
+    ) as client, await connect(pool) as other:  # fmt: skip
+        client.prepare_threshold = None  # DISCARD ALL does away with what the driver has prepared
+        for _ in range(2):
+            assert await one(client, "SHOW TimeZone") == "Asia/Tokyo"
+            await client.execute("SET TimeZone TO 'Europe/Berlin'")
+            assert await one(client, "SHOW TimeZone") == "Europe/Berlin"
+            await client.execute(how)
+            assert client.info.timezone.key == "Asia/Tokyo"
+            assert await one(client, "SHOW TimeZone") == "Asia/Tokyo"
+            assert await one(client, "SHOW application_name") == "reports"
+            assert await one(other, "SHOW TimeZone") != "Asia/Tokyo"
+            assert await pinned(pool, "set") == 0
+            await client.execute("SET work_mem TO '9MB'")
+            assert await pinned(pool, "set") == 1
+            await client.execute("SET TimeZone TO 'Europe/Berlin'")
+            await client.execute("RESET ALL")
+            assert await one(client, "SHOW TimeZone") == "Asia/Tokyo"
+
+
+async def test_a_reset_of_something_else_leaves_what_was_set(pool: Forebay) -> None:
+    async with await psycopg.AsyncConnection.connect(
+        host="127.0.0.1", port=pool.port, user="postgres", dbname="postgres", autocommit=True,
+        options="-c TimeZone=Asia/Tokyo",
+    ) as client:  # fmt: skip
+        server = await one(client, "SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'")
+        await client.execute(f"SET TimeZone TO '{server}'")
+        await client.execute("RESET statement_timeout")
+        assert await one(client, "SHOW TimeZone") == server
