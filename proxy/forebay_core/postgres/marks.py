@@ -40,8 +40,8 @@ class Ends(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a text shows. `reasons` as in the table above. `clears`: reasons that hold no more once it has succeeded,
-    `set:` with an empty name for all of them; only where it is one statement. `deallocates`: the name in a lone
+    """What a text shows. `reasons` as in the table above. `clears`: reasons that hold no more once all of it has
+    succeeded, `set:` with an empty name for all of them. `deallocates`: the name in a lone
     DEALLOCATE, which may be one of the protocol's (drivers close theirs so).
     """
 
@@ -101,6 +101,10 @@ _FUNCTIONS = {
     b"setseed": "seed",
 }
 _TEMP = frozenset({b"temp", b"temporary"})
+_UNLOCKS = (b"select", b"pg_advisory_unlock_all", b"(", b")")
+_OF_TRANSACTIONS = frozenset(
+    {b"begin", b"start", b"commit", b"end", b"rollback", b"abort", b"savepoint", b"release", b"prepare"}
+)
 # SET's own spellings: the words after SET (SESSION left out), and the setting that they change.
 _SPELLINGS = {
     (b"time", b"zone"): "timezone",
@@ -132,7 +136,12 @@ def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) 
     if len(found) == 1:
         return found[0]
     ends = max((each.ends for each in found), key=list(Ends).index, default=Ends.NOTHING)
-    return Marks(frozenset().union(*(each.reasons for each in found)), ends=ends)
+    reasons = frozenset[str]().union(*(each.reasons for each in found))
+    if any(statement[0].text in _OF_TRANSACTIONS for statement in statements):  # not all of it may last
+        return Marks(reasons, ends=ends)
+    every_set = any(reason.startswith("set:") for reason in reasons)
+    clears = frozenset[str]().union(*(each.clears for each in found)) - reasons - ({"set:"} if every_set else set())
+    return Marks(reasons, clears, ends)
 
 
 def undo(reasons: frozenset[str]) -> bytes | None:
@@ -189,6 +198,8 @@ def _of_statement(statement: list[Token]) -> Marks:
             reasons.add("unclear")
         case b"prepare" if second != b"transaction":
             reasons.add("prepare")
+        case b"select" if tuple(t.text for t in statement if t.text not in (b"pg_catalog", b".")) == _UNLOCKS:
+            return Marks(clears=frozenset({"lock"}))
         case b"unlisten" if len(statement) == 2 and statement[1].kind == "*":
             return Marks(clears=frozenset({"listen"}))
         case b"close" if second == b"all":

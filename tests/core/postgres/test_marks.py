@@ -142,8 +142,7 @@ def test_a_mark_is_found_behind_another_statement_and_a_comment(text: str, reaso
     for before in ("SELECT 1;", "/* x */", "-- x\n", "\t\f\v\r\n", ";", "SELECT '\\', $$'$$, \"'\"; "):
         found = marks((before + text).encode())
         assert found.reasons == frozenset(reasons.split()), before
-        if "SELECT" in before:
-            assert not found.clears
+        assert not found.clears & found.reasons
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,18 @@ def test_a_mark_is_found_behind_another_statement_and_a_comment(text: str, reaso
         ('DEALLOCATE PREPARE "_pg3_0"', "", Ends.NOTHING, b"_pg3_0"),
         ("DEALLOCATE prepare", "", Ends.NOTHING, b"prepare"),
         ("DISCARD ALL", "listen temp cursor lock prepare unclear set:", Ends.EVERYTHING, None),
-        ("SELECT 1; DISCARD ALL", "", Ends.EVERYTHING, None),
+        ("SELECT 1; DISCARD TEMP", "temp", Ends.NOTHING, None),
+        ("SELECT pg_advisory_unlock_all()", "lock", Ends.NOTHING, None),
+        ("select pg_catalog.pg_advisory_unlock_all ( );", "lock", Ends.NOTHING, None),
+        ("SELECT pg_advisory_unlock_all() FROM a", "", Ends.NOTHING, None),
+        (
+            "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;",
+            "lock cursor listen set:",
+            Ends.NOTHING,
+            None,
+        ),
+        ("RESET ALL; ROLLBACK", "", Ends.NOTHING, None),
+        ("BEGIN; RESET ALL", "", Ends.NOTHING, None),
         ("SELECT 1; DEALLOCATE a", "", Ends.NOTHING, None),
         ("SELECT 1", "", Ends.NOTHING, None),
     ],
@@ -173,6 +183,20 @@ def test_what_a_statement_takes_away(text: str, clears: str, ends: Ends, name: b
     found = marks(text.encode())
     assert (found.reasons, found.clears) == (frozenset(), frozenset(clears.split()))
     assert (found.ends, found.deallocates) == (ends, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasons", "clears"),
+    [
+        ("RESET ALL; SET work_mem = 1", "set:work_mem", ""),
+        ("SET work_mem = 1; RESET ALL; UNLISTEN *", "set:work_mem", "listen"),
+        ("UNLISTEN *; LISTEN a; RESET a", "listen", "set:a"),
+        ("SELECT pg_advisory_lock(1); SELECT pg_advisory_unlock_all(); CLOSE ALL", "lock", "cursor"),
+    ],
+)
+def test_what_several_statements_set_up_they_do_not_take_away(text: str, reasons: str, clears: str) -> None:
+    found = marks(text.encode())
+    assert (found.reasons, found.clears) == (frozenset(reasons.split()), frozenset(clears.split()))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import psycopg
 import pytest
 from tests.integration.postgres.server import Postgres
@@ -146,3 +147,17 @@ async def test_a_reset_of_something_else_leaves_what_was_set(pool: Forebay) -> N
         await client.execute(f"SET TimeZone TO '{server}'")
         await client.execute("RESET statement_timeout")
         assert await one(client, "SHOW TimeZone") == server
+
+
+async def test_asyncpgs_pool_resets_at_each_release(pool: Forebay) -> None:
+    began = {"TimeZone": "Asia/Tokyo", "application_name": "reports"}
+    url = f"postgres://postgres@127.0.0.1:{pool.port}/postgres"
+    async with asyncpg.create_pool(url, min_size=2, max_size=2, server_settings=began) as clients:
+        for _ in range(6):
+            async with clients.acquire() as client:
+                assert await client.fetchval("SHOW TimeZone") == "Asia/Tokyo"
+                assert await client.fetchval("SELECT current_setting('application_name')") == "reports"
+                await client.execute("SET work_mem TO '9MB'")
+                await client.execute("SET TimeZone TO 'Europe/Berlin'")
+                assert await pinned(pool, "set") == 1
+            assert await pinned(pool, "set") == 0
