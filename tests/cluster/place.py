@@ -151,12 +151,16 @@ class Place:
         """The most that each pod may yet hold, by UID: what the ledger says."""
         return {entry["home"]["pod"]: entry["bound"] for entry in self.entries()}
 
+    def lives(self) -> list[str]:
+        """The pods of those who are in the ledger: one that is there twice has a dead life, too."""
+        return sorted({entry["life"]: entry["home"]["pod"] for entry in self.entries()}.values())
+
     def settled(self, replicas: int, seconds: float = 60) -> None:
         """Wait until so many replicas serve, and nobody else may hold anything."""
         self.ready(replicas)
         until = time.monotonic() + seconds
-        while (holders := set(self.bounds())) != {pod["metadata"]["uid"] for pod in self.pods().values()}:
-            assert time.monotonic() < until, holders
+        while (lives := self.lives()) != sorted(pod["metadata"]["uid"] for pod in self.pods().values()):
+            assert time.monotonic() < until, lives
             time.sleep(0.5)
 
 
