@@ -3,6 +3,7 @@
 import datetime
 import json
 import platform
+import re
 import statistics
 import subprocess
 from dataclasses import dataclass
@@ -121,6 +122,9 @@ def _rows(figures: Figures) -> list[str]:
     return lines
 
 
+TEMPORARY = r'/[^" ]*/forebay-bench-\w+'  # where a run keeps what it makes: of no interest to anybody afterwards
+
+
 def save(scenario: Scenario, figures: Figures, *, record: bool) -> Path:
     """Write everything as JSON: over the recorded result, or into the directory that git ignores."""
     now = datetime.datetime.now(datetime.UTC)
@@ -146,7 +150,7 @@ def save(scenario: Scenario, figures: Figures, *, record: bool) -> Path:
             for name in figures.values
             if (ratio := ratios(figures, name, scenario.base, scenario.cost))
         }
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(re.sub(TEMPORARY, "DIRECTORY", json.dumps(result, indent=1)) + "\n")
     return path
 
 
