@@ -17,6 +17,9 @@ from forebay_operator.store import Raw, Store
 # Seconds without anything, after which a watch is begun anew: the API server sends a bookmark every 60, and keeps
 # events for 75, so nothing is missed.
 SILENCE = 70.0
+# Seconds between tries of a watch while the API server is away, from the start again when they are through: kopf's own
+# go up to 21, for which a server that is back would not be heard.
+BACKOFFS = (1.0, 2.0, *[5.0] * 12)
 
 
 class Watched(NamedTuple):
@@ -70,6 +73,7 @@ async def run(
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.watching.inactivity_timeout = SILENCE
+    settings.networking.error_backoffs = BACKOFFS
     tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=settings,

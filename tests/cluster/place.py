@@ -121,11 +121,11 @@ class Place:
     def declare(self, document: dict[str, Any]) -> None:
         self.kubectl("apply", "-f", "-", stdin=json.dumps(document))
 
-    def ready(self, replicas: int) -> None:
+    def ready(self, replicas: int, seconds: float = 60) -> None:
         """Wait until pool `orders` has so many replicas, all of them ready."""
-        for path in ("replicas", "readyReplicas"):
-            self.kubectl("wait", f"--for=jsonpath={{.status.{path}}}={replicas}", "pp/orders", "--timeout=60s")
-        self.kubectl("wait", "--for=condition=Ready", "pp/orders", "--timeout=60s")
+        states = [f"jsonpath={{.status.{path}}}={replicas}" for path in ("replicas", "readyReplicas")]
+        for state in (*states, "condition=Ready"):
+            self.kubectl("wait", f"--for={state}", "pp/orders", f"--timeout={seconds}s", seconds=seconds + 10)
 
     def pods(self) -> dict[str, dict[str, Any]]:
         """The pods of pool `orders` that are not on their way out, by name."""
@@ -151,13 +151,22 @@ class Place:
         """The most that each pod may yet hold, by UID: what the ledger says."""
         return {entry["home"]["pod"]: entry["bound"] for entry in self.entries()}
 
+    def peak_alone(self, seconds: float) -> int:
+        """Wait until there is more than one replica; the most that the backend has had open before that."""
+        alone, until = 0, time.monotonic() + seconds
+        while self.get("pp", "orders")["status"]["replicas"] == 1:
+            alone = self.counts()["peak"]
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        return alone
+
     def lives(self) -> list[str]:
         """The pods of those who are in the ledger: one that is there twice has a dead life, too."""
         return sorted({entry["life"]: entry["home"]["pod"] for entry in self.entries()}.values())
 
     def settled(self, replicas: int, seconds: float = 60) -> None:
         """Wait until so many replicas serve, and nobody else may hold anything."""
-        self.ready(replicas)
+        self.ready(replicas, seconds)
         until = time.monotonic() + seconds
         while (lives := self.lives()) != sorted(pod["metadata"]["uid"] for pod in self.pods().values()):
             assert time.monotonic() < until, lives
