@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.support.forebay import Forebay
+from tests.support.forebay import Forebay, pool_document
 
 from bench import configs
 from bench.peers import by_file, started
@@ -58,20 +58,8 @@ async def zeros(directory: Path) -> Zeros:
 
 
 async def forebay(place: Place) -> Running:
-    document = {
-        "apiVersion": "forebay.dev/v1alpha1",
-        "kind": "ProxyPool",
-        "metadata": {"name": "bench"},
-        "spec": {
-            "protocol": "forward",
-            "listen": {"port": 0},
-            "replicas": 1,
-            "upstreams": [{"name": "out", "pool": {"size": 64}}],
-            "forward": {
-                "allowHosts": ["127.0.0.0/8"], "ports": [place.backend], "perOrigin": {"maxConnections": 64},
-            },
-        },
-    }  # fmt: skip
+    forward = {"allowHosts": ["127.0.0.0/8"], "ports": [place.backend], "perOrigin": {"maxConnections": 64}}
+    document = pool_document("forward", {"name": "out", "pool": {"size": 64}}, {"forward": forward})
     return await started(Forebay(place.directory, document), document)
 
 

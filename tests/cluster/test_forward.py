@@ -79,12 +79,7 @@ def place(places: Callable[[str], Place], system: None) -> Place:
 def test_replicas_follow_the_load_within_the_budget(place: Place) -> None:
     with ThreadPoolExecutor() as threads:
         running = threads.submit(place.load, "orders", 40, 35, PROXY)
-        alone, deadline = 0, time.monotonic() + 35
-        while place.get("pp", "orders")["status"]["replicas"] == 1:
-            alone = place.counts()["peak"]
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
-        assert alone == 5, "one replica opens all that it may before there is another"
+        assert place.peak_alone(35) == 5, "one replica opens all that it may before there is another"
         place.ready(2)
         spread = threads.submit(place.load, "orders", 40, 25, PROXY)  # these come to both
         place.kubectl("wait", "--for=condition=BudgetExhausted", "pp/orders", "--timeout=30s")

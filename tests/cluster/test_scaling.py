@@ -66,12 +66,8 @@ def test_a_load_step_brings_connections_then_replicas_and_calm_takes_them_away(
 ) -> None:
     place.declare(scaled(60, 1, 2))
     place.ready(1)
-    running, alone, deadline = load(40, 45), 0, time.monotonic() + 45
-    while place.get("pp", "orders")["status"]["replicas"] == 1:
-        alone = place.counts()["peak"]
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    assert alone == 5, "one replica opens all that it may before there is another"
+    running = load(40, 45)
+    assert place.peak_alone(45) == 5, "one replica opens all that it may before there is another"
     place.ready(2)
     assert running.result()["failed"] == {}
     place.ready(1)

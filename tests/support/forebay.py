@@ -20,30 +20,30 @@ READY = r"forebay: listening on \S+:(\d+), admin on \S+:(\d+)"
 PYTHONPATH = f"{ROOT / 'proxy'}:{ROOT / 'operator'}"
 
 
-def http_pool(*ports: int, spec: Mapping[str, Any] | None = None, **upstream: Any) -> dict[str, Any]:
-    """A document for one HTTP upstream with an endpoint at each of `ports` on 127.0.0.1.
-
-    Keywords are fields of the upstream (pool=..., budget=...); `spec` adds to or replaces fields of the spec.
-    """
+def pool_document(protocol: str, upstream: Mapping[str, Any], spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A document for one worker with one upstream, at a free port; `spec` adds to or replaces fields of the spec."""
     return {
         "apiVersion": "forebay.dev/v1alpha1",
         "kind": "ProxyPool",
         "metadata": {"name": "test"},
         "spec": {
-            "protocol": "http",
+            "protocol": protocol,
             "listen": {"port": 0},
             "replicas": 1,
-            "upstreams": [
-                {
-                    "name": "origin",
-                    "endpoints": [{"host": "127.0.0.1", "port": port} for port in ports],
-                    **upstream,
-                }
-            ],
+            "upstreams": [dict(upstream)],
             "drain": {"delay": "0s", "timeout": "5s"},
             **(spec or {}),
         },
     }
+
+
+def http_pool(*ports: int, spec: Mapping[str, Any] | None = None, **upstream: Any) -> dict[str, Any]:
+    """A document for one HTTP upstream with an endpoint at each of `ports` on 127.0.0.1.
+
+    Keywords are fields of the upstream (pool=..., budget=...); `spec` adds to or replaces fields of the spec.
+    """
+    endpoints = [{"host": "127.0.0.1", "port": port} for port in ports]
+    return pool_document("http", {"name": "origin", "endpoints": endpoints, **upstream}, spec)
 
 
 def postgres_pool(

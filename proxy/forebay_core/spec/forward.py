@@ -2,12 +2,13 @@
 
 import ipaddress
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from forebay_core.spec.values import (
+    IS_NETWORK,
     LOCAL_ONLY,
     CidrNetwork,
     EnvironmentName,
@@ -16,6 +17,7 @@ from forebay_core.spec.values import (
     Json,
     Model,
     ObjectName,
+    Parsed,
     Port,
     SecretKey,
     Seq,
@@ -28,12 +30,12 @@ _PATTERN = rf"^([*][.])?({_LABEL}[.])*[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$"
 _LONGEST = 253  # characters of a name, RFC 1035 section 2.3.4
 
 
-class _Destination:
+class _Destination(Parsed):
     """A host's name, all names below one, or the addresses that names resolve to; canonical text in Python."""
 
     expected = "a host name, *.name for all names below it, or an IP address or network without host bits"
 
-    def _parse(self, value: object) -> str:
+    def parse(self, value: object) -> str:
         if not isinstance(value, str) or len(value) > _LONGEST or "%" in value:
             raise ValueError(f"expected {self.expected}")
         if re.match(_PATTERN, value) and not value.endswith("\n"):
@@ -43,20 +45,14 @@ class _Destination:
         except ValueError:
             raise ValueError(f"expected {self.expected}") from None
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self._parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
-
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
-        network = "isIP(self) || (isCIDR(self) && cidr(self).masked() == cidr(self))"
         return {
             "type": "string",
             "maxLength": _LONGEST,
             "example": "*.example.com",
             "x-expected": self.expected,
             "x-kubernetes-validations": [
-                {"rule": f"self.matches('{_PATTERN}') || {network}", "message": f"expected {self.expected}"}
+                {"rule": f"self.matches('{_PATTERN}') || {IS_NETWORK}", "message": f"expected {self.expected}"}
             ],
         }
 

@@ -13,6 +13,7 @@ and the checks read it; the CRD leaves it out.
 """
 
 import ipaddress
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict
@@ -73,15 +74,31 @@ class Schema:
         return {**handler(schema), **self.keys}
 
 
-class _Duration:
+class Parsed:
+    """A type that is read by `parse`, which raises ValueError, and written by `write`."""
+
+    write: Callable[[Any], object] = str
+
+    def parse(self, value: object) -> object:
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.parse, serialization=core_schema.plain_serializer_function_ser_schema(self.write)
+        )
+
+
+class _Duration(Parsed):
     """A Gateway API duration between two bounds; seconds in Python."""
+
+    write = staticmethod(format_duration)
 
     def __init__(self, minimum: str, maximum: str = "8760h") -> None:
         self.minimum, self.maximum = minimum, maximum
         self._least, self._most = parse_duration(minimum), parse_duration(maximum)
         self.expected = f"a duration such as 500ms, 30s or 1m30s, from {minimum} to {maximum}"
 
-    def _parse(self, value: object) -> float:
+    def parse(self, value: object) -> float:
         if not isinstance(value, str):
             raise ValueError(f"expected {self.expected}")
         try:
@@ -91,11 +108,6 @@ class _Duration:
         if not self._least <= seconds <= self._most:
             raise ValueError(f"expected {self.expected}")
         return seconds
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self._parse, serialization=core_schema.plain_serializer_function_ser_schema(format_duration)
-        )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
         value = "duration(self)"
@@ -109,14 +121,16 @@ class _Duration:
         }
 
 
-class _Size:
+class _Size(Parsed):
     """Bytes between two bounds; an integer or a quantity with a binary suffix in the document."""
+
+    write = staticmethod(format_size)
 
     def __init__(self, minimum: int, maximum: int) -> None:
         self.minimum, self.maximum = minimum, maximum
         self.expected = f"a size in bytes such as 65536 or 64Ki, from {format_size(minimum)} to {format_size(maximum)}"
 
-    def _parse(self, value: object) -> int:
+    def parse(self, value: object) -> int:
         if not isinstance(value, int | str) or isinstance(value, bool):
             raise ValueError(f"expected {self.expected}")
         try:
@@ -126,11 +140,6 @@ class _Size:
         if not self.minimum <= size <= self.maximum:
             raise ValueError(f"expected {self.expected}")
         return size
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self._parse, serialization=core_schema.plain_serializer_function_ser_schema(format_size)
-        )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
         size = "quantity(string(self))"
@@ -146,15 +155,16 @@ class _Size:
         }
 
 
+IS_NETWORK = "isIP(self) || (isCIDR(self) && cidr(self).masked() == cidr(self))"  # in CEL
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class _Network:
+class _Network(Parsed):
     """An IP network, or a single address as a network of one."""
 
     expected = "an IP address or network such as 10.0.0.0/8, without host bits"
 
-    def _parse(self, value: object) -> Network:
+    def parse(self, value: object) -> Network:
         # A zone (fe80::1%eth0) has no meaning in a network.
         if not isinstance(value, str) or "%" in value:
             raise ValueError(f"expected {self.expected}")
@@ -163,19 +173,13 @@ class _Network:
         except ValueError:
             raise ValueError(f"expected {self.expected}") from None
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self._parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
-
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
-        rule = "isIP(self) || (isCIDR(self) && cidr(self).masked() == cidr(self))"
         return {
             "type": "string",
             "maxLength": 43,
             "example": "10.0.0.0/8",
             "x-expected": self.expected,
-            "x-kubernetes-validations": [{"rule": rule, "message": f"expected {self.expected}"}],
+            "x-kubernetes-validations": [{"rule": IS_NETWORK, "message": f"expected {self.expected}"}],
         }
 
 

@@ -208,26 +208,17 @@ class ForwardExchange(Exchange):
     # ------------------------------------------------------------------ the pool
 
     def take(self, connection: Connection, now: float) -> bool:
-        client = self.client
-        parent = client.proxy.parents.get((connection.endpoint.host, connection.endpoint.port))
+        parent = self.client.proxy.parents.get((connection.endpoint.host, connection.endpoint.port))
         self.asks_parent = parent is not None
-        if not self.forward.connect:
-            if parent is not None:
-                self._request = authorized(self._plain, parent)
-            return super().take(connection, now)
-        if client.transport is None:
+        if self.forward.connect and parent is not None:
+            self._request = parents.connect_head(self.forward.target, parent, self.forward.via + self._via())
+        elif self.forward.connect:
+            self._request = b""
+        elif parent is not None:
+            self._request = authorized(self._plain, parent)
+        if not super().take(connection, now):
             return False
-        self.connection = connection  # type: ignore[assignment]
-        self.endpoint_name = connection.endpoint.name
-        self.taken_at = now
-        self.reused = connection.uses > 1
-        self.attempts += 1
-        connection.begin()  # type: ignore[attr-defined]
-        if parent is not None:
-            client.expect(now, client.ANSWER)
-            head = parents.connect_head(self.forward.target, parent, self.forward.via + self._via())
-            connection.transport.write(head)  # type: ignore[attr-defined]
-        else:
+        if self.forward.connect and parent is None:
             self._open(connection.tunnel())  # type: ignore[attr-defined]
         return True
 

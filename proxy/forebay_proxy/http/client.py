@@ -10,7 +10,7 @@ import socket
 import struct
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from forebay_core.http1 import ProtocolError, RequestHead, scan_request
 from forebay_proxy.http import answers
@@ -35,6 +35,9 @@ class ClientConnection(asyncio.Protocol):
     ANSWER: Final = 4  # the upstream has it
     STREAM: Final = 5  # the answer, or a tunnel, is under way
     CLOSING: Final = 6  # answered; what the client still sends is dropped
+
+    scan: "ClassVar[staticmethod[[bytes, int, bool], Any]]" = staticmethod(scan_request)  # reads a head
+    begin: ClassVar[type[Exchange]] = Exchange  # what is made of it
 
     __slots__ = (
         "_closing_since", "_paused", "buffer", "deadline", "ended",
@@ -139,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
         if self._paused:
             self.read_on()
         try:
-            head = scan_request(data, proxy.http.max_header_bytes, self.trusted)
+            head = self.scan(data, proxy.http.max_header_bytes, self.trusted)
         except ProtocolError as error:
             self._refuse(answers.Failure(error.status, "bad_request", error.detail))
             return
@@ -152,8 +155,8 @@ class ClientConnection(asyncio.Protocol):
                 self.expect(now, self.HEAD)
             return
         self.buffer = b""
-        self.exchange = Exchange(self, head, now)
-        self.exchange.begin(data[head.end :] if head.end < len(data) else b"")
+        self.exchange = exchange = self.begin(self, head, now)
+        exchange.begin(data[head.end :] if head.end < len(data) else b"")
 
     def _process_buffer(self) -> None:
         if self.buffer and self.exchange is None and self.transport is not None and self.phase != self.CLOSING:

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from tests.support.forebay import pool_document
 from tests.support.raw import Connection
 
 LOOPBACK = "127.0.0.0/8"
@@ -20,21 +21,11 @@ def document(
 ) -> dict[str, Any]:
     """A proxy for everything on this machine, through any port; `forward` adds to that block."""
     ports = list((forward or {}).get("ports", ()))
-    return {
-        "apiVersion": "forebay.dev/v1alpha1",
-        "kind": "ProxyPool",
-        "metadata": {"name": "test"},
-        "spec": {
-            "protocol": "forward",
-            "listen": {"port": 0},
-            "replicas": 1,
-            "upstreams": [{"name": "out", **upstream}],
-            "forward": {"allowHosts": [LOOPBACK], **(forward or {}), "ports": ports or [80, 443]},
-            "http": {**HTTP, **(http or {})},
-            "drain": {"delay": "0s", "timeout": "5s"},
-            **(spec or {}),
-        },
+    mine = {
+        "forward": {"allowHosts": [LOOPBACK], **(forward or {}), "ports": ports or [80, 443]},
+        "http": {**HTTP, **(http or {})},
     }
+    return pool_document("forward", {"name": "out", **upstream}, {**mine, **(spec or {})})
 
 
 def basic(user: str, password: str) -> bytes:

@@ -26,6 +26,19 @@ CANCELED: Final = "57014"
 HEADER: Final = b"PROXY UNKNOWN\r\n"
 
 
+async def dialled(
+    host: str, port: int, first: bytes, context: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connected, with `first` sent, and over TLS with a context."""
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(first)
+    if context is not None:
+        writer.write(SSL_REQUEST)
+        assert await reader.readexactly(1) == b"S"
+        await writer.start_tls(context, server_hostname="localhost")
+    return reader, writer
+
+
 class Client:
     """As bare as it gets, so that its cancel key is at hand."""
 
@@ -37,12 +50,7 @@ class Client:
     async def connect(
         cls, host: str, port: int, *, first: bytes = b"", context: ssl.SSLContext | None = None, minor: int = 0
     ) -> "Client":
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(first)
-        if context is not None:
-            writer.write(SSL_REQUEST)
-            assert await reader.readexactly(1) == b"S"
-            await writer.start_tls(context, server_hostname="localhost")
+        reader, writer = await dialled(host, port, first, context)
         self = cls(reader, writer)
         writer.write(write_startup(minor, {"user": "trusting", "database": "postgres"}))
         for kind, body in await self._until_ready():
@@ -89,12 +97,7 @@ async def cancel(
     host: str, port: int, key: CancelRequest, *, first: bytes = b"", context: ssl.SSLContext | None = None
 ) -> None:
     """Send a request, and wait until it has been taken."""
-    reader, writer = await asyncio.open_connection(host, port)
-    writer.write(first)
-    if context is not None:
-        writer.write(SSL_REQUEST)
-        assert await reader.readexactly(1) == b"S"
-        await writer.start_tls(context, server_hostname="localhost")
+    reader, writer = await dialled(host, port, first, context)
     writer.write(write_cancel(key))
     assert await reader.read() == b""
     writer.close()
