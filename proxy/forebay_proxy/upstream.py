@@ -300,14 +300,17 @@ class Upstream:
         return refusal
 
     async def _outlast(self, connection: UpstreamConnection, sock: socket.socket) -> None:
+        await self.outlast(sock)
+        self.forget(connection)
+        self.act()
+
+    async def outlast(self, sock: socket.socket) -> None:
         """Where TLS failed the upstream may not know it yet (it hangs): it counts until it has closed, or `linger`."""
         with sock, contextlib.suppress(OSError, TimeoutError):
             sock.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(self.linger):
                 while await self._loop.sock_recv(sock, 1 << 16):
                     pass
-        self.forget(connection)
-        self.act()
 
     async def connect(self, connection: UpstreamConnection) -> None:
         """Over TLS where that is asked for, without a login. It has to be counted already. Raises OSError."""

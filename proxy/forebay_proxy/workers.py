@@ -67,6 +67,7 @@ class Workers:
         self._sockets: list[socket.socket] = []
         self._number = 0
         self._secret = secrets.token_hex(32)  # which all workers know
+        self._paused: set[str] = set()  # databases that an order has paused, by name; "": all
         self._backoff = FIRST_BACKOFF
         self._looked = monotonic()
 
@@ -146,6 +147,8 @@ class Workers:
             return
         worker.beat = monotonic()
         worker.life = reply["life"]
+        for name in self._paused:  # before it serves anybody; orders that are given from now on it hears itself
+            link.tell(do="command", command="pause", of=name)
         if document is not self.document:  # it changed meanwhile
             await self._apply(worker)
         await self._started()
@@ -297,7 +300,12 @@ class Workers:
                 log.error("worker %d: %s", worker.pid, reply["error"])
 
     def command(self, name: str, of: str = "", *, besides: WorkerProcess | None = None) -> None:
-        """recycle, pause or resume; the last two, and kill, also of one database: to all but one."""
+        """recycle, pause or resume; the last two, and kill, also of one database: to all but one, and pauses
+        to those that start later."""
+        if name == "pause":
+            self._paused.add(of)
+        elif name == "resume":
+            self._paused.discard(of)
         for worker in self.live:
             assert worker.link is not None
             if worker is not besides:

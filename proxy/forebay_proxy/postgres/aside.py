@@ -6,9 +6,9 @@ server's end is seen closed. (Design section 4: session protocols keep a grant's
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from forebay_core.balance import Endpoint
@@ -19,6 +19,8 @@ from forebay_proxy.connection import BriefOwner
 from forebay_proxy.postgres.server import LOGIN_LIMIT, Login, PgConnection
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
+
+T = TypeVar("T")
 
 AGAIN: Final = 0.02  # seconds between two looks for a place that leases above the grant still have
 Answer = list[bytes]  # the first column of each row
@@ -58,14 +60,13 @@ class Question(BriefOwner):
 
 
 class AsideConnection(PgConnection):
-    """One that the pool does not know."""
+    """One that the pool does not know. `over` is set at the server's end."""
 
     __slots__ = ("over",)
 
-    def __init__(self, endpoint: Endpoint, upstream: Upstream, login: Login) -> None:
+    def __init__(self, endpoint: Endpoint, upstream: Upstream) -> None:
         super().__init__(endpoint, upstream)
-        self.kind = login
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.over = asyncio.Event()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._login is not None and not self._login.done():
@@ -74,7 +75,7 @@ class AsideConnection(PgConnection):
             self.owner.upstream_lost(self, exc, monotonic())
         self.state = CLOSED
         self.upstream.wheel.disarm(self)
-        self.over.set_result(None)
+        self.over.set()
 
 
 class Asides:
@@ -113,32 +114,43 @@ class Asides:
     async def ask(
         self, upstream: Upstream, endpoint: Endpoint, login: Login, query: str, patience: float
     ) -> Answer | None:
-        """What the server answers, logged in as `login`; None where it can't be asked or refuses. Waits `patience`
-        seconds for a place, and again for the answer; not for the server's end, which a server that hangs keeps from
-        us. Raises NoPlace."""
-        told: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        asking = self._ask(upstream, endpoint, login, query, patience, told)
-        self._tasks.spawn(asking, f"question at {endpoint.name}")
+        """What the server answers, logged in as `login`; None where it can't be asked or refuses. Otherwise as
+        `talk`."""
+
+        async def say(connection: AsideConnection) -> Answer | None:
+            question = Question()
+            connection.kind = login
+            await connection.log_in()
+            connection.state = LEASED
+            connection.owner = question
+            connection.write(frontend.query(query))
+            return await question.answer
+
+        return await self.talk(upstream, endpoint, say, patience)
+
+    async def talk(
+        self, upstream: Upstream, endpoint: Endpoint, say: Callable[[AsideConnection], Awaitable[T]], patience: float
+    ) -> T | None:
+        """What `say` makes of a connection that is not logged in; None where there is none, or it is lost. Waits
+        `patience` seconds for a place, and again for what comes of it; not for the server's end, which a server that
+        hangs keeps from us. Raises NoPlace."""
+        told: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+        self._tasks.spawn(self._talk(upstream, endpoint, say, patience, told), f"question at {endpoint.name}")
         return await told
 
-    async def _ask(
-        self, upstream: Upstream, endpoint: Endpoint, login: Login, query: str, patience: float,
-        told: "asyncio.Future[Answer | None]",
+    async def _talk(
+        self, upstream: Upstream, endpoint: Endpoint, say: Callable[[AsideConnection], Awaitable[T]], patience: float,
+        told: asyncio.Future[T | None],
     ) -> None:  # fmt: skip
-        """From the place taken to the server's end. `told` hears the answer when it is there, or NoPlace."""
+        """From the place taken to the server's end. `told` hears what has come of it when it is there, or NoPlace."""
         answer = None
         try:
             async with self.place(upstream, endpoint, patience):
-                connection = AsideConnection(endpoint, upstream, login)
-                question = Question()
+                connection = AsideConnection(endpoint, upstream)
                 try:
                     async with asyncio.timeout(patience):
                         await upstream.connect(connection)
-                        await connection.log_in()
-                        connection.state = LEASED
-                        connection.owner = question
-                        connection.write(frontend.query(query))
-                        answer = await question.answer
+                        answer = await say(connection)
                 except (OSError, TimeoutError):
                     pass
                 finally:
@@ -153,11 +165,12 @@ class Asides:
 
     async def _end(self, connection: AsideConnection) -> None:
         """Close it, and wait for the server's end, `linger` seconds at most."""
+        upstream = connection.upstream
         if connection.transport is not None:
             if connection.state != CLOSED:
                 connection.state = CLOSING
-                connection.shut(connection.upstream.linger)
-            await connection.over
+                connection.shut(upstream.linger)
+            await connection.over.wait()
         elif connection.sock is not None:
-            connection.sock.close()
-        connection.upstream.erase(connection)
+            await upstream.outlast(connection.sock)
+        upstream.erase(connection)

@@ -1,20 +1,18 @@
 """Cancel requests: which session's key it is, and the request to its server (PostgreSQL docs 55.2.8).
 
-A cancel request takes a connection of its own, on the spare place of a grant. The lease that it is meant for does not
-end before that connection has: it must not hit the next client's query.
+A cancel request takes a connection of its own, on the spare place of a grant, over TLS as the upstream's others. The
+lease that it is meant for does not end before that connection has: it must not hit the next client's query.
 """
 
-import asyncio
+import contextlib
 import secrets
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from forebay_core.balance import Endpoint
 from forebay_core.lease import CLOSED
 from forebay_core.pgwire import startup
-from forebay_proxy.dial import connect
-from forebay_proxy.postgres.aside import Asides, NoPlace
+from forebay_proxy.postgres.aside import AsideConnection, Asides, NoPlace
 from forebay_proxy.postgres.pods import RANDOM_BITS, TAG_BITS
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
@@ -72,7 +70,7 @@ class Cancels:
             try:
                 if connection.state != CLOSED:
                     assert connection.cancel_key is not None
-                    await self.request(connection.upstream, endpoint, connection.cancel_key, PATIENCE, connection)
+                    await self.request(connection.upstream, endpoint, connection.cancel_key, PATIENCE)
             finally:
                 waiting.popleft()
                 if session is not None:
@@ -81,26 +79,19 @@ class Cancels:
         del self._waiting[endpoint]
 
     async def request(
-        self, upstream: Upstream, endpoint: Endpoint, request: startup.CancelRequest, patience: float,
-        connection: "PgConnection | None" = None,
-    ) -> bool:  # fmt: skip
-        """Send one, and wait until the server has passed the signal on, which it shows by closing. `connection`: whose
-        it is, where that may have gone when its turn comes. False where it could not be sent."""
-        try:
-            async with self._asides.place(upstream, endpoint, patience):
-                if connection is None or connection.state != CLOSED:
-                    await self._send(endpoint, request, patience)
-        except (NoPlace, OSError, TimeoutError):
-            upstream.rejections["cancel"] = upstream.rejections.get("cancel", 0) + 1
-            return False
-        return True
+        self, upstream: Upstream, endpoint: Endpoint, request: startup.CancelRequest, patience: float
+    ) -> bool:
+        """Send one, and wait until the server has passed the signal on, which it shows by closing. False where it could
+        not be sent, or the server has not closed in time."""
 
-    async def _send(self, endpoint: Endpoint, request: startup.CancelRequest, patience: float) -> None:
-        loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in endpoint.address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
-            async with asyncio.timeout(patience):
-                await connect(sock, endpoint.address, endpoint.port)
-                await loop.sock_sendall(sock, startup.write_cancel(request))
-                while await loop.sock_recv(sock, 64):
-                    pass
+        async def say(connection: AsideConnection) -> bool:
+            connection.write(startup.write_cancel(request))
+            await connection.over.wait()
+            return True
+
+        sent = None
+        with contextlib.suppress(NoPlace):
+            sent = await self._asides.talk(upstream, endpoint, say, patience)
+        if not sent:
+            upstream.rejections["cancel"] = upstream.rejections.get("cancel", 0) + 1
+        return bool(sent)

@@ -147,10 +147,15 @@ class Console:
         others = await self._proxy.commands.rows_of_others(table)
         return join(table, [*SHOWN[table](self._proxy), *others])
 
-    async def _carried_out(self, command: Command) -> bytes:
+    async def _carry_out(self, command: Command) -> bytes:
         """An order is answered when all workers have carried it out, since they hear it before they are asked for rows;
         PAUSE of one database when its connections have gone from the server: then it can be renamed, or dropped."""
         verb, database = command
+        commands = self._proxy.commands
+        if verb == "KILL":  # who comes back waits; as in PgBouncer each database is paused by its name
+            for name in [database] if database else [str(row["name"]) for row in await self._rows("databases")]:
+                commands.order("pause", name)
+        commands.order({"RECONNECT": "recycle"}.get(verb, verb.lower()), database)
         rows = await self._rows("databases")
         while verb == "PAUSE" and database and self._client.console is self:
             if database not in self._proxy.pauses:
@@ -162,11 +167,9 @@ class Console:
         return done(verb) + READY
 
     def _order(self, command: Command) -> bytes:
-        verb, database = command
-        if verb == "RELOAD":
+        if command.verb == "RELOAD":
             raise ConsoleError("RELOAD is not needed: a changed document is taken up by itself")
-        self._proxy.commands.order({"RECONNECT": "recycle"}.get(verb, verb.lower()), database)
-        return self._later(self._carried_out(command))
+        return self._later(self._carry_out(command))
 
 
 def refused(why: str) -> bytes:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Self
 
 from tests.conformance.pgwire_cases import message
 
 from forebay_core.pgwire import backend
+from forebay_core.pgwire.startup import SSL_REQUEST
 
 READY = backend.ready_for_query(b"I")
 ROW = backend.row_description([("n", 23)]) + backend.data_row(["1"]) + backend.command_complete("SELECT 1")
@@ -41,6 +43,7 @@ class ScriptedServer:
         self.cancels = 0
         self.cancel_ends = asyncio.Event()  # until then the connections of cancel requests stay open
         self.cancel_ends.set()
+        self.tls: ssl.SSLContext | None = None  # with one it takes requests for TLS
         self.open = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -56,8 +59,12 @@ class ScriptedServer:
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        length = int.from_bytes(await reader.readexactly(4), "big")
-        packet = await reader.readexactly(length - 4)
+        packet = await start_packet(reader)
+        if packet == SSL_REQUEST[4:]:
+            writer.write(b"N" if self.tls is None else b"S")
+            if self.tls is not None:
+                await writer.start_tls(self.tls)
+            packet = await start_packet(reader)
         if packet[:4] == CANCEL:
             self.cancels += 1
             await self.cancel_ends.wait()
@@ -96,6 +103,12 @@ class ScriptedServer:
         self._server.close()
         for writer in self._writers:
             writer.transport.abort()
+
+
+async def start_packet(reader: asyncio.StreamReader) -> bytes:
+    """Without its length."""
+    length = int.from_bytes(await reader.readexactly(4), "big")
+    return await reader.readexactly(length - 4)
 
 
 USUAL = {

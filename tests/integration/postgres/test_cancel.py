@@ -1,12 +1,14 @@
-"""Cancel requests reach their session's server connection: over TLS, through another pod, and in a storm."""
+"""Cancel requests reach their session's server connection: over TLS on both sides, through another pod, in a storm."""
 
 import asyncio
+import contextlib
+import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pytest
 from tests.integration.postgres.scripted import READY, ScriptedServer
@@ -211,7 +213,8 @@ async def test_a_storm_of_requests_for_one_session(forebay: Start, postgres: Pos
             assert await another.query("SELECT pg_sleep(0.01)") is None
 
 
-async def test_what_is_asked_next_waits_until_the_request_is_over(forebay: Start) -> None:
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_what_is_asked_next_waits_until_the_request_is_over(forebay: Start, ca: CA, over_tls: bool) -> None:
     """A server may signal a backend twice for one request, and the second time find the next query."""
 
     async def cancelled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -221,7 +224,12 @@ async def test_what_is_asked_next_waits_until_the_request_is_over(forebay: Start
     async with ScriptedServer() as server:
         server.answers[b"long"] = cancelled
         server.cancel_ends.clear()
-        pool = await forebay(postgres_pool(server.port))
+        if over_tls:
+            pair = ca.server()
+            server.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            server.tls.load_cert_chain(pair.cert, pair.key)
+        upstream = {"tls": {"mode": "verify-full", "caFile": str(ca.cert)}} if over_tls else {}
+        pool = await forebay(postgres_pool(server.port, **upstream))
         async with client("127.0.0.1", pool.port) as asking, client("127.0.0.1", pool.port) as bystander:
             query = asyncio.create_task(asking.query("long"))
             await until(lambda: any(b"long" in each for each in server.heard))
@@ -246,4 +254,96 @@ async def test_a_request_over_tls(forebay: Start, postgres: Postgres, tmp_path: 
             query = asyncio.create_task(asking.query(SLEEP))
             await leased(pool)
             await cancel("127.0.0.1", pool.port, asking.key, context=over_tls)
+            assert await query == CANCELED
+
+
+class Wire:
+    """What lies between the pool and a server: `heard` has what was sent to it on each connection."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.heard: list[bytearray] = []
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heard.append(heard := bytearray())
+        with contextlib.suppress(OSError):
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+            self._writers |= {writer, to_server}
+            await asyncio.gather(pass_on(reader, to_server, heard), pass_on(from_server, writer, bytearray()))
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            seen += data
+            writer.write(data)
+        writer.write_eof()
+
+
+@pytest.fixture
+def verifying(secured: Postgres, ca: CA, tmp_path: Path) -> Callable[[Wire], dict[str, Any]]:
+    """The document of a pool that verifies its server, behind the wire."""
+    password = tmp_path / "password"
+    password.write_text("secret")
+    databases = [{"name": "postgres", "user": "scram", "passwordFile": str(password)}]
+    tls = {"mode": "verify-full", "caFile": str(ca.cert)}
+    return lambda wire: postgres_pool(wire.port, tls=tls, postgres={"databases": databases})
+
+
+async def test_a_request_goes_to_the_server_over_tls(forebay: Start, secured: Postgres, verifying: Any) -> None:
+    """As the connection that it is for."""
+    async with Wire(secured.port) as wire:
+        pool = await forebay(verifying(wire))
+        async with client("127.0.0.1", pool.port) as asking:
+            query = asyncio.create_task(asking.query(SLEEP))
+            await leased(pool)
+            before = len(wire.heard)
+            await cancel("127.0.0.1", pool.port, asking.key)
+            assert await query == CANCELED
+            assert await asking.query("SELECT 1") is None
+        assert len(wire.heard) == before + 1
+        for heard in wire.heard:
+            assert heard.startswith(SSL_REQUEST + b"\x16\x03")  # a TLS handshake (RFC 8446 section 5.1)
+    assert await dropped(pool) == 0
+
+
+async def test_a_request_goes_to_no_server_that_shows_a_strangers_certificate(
+    forebay: Start, secured: Postgres, verifying: Any, ca: CA, tmp_path: Path
+) -> None:
+    good = {name: (secured.data / name).read_bytes() for name in ("server.crt", "server.key")}
+    pair = CA(tmp_path, "stranger").server("localhost", "127.0.0.1", stem="strange")
+
+    def show(files: dict[str, bytes]) -> None:
+        before = len(secured.lines)
+        for name, content in files.items():
+            secured.give(name, content)
+        secured.send(signal.SIGHUP)
+        secured.line("received SIGHUP", after=before)
+
+    async with Wire(secured.port) as wire:
+        pool = await forebay(verifying(wire))
+        async with client("127.0.0.1", pool.port) as asking:
+            query = asyncio.create_task(asking.query(SLEEP))
+            await leased(pool)
+            show({"server.crt": pair.cert.read_bytes(), "server.key": pair.key.read_bytes()})
+            await cancel("127.0.0.1", pool.port, asking.key)
+
+            async def counted() -> bool:
+                return await dropped(pool) == 1
+
+            await until(counted)
+            assert not query.done()
+            show(good)
+            await cancel("127.0.0.1", pool.port, asking.key)
             assert await query == CANCELED

@@ -1,6 +1,8 @@
 """The admin database: PgBouncer's columns, as dashboards and psql read them."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from psycopg.rows import dict_row
 from tests.integration.postgres.server import Postgres
 from tests.integration.postgres.test_programs import run
+from tests.support.criteria import ready_workers
 from tests.support.forebay import Forebay, postgres_pool
 
 from forebay_core.postgres.console import TABLES
@@ -230,6 +233,112 @@ async def test_a_pause_that_is_ended_before_it_is_reached(pool: Forebay) -> None
             await asyncio.wait_for(pausing, 20)
         await connection.execute("COMMIT")
         assert await one(connection, "SELECT 1") == 1
+
+
+async def paused(pool: Forebay) -> dict[str, int]:
+    return {row["name"]: row["paused"] for row in await ask(pool, "SHOW DATABASES")}
+
+
+async def test_a_killed_database_waits_until_it_is_resumed(
+    forebay: Start, postgres: Postgres, orders: psycopg.Connection[Any]
+) -> None:
+    """As in PgBouncer: whatever its clients do, they and their connections go, and those who come wait."""
+    pool = await forebay(postgres_pool(postgres.port, postgres=USERS, spec={"replicas": 3}))
+    idle, transacting, busy, other = [await client(pool, name) for name in ("orders", "orders", "orders", "postgres")]
+    assert await one(idle, "SELECT 1") == 1
+    await transacting.execute("BEGIN")
+    await transacting.execute("SELECT 1")
+    working = asyncio.create_task(busy.execute("SELECT pg_sleep(60)"))
+    async with asyncio.timeout(20):
+        while sum(row["sv_active"] for row in await ask(pool, "SHOW POOLS") if row["database"] == "orders") < 2:
+            await asyncio.sleep(0.02)
+    await ask(pool, "KILL orders", "admin")
+    for each in (working, idle.execute("SELECT 2"), transacting.execute("SELECT 2")):
+        with pytest.raises(psycopg.errors.AdminShutdown, match="KILL"):
+            await asyncio.wait_for(each, 20)
+    async with asyncio.timeout(20):
+        while any(row["database"] == "orders" for row in await ask(pool, "SHOW SERVERS")):
+            await asyncio.sleep(0.02)
+    orders.execute("ALTER DATABASE orders RENAME TO moved")
+    assert await paused(pool) == {"orders": 1, "postgres": 0}
+    assert await one(other, "SELECT 3") == 3
+    arriving = [asyncio.create_task(ask_of(pool, "orders")) for _ in range(6)]
+    await all_held(pool, arriving)
+    orders.execute("ALTER DATABASE moved RENAME TO orders")
+    await ask(pool, "RESUME orders", "admin")
+    assert await asyncio.wait_for(asyncio.gather(*arriving), 20) == ["orders"] * len(arriving)
+    await other.close()
+
+
+async def test_all_databases_are_killed(forebay: Start, postgres: Postgres, orders: psycopg.Connection[Any]) -> None:
+    """Each is paused by its name, also where only another worker has ever heard of it."""
+    pool = await forebay(postgres_pool(postgres.port, postgres=USERS, spec={"replicas": 3}))
+    clients = [await client(pool, name) for name in ("orders", "postgres")]
+    await ask(pool, "KILL", "admin")
+    for each in clients:
+        with pytest.raises(psycopg.errors.AdminShutdown, match="KILL"):
+            await each.execute("SELECT 1")
+    assert await paused(pool) == {"orders": 1, "postgres": 1}
+    with pytest.raises(psycopg.Error, match="pooler is not paused/suspended"):
+        await ask(pool, "RESUME", "admin")
+    arriving = [asyncio.create_task(ask_of(pool, "orders")) for _ in range(6)]
+    await all_held(pool, arriving)
+    for name in ("orders", "postgres"):
+        await ask(pool, f"RESUME {name}", "admin")
+    assert await asyncio.wait_for(asyncio.gather(*arriving), 20) == ["orders"] * len(arriving)
+    assert await ask_of(pool, "postgres") == "postgres"
+
+
+async def test_workers_that_start_later_are_paused_too(
+    forebay: Start, postgres: Postgres, orders: psycopg.Connection[Any]
+) -> None:
+    """One that takes the place of a dead one, and one that is added."""
+    document = postgres_pool(postgres.port, postgres=USERS, spec={"replicas": 2})
+    pool = await forebay(document)
+    before = await ready_workers(pool, lambda pids: len(pids) == 2)
+    await (await client(pool, "orders")).close()  # a database is known when somebody has asked for it
+    await ask(pool, "PAUSE orders", "admin")
+    os.kill(min(before), signal.SIGKILL)
+    await ready_workers(pool, lambda pids: len(pids) == 2 and min(before) not in pids)
+    document["spec"]["replicas"] = 3
+    pool.write(document)
+    await ready_workers(pool, lambda pids: len(pids) == 3)
+    arriving = [asyncio.create_task(ask_of(pool, "orders")) for _ in range(12)]
+    await all_held(pool, arriving)
+    assert await ask_of(pool, "postgres") == "postgres"
+    await ask(pool, "RESUME orders", "admin")
+    assert await asyncio.wait_for(asyncio.gather(*arriving), 20) == ["orders"] * len(arriving)
+
+
+async def test_a_pause_of_all_outlives_a_worker(forebay: Start, postgres: Postgres) -> None:
+    """Until it is resumed."""
+    pool = await forebay(postgres_pool(postgres.port, postgres=USERS, spec={"replicas": 2}))
+    workers = await ready_workers(pool, lambda pids: len(pids) == 2)
+    for order, paused in (("PAUSE", True), ("RESUME", False)):
+        await ask(pool, order, "admin")
+        gone = min(workers)
+        os.kill(gone, signal.SIGKILL)
+        workers = await ready_workers(pool, lambda pids, gone=gone: len(pids) == 2 and gone not in pids)  # type: ignore[misc]
+        told = (await pool.state())["workers"]
+        assert [worker["upstreams"]["db"]["paused"] for worker in told] == [paused] * 2
+
+
+async def all_held(pool: Forebay, arriving: list[asyncio.Task[Any]]) -> None:
+    """Wait until all who arrive at `orders` wait: those whose worker has not yet seen what its server reports, in
+    their logins."""
+    async with asyncio.timeout(20):
+        while True:
+            (logins,) = [row["items"] for row in await ask(pool, "SHOW LISTS") if row["list"] == "login_clients"]
+            if logins + await waiting(pool, "orders") == len(arriving):
+                break
+            await asyncio.sleep(0.02)
+    assert not any(task.done() for task in arriving)
+
+
+async def ask_of(pool: Forebay, database: str) -> Any:
+    """What a client that comes and goes hears of its database."""
+    async with await client(pool, database) as connection:
+        return await one(connection, "SELECT current_database()::text")
 
 
 async def one(connection: Any, query: str) -> Any:

@@ -1,7 +1,7 @@
 """Logins: of clients by SCRAM, md5 and certificates, over TLS or not; of ours at servers by SCRAM and verified TLS."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
@@ -142,19 +142,6 @@ async def test_certificates(forebay: Start, postgres: Postgres, ca: CA, pair: Pa
     assert await who(pool, "trusting", **secure) == "trusting"
     with pytest.raises(psycopg.OperationalError, match='certificate authentication failed for user "postgres"'):
         await who(pool, "postgres", **secure)
-
-
-@pytest.fixture
-def secured(ca: CA) -> Iterator[Postgres]:
-    """A server that takes passwords over TLS only."""
-    pair = ca.server("localhost", "127.0.0.1", stem="upstream")
-    server = Postgres({"ssl": "on"})
-    server.give("server.crt", pair.cert.read_bytes())
-    server.give("server.key", pair.key.read_bytes())
-    server.give("pg_hba.conf", b"hostssl all all 127.0.0.1/32 scram-sha-256\n")
-    server.single("CREATE ROLE scram LOGIN PASSWORD 'secret'")
-    with server:
-        yield server
 
 
 async def test_servers_with_tls_and_scram(forebay: Start, secured: Postgres, tmp_path: Path, ca: CA) -> None:
