@@ -25,11 +25,13 @@ opened; no waiter waits while an idle connection could serve it and the pool is 
 one owner.
 """
 
+from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
+from sys import maxsize
 from typing import NoReturn, Protocol
 
 from forebay_core.balance import Endpoint, Picker
@@ -112,7 +114,7 @@ class Pool:
         "_ceiling", "_fresh", "_kept", "_kind", "_kinds", "_make", "_make_picker", "_opening", "_picker", "_pickers",
         "_random", "_served", "_sole", "_spares", "closed_total", "closes", "closing", "connections",
         "drain_keep", "draining", "endpoint_limit", "endpoints", "grant", "grant_per_endpoint", "hold", "idle",
-        "idle_timeout", "leased", "left", "limit", "max_overflow", "max_uses", "max_waiting", "min_idle",
+        "idle_timeout", "left", "limit", "max_overflow", "max_uses", "max_waiting", "min_idle",
         "opened_total", "opening", "opens", "pause_timeout", "recycle", "recycle_jitter", "size", "spare",
         "timeout", "total", "wait", "waiters",
     )  # fmt: skip
@@ -149,7 +151,7 @@ class Pool:
         self.grant: int | None = None  # None: no budget, size + max_overflow rules
         self.grant_per_endpoint = False
         self.left = 0  # what a dead predecessor's connections still hold
-        self.total = self.opening = self.idle = self.leased = self.closing = 0
+        self.total = self.opening = self.idle = self.closing = 0
         self.pause_timeout: float | None = None  # None: not paused
         self._set_sole()
         self.draining = False
@@ -169,6 +171,11 @@ class Pool:
             f"{self.closing} closing, {self.left} left, of {self.limit}; {len(self.waiters)} waiting>"
         )
 
+    @property
+    def leased(self) -> int:
+        """How many connections are leased, or free for a moment between two states."""
+        return self.total - self.opening - self.idle - self.closing
+
     # ------------------------------------------------------------------ settings
 
     def configure(self, settings: PoolSettings) -> None:
@@ -181,7 +188,7 @@ class Pool:
         self.recycle = settings.recycle
         self.recycle_jitter = settings.recycle_jitter / 100
         self.idle_timeout = settings.idle_timeout
-        self.max_uses = settings.max_uses or inf
+        self.max_uses = settings.max_uses or maxsize
         self._fresh = 0.0 if settings.pre_ping == "always" else FRESH
         if self.pause_timeout is None:
             for waiter in self.waiters:  # a shorter timeout holds for those who wait already
@@ -273,32 +280,19 @@ class Pool:
         if not retry:
             waiter.ready_at = now
             waiter.deadline = now + (self.timeout if self.pause_timeout is None else self.pause_timeout)
-        connection: Connection | None
         sole = self._sole
-        if sole is not None and not retry and sole.health.healthy:
-            # The two usual cases, written out. There is one endpoint, and
-            idle = sole.idle
-            if idle:
-                connection = idle[-1]
-                if (
-                    not self.waiters and connection.kind is waiter.kind and now - connection.idle_since < self._fresh
-                ):  # a connection that was in use a moment ago, or
-                    del idle[-1]
-                    self.idle -= 1
-                    self.leased += 1
-                    sole.leased += 1
-                    connection.state = LEASED
-                    connection.owner = waiter
-                    connection.leased_at = now
-                    connection.uses += 1
-                    self._served.counts[0] += 1  # a wait of nothing
-                    return connection
-            elif (
-                sole.open >= self._ceiling > 0
+        if sole is not None and not retry:
+            connection = self.lend(waiter, now)
+            if connection is not None:
+                return connection
+            if (
+                not sole.idle
+                and sole.open >= self._ceiling > 0
+                and sole.health.healthy
                 and not self.opening
                 and len(self.waiters) < self.max_waiting
                 and ((kind := waiter.kind) is None or (kind.role in (None, sole.role) and kind.endpoint is None))
-            ):  # all connections that there may be are leased.
+            ):  # the other usual case, written out: all connections that there may be are leased
                 waiter.assigned_at = 0.0
                 self._kind = kind
                 self.waiters[waiter] = None
@@ -330,6 +324,25 @@ class Pool:
             self._promise(now)
         return None
 
+    def lend(self, waiter: Waiter, now: float) -> Connection | None:
+        """The usual case of `acquire`, written out: there is one endpoint, nobody waits, and a connection was in use a
+        moment ago. None: it is another case, and nothing has been done."""
+        sole = self._sole
+        if sole is None or self.waiters or not sole.idle:
+            return None
+        connection: Connection = sole.idle.pop()
+        if connection.kind is not waiter.kind or now - connection.idle_since >= self._fresh or not sole.health.healthy:
+            sole.idle.append(connection)
+            return None
+        self.idle -= 1
+        sole.leased += 1
+        connection.state = LEASED
+        connection.owner = waiter
+        connection.leased_at = now
+        connection.uses += 1
+        self._served.counts[0] += 1  # a wait of nothing
+        return connection
+
     def reserve(self, endpoint: Endpoint, owner: object, now: float, kind: Kind | None = None) -> Connection | None:
         """A place for a health check: an idle connection of that endpoint, else a new one that the caller has to open.
 
@@ -349,42 +362,55 @@ class Pool:
     def release(self, connection: Connection, owner: object, now: float, *, count: bool = True) -> None:
         """The lease is over and the connection can be used again. `count`: whether its time is a hold time."""
         if connection.owner is not owner or connection.state != LEASED:
-            raise LeaseError(f"this lease of {connection.endpoint.name} has already ended")
+            self._end_lease(connection, owner)  # raises
         if count:
-            self.hold.observe(now - connection.leased_at)
+            hold, held = self.hold, now - connection.leased_at
+            hold.counts[bisect_left(hold.bounds, held)] += 1  # `observe`, written out
+            hold.sum += held
         endpoint = connection.endpoint
         if (
-            self._sole is endpoint
+            endpoint is self._sole
+            and not self.waiters
+            and self.total <= self._kept
+            and now < connection.expires_at
+            and connection.uses < self.max_uses
+            and connection.retire is None
+        ):  # the usual case, written out: nobody waits, and nothing speaks against keeping it
+            self.idle += 1
+            endpoint.leased -= 1
+            connection.owner = None
+            connection.state = IDLE
+            connection.idle_since = now
+            endpoint.idle.append(connection)
+        elif not self._handed_on(connection, endpoint, now):
+            self._end_lease(connection, connection.owner)
+            self._place(connection, now)
+
+    def _handed_on(self, connection: Connection, endpoint: Endpoint, now: float) -> bool:
+        """The other usual case of `release`, written out: there is one endpoint, nothing speaks against keeping the
+        connection, and the first who waits may have it."""
+        waiters = self.waiters
+        if (
+            endpoint is self._sole
+            and waiters
             and self.total <= self._ceiling
             and now < connection.expires_at
             and connection.uses < self.max_uses
             and connection.retire is None
+            and endpoint.health.healthy
         ):
-            # The two usual cases, written out. Nothing speaks against keeping it, and
-            waiters = self.waiters
-            if waiters:  # the first who waits may have it, or
-                waiter = next(iter(waiters))
-                if waiter.kind is connection.kind and waiter.key is None and endpoint.health.healthy:
-                    del waiters[waiter]
-                    connection.owner = waiter
-                    connection.leased_at = now
-                    connection.uses += 1
-                    if waiter.take(connection, now):
-                        self._served.observe((waiter.assigned_at or now) - waiter.ready_at)
-                        if self.opening:
-                            self._promise(now)
-                        return
-            elif self.total <= self._kept:  # nobody waits.
-                self.idle += 1
-                self.leased -= 1
-                endpoint.leased -= 1
-                connection.owner = None
-                connection.state = IDLE
-                connection.idle_since = now
-                endpoint.idle.append(connection)
-                return
-        self._end_lease(connection, connection.owner)
-        self._place(connection, now)
+            waiter = next(iter(waiters))
+            if waiter.kind is connection.kind and waiter.key is None:
+                del waiters[waiter]
+                connection.owner = waiter
+                connection.leased_at = now
+                connection.uses += 1
+                if waiter.take(connection, now):
+                    self._served.observe((waiter.assigned_at or now) - waiter.ready_at)
+                    if self.opening:
+                        self._promise(now)
+                    return True
+        return False
 
     def discard(self, connection: Connection, owner: object, now: float, reason: str) -> None:
         """The lease is over and the connection can't be used again."""
@@ -611,14 +637,12 @@ class Pool:
         connection.leased_at = now
         connection.uses += 1
         connection.endpoint.leased += 1
-        self.leased += 1
 
     def _end_lease(self, connection: Connection, owner: object) -> None:
         if connection.owner is not owner or connection.state != LEASED:
             raise LeaseError(f"this lease of {connection.endpoint.name} has already ended")
         connection.owner = None
         connection.endpoint.leased -= 1
-        self.leased -= 1
 
     def _choose(self, waiter: Waiter, now: float) -> Endpoint | None:
         """By policy. An endpoint that is out is picked only when its probe is due; then this request is the probe."""

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, embedsignature=True, binding=False
 """The HTTP/1 codec compiled: the same interface, results and errors as `forebay_core.http1.pure`.
 
 A head is read in one pass that only notes where things are; then the kept pieces and the framing are joined into one

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, embedsignature=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, embedsignature=True, binding=False
 """The PostgreSQL codec compiled: the same interface, results and errors as `forebay_core.pgwire.pure`.
 
 Reads stay below `size`, the end of what was received: a message's header is read where five bytes are there, its

@@ -91,12 +91,15 @@ class Asking(Asker):
         self.deadline = 0.0
         self.acquire()
 
-    def _ask_alone(self, data: bytes, answered: bytes) -> None:
+    def _ask_alone(self, data: bytes, answered: bytes, connection: "PgConnection | None") -> None:
         """A lease's only messages: see `Session`."""
-        self._lone = True
         self._batch = data, answered, (), (), ()
-        self.deadline = 0.0
-        self.acquire()
+        if connection is not None:
+            self._blocked = True
+            self.take(connection, connection.leased_at)
+        else:
+            self.deadline = 0.0
+            self.acquire()
 
     def acquire(self) -> None:
         database, pool = self.database, self.upstream.pool

@@ -74,11 +74,13 @@ class Database:
         self.session = postgres.pool_mode == "session"
         self.by_statement = postgres.pool_mode == "statement"
         self.reset = pool.reset_on_return
+        self.always_resets = self.reset == "always"
         self.ping_after = PING_AFTER[pool.pre_ping]
         self.query_timeout = postgres.query_timeout
         self.idle_transaction_timeout = postgres.idle_transaction_timeout
         self.idle_timeout = postgres.client_idle_timeout
         self.timed = bool(self.query_timeout or self.idle_transaction_timeout or self.idle_timeout)
+        self.lone = not self.timed and self.instead is None  # whether a lease may be, see `Session`
         for login in filter(None, (self.login, self.instead)):
             login.most_statements = postgres.max_prepared_statements
 

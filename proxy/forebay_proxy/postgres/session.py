@@ -18,7 +18,7 @@ and ends in `I`. Whatever else comes of either side makes it a lease like the ot
 import asyncio
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from forebay_core.pgwire import ProtocolError, backend, lone, scan_client
 from forebay_core.postgres.marks import NONE, plain
@@ -81,14 +81,27 @@ class Session(Asking):
             if len(self._kept) > MAX_HELD:
                 self.client.pause_reading()
             return
-        if self.connection is None and not (
-            self._kept or self._skip or self._skipping or self.pins or self.database.timed
+        if (
+            self.connection is None
+            and self.database.lone
+            and not (self._kept or self._skip or self._skipping or self.pins)
         ):
             first = lone(data, plain)
             if first:
-                if first < len(data):
+                if first == len(data):
+                    answered = b"Q"
+                else:
+                    answered = b"S"
                     self.unnamed = data[:first]
-                self._ask_alone(data, b"Q" if first == len(data) else b"S")
+                self._lone = True
+                lent: Any = None if self.database.pauses else self.upstream.pool.lend(self, monotonic())
+                if lent is None or lent.settings is not self.settings or self.client.full:
+                    self._ask_alone(data, answered, lent)
+                    return
+                self.connection = lent
+                self._pending = answered
+                write = lent.write  # what is no method is called faster so (Python 3.11)
+                write(data)
                 return
         if self._kept:
             data = self._kept + data
@@ -259,7 +272,8 @@ class Session(Asking):
         if self._lone and ready == b"I" and not events:
             self._lone = False
             self._pending = b""
-            self.client.write(data)
+            write = self.client.write
+            write(data)
             self._finish(connection)
             return
         if events:
@@ -392,7 +406,7 @@ class Session(Asking):
         pool = upstream.pool
         if connection.kept or connection.skip:  # more than it was asked for, and not for the next one
             pool.retire(connection, "error")
-        if database.reset == "always":
+        if database.always_resets:
             rinse(connection, self, b"", reset="always")
         else:
             connection.used_at = now = monotonic()
