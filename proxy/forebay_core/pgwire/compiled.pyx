@@ -386,3 +386,30 @@ def lone(bytes data not None, Plain plain not None):
             first = stop
         at = stop
     return first if kind == QUERY or kind == SYNC else 0
+
+
+def answered(bytes data not None, bytes wanted not None):
+    """See `forebay_core.pgwire.pure.answered`."""
+    cdef const uint8_t* text = <const uint8_t*>PyBytes_AS_STRING(data)
+    cdef const uint8_t* fates = <const uint8_t*>PyBytes_AS_STRING(wanted)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t stop
+    cdef uint32_t length
+    cdef int kind
+    cdef int fate
+    if PyBytes_GET_SIZE(wanted) != 256:
+        raise ValueError("`wanted` is not a table from reporting()")
+    while size - at >= 5:
+        kind = text[at]
+        fate = fates[kind]
+        length = length_at(text + at)
+        stop = at + 1 + <Py_ssize_t>length
+        if fate == 0 or length < SERVER[kind].least or length > SERVER[kind].most or stop > size:
+            return False
+        if fate >= REPORTED and not (fate == REPORTED and kind == COMPLETE and c"0" <= text[stop - 2] <= c"9"):
+            return False
+        if kind == READY:
+            return stop == size and text[at + 5] == c"I"
+        at = stop
+    return False

@@ -256,3 +256,14 @@ def lone(data: bytes, plain: Plain) -> int:
     if end < len(data) or missing or not _LONE.fullmatch(kinds) or any(names) or not plain(texts[0]):
         return 0
     return ends[0]
+
+
+def answered(data: bytes, wanted: bytes) -> bool:
+    """Whether `data` is a whole answer and nothing else: messages of which none is reported (`wanted` as for
+    `scan_server`), and at their end the only ReadyForQuery, which says that the server is idle.
+    """
+    try:
+        end, missing, ready, events = scan_server(data, 0, len(data) + 1, wanted)
+    except ProtocolError:
+        return False
+    return end == len(data) and not missing and ready == b"I" and data[-6:-5] == b"Z" and not events

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Events = Sequence[tuple[bytes, int, int]]
 Settings = dict[str, bytes]
-# Messages as `scan_client` found them, without a Terminate: data, kinds, ends, names, texts.
+# Messages as `scan_client` found them, without a Terminate: data, kinds, ends, names, texts. Without ends: those of a
+# lone statement, with what ReadyForQuery answers as their kind (see `Session`).
 Batch = tuple[bytes, bytes, Sequence[int], Sequence[bytes | None], Sequence[bytes]]
 
 SYNCING: Final = b"QFS"  # what ReadyForQuery answers
@@ -34,7 +35,7 @@ class Asking(Asker):
     """See the module's docstring. The other part of it is `Session`."""
 
     __slots__ = (
-        "_batch", "_blocked", "_first", "_kept", "_lone", "_pending", "_skipping", "_terminating", "_timer", "client",
+        "_batch", "_blocked", "_first", "_kept", "_pending", "_skipping", "_terminating", "_timer", "client",
         "connection", "database", "settings", "upstream",
     )  # fmt: skip
 
@@ -47,7 +48,6 @@ class Asking(Asker):
         self.connection: PgConnection | None = None
         self.settings = settings
         self._batch: Batch | None = None  # what waits for a connection, or for one to be made ready
-        self._lone = False  # the batch is all that the lease is for: see `Session`
         self._pending = b""  # a byte for each answer that the server owes
         self._first: list[bytes] = []  # what is still to be sent before the batch, one round trip each
         self._blocked = False
@@ -86,7 +86,6 @@ class Asking(Asker):
         if kinds != b"Q" and not kinds.strip(b"SHdcf"):  # nothing that a server has to do anything for
             self.client.write(READY * kinds.count(b"S"))
             return
-        self._lone = False
         self._batch = batch
         self.deadline = 0.0
         self.acquire()
@@ -150,8 +149,9 @@ class Asking(Asker):
         batch, self._batch = self._batch, None
         assert batch is not None
         self._blocked = False
-        if self._lone:
+        if not batch[2]:  # it is alone
             self._pending = batch[1]
+            server.lone = True
             server.write(batch[0])
         else:
             self._send(server, batch[0], 0, *batch[1:])

@@ -114,10 +114,20 @@ class LoggedSession(Session):
         if self.settled and not self._kept:  # nothing for a server
             self._began = 0.0
 
+    def lone_answered(self, connection: "PgConnection", data: bytes) -> None:
+        endpoint, leased = connection.endpoint.name, connection.leased_at
+        super().lone_answered(connection, data)
+        self._answered_at(endpoint, leased)
+
     def server_said(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
         endpoint, leased = connection.endpoint.name, connection.leased_at
         super().server_said(connection, data, ready, events)
-        if ready and self._began and self.settled:
+        if ready:
+            self._answered_at(endpoint, leased)
+
+    def _answered_at(self, endpoint: str, leased: float) -> None:
+        """The server is ready: the query is over, if it owes nothing more."""
+        if self._began and self.settled:
             self.transactions += self.idle
             self._ended(monotonic(), endpoint, leased, None)
 

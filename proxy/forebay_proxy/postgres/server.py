@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from forebay_core.balance import Endpoint
 from forebay_core.lease import LEASED, Kind
-from forebay_core.pgwire import ProtocolError, backend, frontend, scan_server, startup
+from forebay_core.pgwire import ProtocolError, answered, backend, frontend, scan_server, startup
 from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.pgwire.fields import read_message
 from forebay_core.postgres.scram import Keys
@@ -89,7 +89,7 @@ class PgConnection(UpstreamConnection):
     """One connection to a PostgreSQL server, logged in as `kind` says."""
 
     __slots__ = (
-        "_conversation", "_login", "cancel_key", "kept", "last_words", "reported", "settings", "since", "skip",
+        "_conversation", "_login", "cancel_key", "kept", "last_words", "lone", "reported", "settings", "since", "skip",
         "statements", "used_at", "wanted", "write",
     )  # fmt: skip
 
@@ -109,6 +109,7 @@ class PgConnection(UpstreamConnection):
         self.last_words: ErrorFields | None = None  # what the server said before it closed the connection
         self.used_at = self.since = 0.0  # when it was last seen alive, and when it was opened: monotonic seconds
         self.wanted = LEAN
+        self.lone = False  # all that is owed is the answer to a lone statement, see `Session`
 
     # ------------------------------------------------------------------ opening
 
@@ -178,6 +179,11 @@ class PgConnection(UpstreamConnection):
         self.write = self.transport.write
 
     def data_received(self, data: bytes) -> None:
+        if self.lone:
+            self.lone = False
+            if self.state == LEASED and answered(data, self.wanted):
+                self.owner.lone_answered(self, data)
+                return
         if self.kept:
             data = self.kept + data
             self.kept = b""

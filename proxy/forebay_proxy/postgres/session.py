@@ -10,7 +10,7 @@ be seen to (`extended`), a `Pipeline` keeps the books instead, until nothing is 
 
 While `_blocked` nothing of the client is looked at: it waits for a connection, or for answers.
 
-The usual lease is `_lone`: one chunk of one Query, or of one unnamed statement up to its Sync, with nothing in it that
+The usual lease is `lone`: one chunk of one Query, or of one unnamed statement up to its Sync, with nothing in it that
 says anything of the session. It is passed on unread, and ends with the first answer that has nothing to be heeded in it
 and ends in `I`. Whatever else comes of either side makes it a lease like the others.
 """
@@ -93,13 +93,13 @@ class Session(Asking):
                 else:
                     answered = b"S"
                     self.unnamed = data[:first]
-                self._lone = True
                 lent: Any = None if self.database.pauses else self.upstream.pool.lend(self, monotonic())
                 if lent is None or lent.settings is not self.settings or self.client.full:
                     self._ask_alone(data, answered, lent)
                     return
                 self.connection = lent
                 self._pending = answered
+                lent.lone = True
                 write = lent.write  # what is no method is called faster so (Python 3.11)
                 write(data)
                 return
@@ -140,7 +140,7 @@ class Session(Asking):
         self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
         names: Sequence[bytes | None], texts: Sequence[bytes],
     ) -> None:  # fmt: skip
-        self._lone = False
+        connection.lone = False
         if skip:
             self.pins.streamed(data[:skip])
         if kinds == b"Q" and "long" in self.pins:  # the unnamed statement is no more
@@ -264,17 +264,17 @@ class Session(Asking):
 
     # ------------------------------------------------------------------ the server's side
 
+    def lone_answered(self, connection: "PgConnection", data: bytes) -> None:
+        """The whole answer to a lone statement: nothing in it has to be heeded."""
+        self._pending = b""
+        write = self.client.write
+        write(data)
+        self._finish(connection)
+
     def server_said(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
         """Whole messages (or parts of large ones) of the leased connection."""
         if self._batch is not None:
             self._prepared(connection, data, ready, events)
-            return
-        if self._lone and ready == b"I" and not events:
-            self._lone = False
-            self._pending = b""
-            write = self.client.write
-            write(data)
-            self._finish(connection)
             return
         if events:
             try:

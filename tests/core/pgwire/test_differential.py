@@ -86,6 +86,12 @@ def test_servers(data: bytes, skip: int, max_held: int, wanted: bytes) -> None:
     assert outcome(compiled.scan_server, *args) == outcome(pure.scan_server, *args)
 
 
+@given(SERVERS, TABLES)
+@settings(max_examples=600, deadline=None)
+def test_answered(data: bytes, wanted: bytes) -> None:
+    assert outcome(compiled.answered, data, wanted) == outcome(pure.answered, data, wanted)
+
+
 @given(CLIENTS, st.integers(0, 20), st.integers(-3, 3), st.binary(max_size=9))
 @settings(max_examples=400, deadline=None)
 def test_rename(data: bytes, start: int, short: int, name: bytes) -> None:

@@ -1,9 +1,11 @@
-"""What can be passed on unread: plain texts, and the chunks that are one lease's only messages."""
+"""What can be passed on unread: plain texts, the chunks that are one lease's only messages, and their answers."""
 
 from types import ModuleType
 
 import pytest
-from tests.conformance.pgwire_cases import HOSTILE_CLIENTS, SYNC, Hostile, message
+from tests.conformance.pgwire_cases import HOSTILE_CLIENTS, HOSTILE_SERVERS, SYNC, Hostile, message
+
+from forebay_core.pgwire import reporting
 
 STARTS = (b"select", b"with")
 NEVER = (b"temp", b"--", b"te_", b"\xfc", b"/*")
@@ -84,3 +86,44 @@ def test_what_has_to_be_looked_at_is_not_lone(codec: ModuleType, data: bytes) ->
 @pytest.mark.parametrize("case", HOSTILE_CLIENTS, ids=lambda case: case.name)
 def test_what_is_wrong_is_not_lone(codec: ModuleType, case: Hostile) -> None:
     assert not codec.lone(case.data, codec.Plain((b"s", b"x", b"n"), ()))
+
+
+HEEDED = reporting(b"SCEG")
+READY = message(b"Z", b"I")
+ROWS = message(b"T", b"\0\1a\0" + bytes(18)) + message(b"D", b"\0\1\0\0\0\1" + b"0") + message(b"C", b"SELECT 1\0")
+ANSWERS = {
+    "rows": ROWS + READY,
+    "extended": message(b"1") + message(b"2") + ROWS + READY,
+    "empty": message(b"I") + READY,
+    "notice": message(b"N", b"SNOTICE\0C00000\0Mx\0\0") + ROWS + READY,
+}
+
+
+@pytest.mark.parametrize("data", ANSWERS.values(), ids=ANSWERS)
+def test_a_whole_answer_and_no_part_of_it_nor_more(codec: ModuleType, data: bytes) -> None:
+    assert codec.answered(data, HEEDED)
+    others = [data[:cut] for cut in range(len(data))]
+    others += [data + more for more in (b"Z", READY, ROWS, data)]
+    others += [READY + data]
+    assert [codec.answered(other, HEEDED) for other in others] == [False] * len(others)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ROWS + message(b"Z", b"T"),
+        ROWS + message(b"Z", b"E"),
+        message(b"C", b"BEGIN\0") + READY,
+        message(b"S", b"TimeZone\0UTC\0") + ROWS + READY,
+        message(b"E", b"SERROR\0C42601\0Mx\0\0") + READY,
+        message(b"G", b"\0\0\0") + READY,
+    ],
+)
+def test_an_answer_with_something_to_heed(codec: ModuleType, data: bytes) -> None:
+    assert not codec.answered(data, HEEDED)
+
+
+@pytest.mark.parametrize("case", HOSTILE_SERVERS, ids=lambda case: case.name)
+def test_an_answer_that_is_wrong(codec: ModuleType, case: Hostile) -> None:
+    assert not codec.answered(case.data, HEEDED)
+    assert not codec.answered(ROWS + case.data + READY, HEEDED)
