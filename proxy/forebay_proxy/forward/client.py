@@ -1,13 +1,13 @@
 """The client's side of a forward proxy: HTTP/1 as everywhere, with targets that name their origin."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from forebay_core.forward.access import Denial
 from forebay_core.forward.head import ForwardHead, scan_forward
 from forebay_core.http1 import RequestHead
 from forebay_proxy.forward.exchange import ForwardExchange
+from forebay_proxy.http import phases
 from forebay_proxy.http.client import ClientConnection
-from forebay_proxy.http.exchange import Exchange
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,15 +25,13 @@ def scan(data: bytes, most: int, trusted: bool) -> ForwardHead | None:
 class ForwardClient(ClientConnection):
     """One client."""
 
-    scan: "ClassVar[staticmethod[[bytes, int, bool], Any]]" = staticmethod(scan)
-    begin: ClassVar[type[Exchange]] = ForwardExchange
-
     __slots__ = ("denial",)
 
     proxy: "ForwardProxy"
 
     def __init__(self, proxy: "ForwardProxy", peer: str) -> None:
         super().__init__(proxy, peer)
+        self.scan, self.begin = scan, ForwardExchange
         self.denial: Denial | None = None  # why nothing is done for this client
 
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:
@@ -47,7 +45,7 @@ class ForwardClient(ClientConnection):
         return self.suffix
 
     def on_deadline(self, now: float) -> None:
-        if self.phase == self.QUEUE and isinstance(self.exchange, ForwardExchange):
+        if self.phase == phases.QUEUE and isinstance(self.exchange, ForwardExchange):
             self.exchange.waited(now)
         else:
             super().on_deadline(now)

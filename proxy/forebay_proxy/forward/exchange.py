@@ -18,7 +18,7 @@ from forebay_core.histogram import Histogram
 from forebay_core.http1 import ResponseHead
 from forebay_core.lease import TIMED_OUT, Connection, Refusal
 from forebay_proxy.forward.origins import Origin
-from forebay_proxy.http import answers
+from forebay_proxy.http import answers, phases
 from forebay_proxy.http.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ForwardExchange(Exchange):
         if login is not None:
             self.verified(login)
             return
-        client.expect(self.started, client.QUEUE)
+        client.expect(self.started, phases.QUEUE)
         if not proxy.logins.verify(value, self):
             self.fail(answers.CREDENTIALS_BUSY)
 
@@ -126,7 +126,7 @@ class ForwardExchange(Exchange):
         if proxy.origins.is_fresh(origin, now):
             self.found(now)
         else:
-            self.client.expect(now, self.client.QUEUE)
+            self.client.expect(now, phases.QUEUE)
             proxy.origins.look_up(origin, self)
 
     def found(self, now: float) -> None:
@@ -161,7 +161,7 @@ class ForwardExchange(Exchange):
         self.upstream.gated[self] = None
         self.ready_at = now
         self.deadline = latest
-        client.expect(now, client.QUEUE)
+        client.expect(now, phases.QUEUE)
         client.proxy.wheel.arm(client, latest)
 
     def _enter(self) -> None:
@@ -283,7 +283,7 @@ class ForwardExchange(Exchange):
         self.close_client = True
         self.bytes_out += len(early)
         client.write(ESTABLISHED + early)
-        client.expect(monotonic(), client.STREAM)
+        client.expect(monotonic(), phases.STREAM)
         client.read_on()
         waiting, client.buffer = client.buffer, b""
         if waiting:

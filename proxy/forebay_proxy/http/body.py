@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from forebay_core.http1 import ChunkDecoder, ProtocolError
-from forebay_proxy.http import answers
+from forebay_proxy.http import answers, phases
 
 if TYPE_CHECKING:
     from forebay_proxy.http.exchange import Exchange
@@ -71,7 +71,7 @@ class RequestBody:
         if exchange.connection is not None:
             self.replayable = False
             # Before the write, which may find the upstream full.
-            client.expect(now, client.BODY if not done else client.STREAM if exchange.status else client.ANSWER)
+            client.expect(now, phases.BODY if not done else phases.STREAM if exchange.status else phases.ANSWER)
             if piece:
                 self._send(exchange.connection, piece)
             return
@@ -85,12 +85,12 @@ class RequestBody:
                 client.stop_reading()
             exchange.ask(now)
         else:
-            client.expect(now, client.BODY)
+            client.expect(now, phases.BODY)
 
     def begin(self, connection: "HttpConnection", request: bytes, now: float) -> None:
         """There is a connection: send the head and what has come of the body."""
         client = self._exchange.client
-        client.expect(now, client.ANSWER if self._exchange.request_done else client.BODY)
+        client.expect(now, phases.ANSWER if self._exchange.request_done else phases.BODY)
         if self._streaming:
             client.read_on()
         connection.transport.write(b"".join((request, *self._pieces)))  # last: the upstream may be full at once

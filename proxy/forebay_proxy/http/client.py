@@ -8,12 +8,13 @@ own connection.
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from forebay_core.http1 import ProtocolError, RequestHead, scan_request
-from forebay_proxy.http import answers
+from forebay_proxy.http import answers, phases
 from forebay_proxy.http.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -27,21 +28,9 @@ MAPPED: Final = "::ffff:"  # an IPv4 client on an IPv6 socket (RFC 4291 section 
 class ClientConnection(asyncio.Protocol):
     """One downstream connection; an entry of the timer wheel."""
 
-    # Phases, each with the deadline that `expect` gives it.
-    IDLE: Final = 0  # between requests
-    HEAD: Final = 1  # a request's head has begun
-    BODY: Final = 2  # its body is being read
-    QUEUE: Final = 3  # it waits for a connection: the pool has that deadline
-    ANSWER: Final = 4  # the upstream has it
-    STREAM: Final = 5  # the answer, or a tunnel, is under way
-    CLOSING: Final = 6  # answered; what the client still sends is dropped
-
-    scan: "ClassVar[staticmethod[[bytes, int, bool], Any]]" = staticmethod(scan_request)  # reads a head
-    begin: ClassVar[type[Exchange]] = Exchange  # what is made of it
-
     __slots__ = (
-        "_closing_since", "_paused", "buffer", "deadline", "ended",
-        "exchange", "peer", "phase", "proxy", "suffix", "suffix_host", "suffix_minor", "transport",
+        "_closing_since", "_paused", "begin", "buffer", "deadline", "ended",
+        "exchange", "peer", "phase", "proxy", "scan", "suffix", "suffix_host", "suffix_minor", "transport",
         "trusted", "wheel_due", "writable", "write",
     )  # fmt: skip
 
@@ -49,10 +38,12 @@ class ClientConnection(asyncio.Protocol):
         """`peer` is the client's address where a balancer has said it, else empty."""
         self.proxy = proxy
         self.peer = peer
+        self.scan: Callable[[bytes, int, bool], Any] = scan_request  # reads a head
+        self.begin: type[Exchange] = Exchange  # what is made of it
         self.transport: Any = None
         self.exchange: Exchange | None = None
         self.buffer = b""
-        self.phase = self.IDLE
+        self.phase = phases.IDLE
         self.deadline = self.wheel_due = inf
         self.writable = True
         self.ended = False  # the client has closed its side
@@ -75,7 +66,7 @@ class ClientConnection(asyncio.Protocol):
             self.close_after_answer()
             return
         self.transport.set_write_buffer_limits(high=self.proxy.http.response_buffer)
-        self.expect(monotonic(), self.HEAD)
+        self.expect(monotonic(), phases.HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -88,7 +79,7 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            if self.phase != self.CLOSING:
+            if self.phase != phases.CLOSING:
                 self._process(self.buffer + data if self.buffer else data)
             elif (now := monotonic()) < self._closing_since + LINGER_MOST:
                 self.proxy.wheel.arm(self, now + LINGER)
@@ -108,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         if not self.transport.can_write_eof():
             return False
         if exchange is None:
-            return self.phase == self.IDLE and bool(self.buffer)  # whole requests may wait for their turn
+            return self.phase == phases.IDLE and bool(self.buffer)  # whole requests may wait for their turn
         if exchange.tunnel:
             return exchange.tunnel_client_ended()
         if not exchange.request_done:
@@ -141,8 +132,9 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._paused:
             self.read_on()
+        scan, begin = self.scan, self.begin
         try:
-            head = self.scan(data, proxy.http.max_header_bytes, self.trusted)
+            head = scan(data, proxy.http.max_header_bytes, self.trusted)
         except ProtocolError as error:
             self._refuse(answers.Failure(error.status, "bad_request", error.detail))
             return
@@ -151,15 +143,15 @@ class ClientConnection(asyncio.Protocol):
             self.buffer = data
             if self.ended:  # it will never be complete
                 self.close()
-            elif self.phase != self.HEAD:
-                self.expect(now, self.HEAD)
+            elif self.phase != phases.HEAD:
+                self.expect(now, phases.HEAD)
             return
         self.buffer = b""
-        self.exchange = exchange = self.begin(self, head, now)
+        self.exchange = exchange = begin(self, head, now)
         exchange.begin(data[head.end :] if head.end < len(data) else b"")
 
     def _process_buffer(self) -> None:
-        if self.buffer and self.exchange is None and self.transport is not None and self.phase != self.CLOSING:
+        if self.buffer and self.exchange is None and self.transport is not None and self.phase != phases.CLOSING:
             self._process(self.buffer)
 
     def finished(self, exchange: Exchange, now: float) -> None:
@@ -168,14 +160,14 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not exchange:
             return
         self.exchange = None
-        if self.transport is None or self.phase == self.CLOSING:
+        if self.transport is None or self.phase == phases.CLOSING:
             return
         if not exchange.request_done:
             self.close_after_answer()
         elif exchange.close_client or (self.ended and not self.buffer):
             self.close()
         else:
-            self.expect(now, self.IDLE)
+            self.expect(now, phases.IDLE)
             if self.buffer or self._paused:
                 self.read_on()
                 # Not at once: others have their turn between the requests of a client that pipelines.
@@ -225,18 +217,18 @@ class ClientConnection(asyncio.Protocol):
 
     def on_deadline(self, now: float) -> None:
         phase, exchange = self.phase, self.exchange
-        if phase == self.CLOSING:
+        if phase == phases.CLOSING:
             self._closing_stalled(now)
-        elif phase == self.HEAD and self.buffer:
+        elif phase == phases.HEAD and self.buffer:
             self._refuse(answers.HEADER_TIMEOUT)
         elif exchange is None:
             self.close()
-        elif phase == self.ANSWER:
+        elif phase == phases.ANSWER:
             exchange.timed_out(answers.RESPONSE_TIMEOUT, now)
-        elif phase == self.STREAM:
+        elif phase == phases.STREAM:
             self.cut()
             exchange.abandon("stream_idle")
-        elif phase == self.BODY and exchange.body is not None:
+        elif phase == phases.BODY and exchange.body is not None:
             exchange.body.stalled(now)
 
     # ------------------------------------------------------------------ flow control
@@ -279,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
         """From now on nothing that the client sends is believed."""
         now = self._closing_since = monotonic()
         self.buffer = b""
-        self.expect(now, self.CLOSING)
+        self.expect(now, phases.CLOSING)
 
     def _closing_stalled(self, now: float) -> None:
         """Nothing has come for a while: end it, unless the client has not taken all of its answer yet."""

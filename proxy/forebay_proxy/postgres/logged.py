@@ -114,10 +114,11 @@ class LoggedSession(Session):
         if self.settled and not self._kept:  # nothing for a server
             self._began = 0.0
 
-    def lone_answered(self, connection: "PgConnection", data: bytes) -> None:
+    def finish(self, connection: "PgConnection", answer: bytes = b"") -> None:
         endpoint, leased = connection.endpoint.name, connection.leased_at
-        super().lone_answered(connection, data)
-        self._answered_at(endpoint, leased)
+        super().finish(connection, answer)
+        if answer:
+            self._answered_at(endpoint, leased)
 
     def server_said(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
         endpoint, leased = connection.endpoint.name, connection.leased_at

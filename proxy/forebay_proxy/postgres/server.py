@@ -182,7 +182,7 @@ class PgConnection(UpstreamConnection):
         if self.lone:
             self.lone = False
             if self.state == LEASED and answered(data, self.wanted):
-                self.owner.lone_answered(self, data)
+                self.owner.finish(self, data)
                 return
         if self.kept:
             data = self.kept + data

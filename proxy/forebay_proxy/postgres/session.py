@@ -264,13 +264,6 @@ class Session(Asking):
 
     # ------------------------------------------------------------------ the server's side
 
-    def lone_answered(self, connection: "PgConnection", data: bytes) -> None:
-        """The whole answer to a lone statement: nothing in it has to be heeded."""
-        self._pending = b""
-        write = self.client.write
-        write(data)
-        self._finish(connection)
-
     def server_said(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
         """Whole messages (or parts of large ones) of the leased connection."""
         if self._batch is not None:
@@ -307,7 +300,7 @@ class Session(Asking):
             return
         self.client.write(data)
         if self.idle and not self.pins:
-            self._finish(connection)
+            self.finish(connection)
         if self.database.timed and self.settled:
             waits = self.database.idle_timeout if self.status == IDLE else self.database.idle_transaction_timeout
             self.client.arm(waits)
@@ -393,8 +386,13 @@ class Session(Asking):
         self._copying = True
         self._pending = answered + (b"E" if pending[:1] == b"S" else b"") + pending.replace(b"S", b"")
 
-    def _finish(self, connection: "PgConnection") -> None:
-        """The end of a transaction."""
+    def finish(self, connection: "PgConnection", answer: bytes = b"") -> None:
+        """The end of a transaction. `answer`: the whole of it to a lone statement, of which nothing has to be heeded;
+        the client gets it first."""
+        if answer:
+            self._pending = b""
+            write = self.client.write
+            write(answer)
         if self.cancelling:
             return  # it ends when the cancel has: it must not hit the next one's query
         self.connection = None
@@ -463,7 +461,7 @@ class Session(Asking):
         if self.cancelling:
             return
         if connection is not None and self.idle and not self.pins:
-            self._finish(connection)
+            self.finish(connection)
         self._unblock()
 
     # ------------------------------------------------------------------ what is under way
