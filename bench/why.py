@@ -2,8 +2,8 @@
 
 INTERPRETER = (
     "Three quarters of what a request costs are the kernel's, in all three alike: two reads, two writes. What is "
-    "left is 3.5 to 5 µs in nginx and HAProxy and 6 µs in Forebay, half of it the interpreter (some 1,050 bytecodes "
-    "in 21 calls for a request), 0.7 µs uvloop and 0.5 µs the compiled codec. And where processes share cores, one "
+    "left is 3.5 to 5 µs in nginx and HAProxy and 6 µs in Forebay, half of it the interpreter (some 1,010 bytecodes "
+    "in 20 calls for a request), 0.7 µs uvloop and 0.5 µs the compiled codec. And where processes share cores, one "
     "that computes longer is more often interrupted by those that it writes to: its part of the kernel's time grows "
     "too."
 )
@@ -27,6 +27,6 @@ BUFFERS = (
 )
 
 QUERIES = (
-    "A transaction of pgbench -S is some 640 bytecodes of Python in 13 calls, and two reads and two writes of "
+    "A transaction of pgbench -S is some 390 bytecodes of Python in 7 calls, and two reads and two writes of "
     "uvloop's; what PgBouncer does meanwhile is C."
 )

@@ -148,7 +148,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self.buffer = b""
         self.exchange = exchange = begin(self, head, now)
-        exchange.begin(data[head.end :] if head.end < len(data) else b"")
+        end = head.end
+        exchange.begin(data[end:] if end < len(data) else b"")
 
     def _process_buffer(self) -> None:
         if self.buffer and self.exchange is None and self.transport is not None and self.phase != phases.CLOSING:

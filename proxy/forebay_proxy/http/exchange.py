@@ -10,7 +10,7 @@ visible cut.
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from forebay_core.http1 import LENGTH, ProtocolError, RequestHead, ResponseHead
+from forebay_core.http1 import ProtocolError, RequestHead, ResponseHead
 from forebay_core.lease import Connection, Refusal, Refused, Waiter
 from forebay_proxy.http import answers, phases
 from forebay_proxy.http.body import RequestBody, chunk
@@ -76,13 +76,13 @@ class Exchange(Waiter):
     def begin(self, rest: bytes) -> None:
         """Route the request and take what has come of its body; `rest` follows the head."""
         client, head = self.client, self.head
-        proxy = client.proxy
+        proxy, host = client.proxy, head.host
         upstream = proxy.router.only
         line = head.head
         if self.request_done:
             client.buffer = rest
         if upstream is None:
-            route = proxy.router.route(head.host, head.target)
+            route = proxy.router.route(host, head.target)
             if route is None:
                 self.fail(answers.NO_ROUTE)
                 return
@@ -92,13 +92,13 @@ class Exchange(Waiter):
                 line = b"%b %b%b" % (head.method, target, line[len(head.method) + 1 + len(head.target) :])
         self.upstream = upstream
         upstream.new_requests += 1
-        if not head.host:  # HTTP/1.0 needs none, what we send does: the upstream's name, as nginx's $proxy_host
+        if not host:  # HTTP/1.0 needs none, what we send does: the upstream's name, as nginx's $proxy_host
             line += b"Host: %b\r\n" % upstream.name.encode()
         if upstream.hash_header is not None:
             self.key = upstream.hash_key(line, client.peer)
         if proxy.tracer is not None:
             line, self.trace = proxy.tracer.begin(line)
-        if head.host == client.suffix_host and head.minor == client.suffix_minor and not head.forwarding:
+        if host == client.suffix_host and self.minor == client.suffix_minor and not head.forwarding:
             self._request = line + client.suffix  # nearly always that of the request before
         else:
             self._request = line + client.make_suffix(head)
@@ -198,20 +198,20 @@ class Exchange(Waiter):
         if self.minor and head.status != 100:
             self.client.write(head.head + TAIL_KEEP)
 
-    def answer(self, head: ResponseHead, payload: bytes) -> None:
-        """The final answer's head, with what came of its body in the same read."""
+    def answer(self, head: ResponseHead, payload: bytes, more: bool) -> None:
+        """The final answer's head, with what came of its body in the same read; `more`: that is not all of it."""
         client = self.client
         self.status = head.status
-        self._rechunk = head.rechunk
+        self._rechunk = rechunk = head.rechunk
         if head.close_downstream or not self.request_done or client.proxy.draining:
             self.close_client = True
         if self.close_client:
             tail = TAIL_CLOSE
         else:
             tail = TAIL_KEEP if self.minor else TAIL_KEEP_1_0
-        if head.body > LENGTH or head.content_length > len(payload):
+        if more:
             client.expect(monotonic(), phases.STREAM)
-        if payload and head.rechunk:
+        if payload and rechunk:
             payload = chunk(payload)
         self.bytes_out += len(payload)
         write = client.write  # what is no method is called faster so (Python 3.11)

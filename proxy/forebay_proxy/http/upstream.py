@@ -107,7 +107,8 @@ class HttpConnection(UpstreamConnection):
             self.idle_for = head.keep_alive_timeout - 1
             if self.idle_for < FRESH:
                 self._reusable = False
-        self._begin_body(exchange, head, data[head.end :] if head.end < len(data) else b"")
+        end = head.end
+        self._begin_body(exchange, head, data[end:] if end < len(data) else b"")
 
     def _begin_body(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
         body = self._phase = head.body
@@ -118,21 +119,21 @@ class HttpConnection(UpstreamConnection):
         elif body == LENGTH:
             self._left = head.content_length - len(rest)
             if self._left > 0:
-                exchange.answer(head, rest)
+                exchange.answer(head, rest, True)
             else:
                 # What comes after a complete answer poisons the connection: nobody has asked for it.
-                exchange.answer(head, rest if not self._left else rest[: self._left])
+                exchange.answer(head, rest if not self._left else rest[: self._left], False)
                 exchange.complete(self._reusable and not self._left)
         elif body == NO_BODY:
-            exchange.answer(head, b"")
+            exchange.answer(head, b"", False)
             exchange.complete(self._reusable and not rest)
         elif body == CHUNKED:
             self._decoder = ChunkDecoder(exchange.max_head)
-            exchange.answer(head, b"")
+            exchange.answer(head, b"", True)
             if rest:
                 self._read_chunked(exchange, rest)
         else:
-            exchange.answer(head, rest)
+            exchange.answer(head, rest, True)
 
     def _read_length(self, exchange: Exchange, data: bytes) -> None:
         self._left -= len(data)
