@@ -36,7 +36,7 @@ class HttpCheck(BriefOwner):
         if not self.result.done():
             self.result.set_result(healthy)
 
-    def answer(self, head: ResponseHead, payload: bytes) -> None:
+    def answer(self, head: ResponseHead, payload: bytes, more: bool) -> None:
         self._healthy = 200 <= head.status < 400
 
     def complete(self, reusable: bool, trailer: bytes = b"") -> None:
