@@ -370,47 +370,45 @@ class Pool:
         endpoint = connection.endpoint
         if (
             endpoint is self._sole
-            and not self.waiters
-            and self.total <= self._kept
             and now < connection.expires_at
             and connection.uses < self.max_uses
             and connection.retire is None
-        ):  # the usual case, written out: nobody waits, and nothing speaks against keeping it
-            self.idle += 1
-            endpoint.leased -= 1
-            connection.owner = None
-            connection.state = IDLE
-            connection.idle_since = now
-            endpoint.idle.append(connection)
-        elif not self._handed_on(connection, endpoint, now):
-            self._end_lease(connection, connection.owner)
-            self._place(connection, now)
-
-    def _handed_on(self, connection: Connection, endpoint: Endpoint, now: float) -> bool:
-        """The other usual case of `release`, written out: there is one endpoint, nothing speaks against keeping the
-        connection, and the first who waits may have it."""
-        waiters = self.waiters
-        if (
-            endpoint is self._sole
-            and waiters
-            and self.total <= self._ceiling
-            and now < connection.expires_at
-            and connection.uses < self.max_uses
-            and connection.retire is None
-            and endpoint.health.healthy
         ):
-            waiter = next(iter(waiters))
-            if waiter.kind is connection.kind and waiter.key is None:
-                del waiters[waiter]
-                connection.owner = waiter
-                connection.leased_at = now
-                connection.uses += 1
-                if waiter.take(connection, now):
-                    self._served.observe((waiter.assigned_at or now) - waiter.ready_at)
-                    if self.opening:
-                        self._promise(now)
-                    return True
-        return False
+            # The two usual cases, written out. Nothing speaks against keeping it, and
+            if self.waiters:  # the first who waits may have it, or
+                if self._handed_on(connection, now):
+                    return
+            elif self.total <= self._kept:  # nobody waits.
+                self.idle += 1
+                endpoint.leased -= 1
+                connection.owner = None
+                connection.state = IDLE
+                connection.idle_since = now
+                endpoint.idle.append(connection)
+                return
+        self._end_lease(connection, connection.owner)
+        self._place(connection, now)
+
+    def _handed_on(self, connection: Connection, now: float) -> bool:
+        """To the first who waits, if any may have it and it is wanted."""
+        waiter = next(iter(self.waiters))
+        if (
+            self.total > self._ceiling
+            or waiter.kind is not connection.kind
+            or waiter.key is not None
+            or not connection.endpoint.health.healthy
+        ):
+            return False
+        del self.waiters[waiter]
+        connection.owner = waiter
+        connection.leased_at = now
+        connection.uses += 1
+        if not waiter.take(connection, now):
+            return False
+        self._served.observe((waiter.assigned_at or now) - waiter.ready_at)
+        if self.opening:
+            self._promise(now)
+        return True
 
     def discard(self, connection: Connection, owner: object, now: float, reason: str) -> None:
         """The lease is over and the connection can't be used again."""

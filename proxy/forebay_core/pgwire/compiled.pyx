@@ -193,6 +193,11 @@ def scan_client(bytes data not None, Py_ssize_t skip, Py_ssize_t max_held):
     return at, missing, kinds + part(chunk, 0, gathered), ends, names, texts
 
 
+cdef inline bint reported(int fate, int kind, uint8_t last) noexcept:
+    """Whether a message is; `last`: the byte before its NUL, a digit in a CommandComplete with a count of rows."""
+    return fate >= REPORTED and not (fate == REPORTED and kind == COMPLETE and c"0" <= last <= c"9")
+
+
 def scan_server(bytes data not None, Py_ssize_t skip, Py_ssize_t max_held, bytes wanted not None):
     """See `forebay_core.pgwire.pure.scan_server`."""
     cdef const uint8_t* text = <const uint8_t*>PyBytes_AS_STRING(data)
@@ -236,7 +241,7 @@ def scan_server(bytes data not None, Py_ssize_t skip, Py_ssize_t max_held, bytes
                 gathered = 0
             chunk[gathered] = text[at + 5]
             gathered += 1
-        if fate >= REPORTED and not (fate == REPORTED and kind == COMPLETE and c"0" <= text[stop - 2] <= c"9"):
+        if reported(fate, kind, text[stop - 2]):
             events.append((part(text, at, at + 1), at, stop))
         at = stop
     return at, missing, ready + part(chunk, 0, gathered), events
@@ -407,7 +412,7 @@ def answered(bytes data not None, bytes wanted not None):
         stop = at + 1 + <Py_ssize_t>length
         if fate == 0 or length < SERVER[kind].least or length > SERVER[kind].most or stop > size:
             return False
-        if fate >= REPORTED and not (fate == REPORTED and kind == COMPLETE and c"0" <= text[stop - 2] <= c"9"):
+        if reported(fate, kind, text[stop - 2]):
             return False
         if kind == READY:
             return stop == size and text[at + 5] == c"I"

@@ -29,11 +29,32 @@ CANCEL = (80877102).to_bytes(4, "big")
 Answer = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-class ScriptedServer:
+class Listener:
+    """Takes connections at `port` while it is entered; those in `_writers` are aborted at its end."""
+
+    def __init__(self) -> None:
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+class ScriptedServer(Listener):
     """`async with ScriptedServer() as server: server.port`. `heard`: what each connection sent after its start-up
     packet. An answer is what is sent, or a function of the connection."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.greetings: dict[bytes, Answer] = {}  # by user; others are let in
         self.answers: dict[bytes, Answer] = {}  # by the text of a Query; others get a row
         self.parses: dict[bytes, Answer] = {}  # by the text of a Parse; others as of USUAL
@@ -45,7 +66,6 @@ class ScriptedServer:
         self.cancel_ends.set()
         self.tls: ssl.SSLContext | None = None  # with one it takes requests for TLS
         self.open = 0
-        self._writers: set[asyncio.StreamWriter] = set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
@@ -93,16 +113,6 @@ class ScriptedServer:
         else:
             writer.write(answer)
             await writer.drain()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
 
 
 async def start_packet(reader: asyncio.StreamReader) -> bytes:

@@ -8,10 +8,10 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pytest
-from tests.integration.postgres.scripted import READY, ScriptedServer
+from tests.integration.postgres.scripted import READY, Listener, ScriptedServer
 from tests.integration.postgres.server import Postgres
 from tests.support.certs import CA
 from tests.support.criteria import until
@@ -257,13 +257,13 @@ async def test_a_request_over_tls(forebay: Start, postgres: Postgres, tmp_path: 
             assert await query == CANCELED
 
 
-class Wire:
+class Wire(Listener):
     """What lies between the pool and a server: `heard` has what was sent to it on each connection."""
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self._target = port
         self.heard: list[bytearray] = []
-        self._writers: set[asyncio.StreamWriter] = set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heard.append(heard := bytearray())
@@ -271,16 +271,6 @@ class Wire:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers |= {writer, to_server}
             await asyncio.gather(pass_on(reader, to_server, heard), pass_on(from_server, writer, bytearray()))
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
 
 
 async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray) -> None:
