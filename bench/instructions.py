@@ -83,6 +83,10 @@ class Wire:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.write = self.written.append
+        self.protocol: Any = None
+
+    def set_protocol(self, protocol: object) -> None:
+        self.protocol = protocol
 
     def get_extra_info(self, name: str) -> object:
         return ("127.0.0.1", 50000) if name == "peername" else None
@@ -122,9 +126,9 @@ async def exchange(
         worker = Worker(parse(document, form="local"), Memory.at(memory), "bench", b"")
         await worker.start()
         here = Wire()
-        client: Any = worker.proxy(None)
-        client.connection_made(here)
-        client.data_received(login or asked)
+        here.protocol = worker.proxy(None)
+        here.protocol.connection_made(here)
+        here.protocol.data_received(login or asked)
         backend, _ = await loop.sock_accept(listener)
         await loop.sock_recv(backend, 1 << 16)
         await loop.sock_sendall(backend, WELCOME if login else answered)
@@ -133,7 +137,7 @@ async def exchange(
     (there,) = worker.upstreams["bench"].pool.connections
     assert isinstance(there, UpstreamConnection)
     there.connection_made(Wire())
-    sent, come = there.transport.written, here.written
+    sent, come, client = there.transport.written, here.written, here.protocol
 
     def one() -> None:
         sent.clear()

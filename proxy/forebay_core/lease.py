@@ -65,7 +65,7 @@ class Connection:
         self.state = OPENING
         self.owner: object | None = None
         self.expires_at = inf
-        self.idle_since = 0.0
+        self.idle_since = 0.0  # when its last lease ended, or it was opened
         self.idle_for = inf  # seconds; what the upstream has said of how long it keeps an idle connection
         self.leased_at = 0.0
         self.uses = 0

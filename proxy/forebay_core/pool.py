@@ -328,9 +328,12 @@ class Pool:
         """The usual case of `acquire`, written out: there is one endpoint, nobody waits, and a connection was in use a
         moment ago. None: it is another case, and nothing has been done."""
         sole = self._sole
-        if sole is None or self.waiters or not sole.idle:
+        if sole is None or self.waiters:
             return None
-        connection: Connection = sole.idle.pop()
+        try:
+            connection: Connection = sole.idle.pop()
+        except IndexError:
+            return None
         if connection.kind is not waiter.kind or now - connection.idle_since >= self._fresh or not sole.health.healthy:
             sole.idle.append(connection)
             return None
@@ -359,10 +362,12 @@ class Pool:
             connection.owner = owner
         return connection
 
-    def release(self, connection: Connection, owner: object, now: float, *, count: bool = True) -> None:
-        """The lease is over and the connection can be used again. `count`: whether its time is a hold time."""
+    def release(self, connection: Connection, owner: object, now: float, *, count: bool = True) -> bool:
+        """The lease is over and the connection can be used again. `count`: whether its time is a hold time. Returns
+        whether the driver has something to open or to close."""
         if connection.owner is not owner or connection.state != LEASED:
             self._end_lease(connection, owner)  # raises
+        connection.idle_since = now
         if count:
             hold, held = self.hold, now - connection.leased_at
             hold.counts[bisect_left(hold.bounds, held)] += 1  # `observe`, written out
@@ -377,17 +382,17 @@ class Pool:
             # The two usual cases, written out. Nothing speaks against keeping it, and
             if self.waiters:  # the first who waits may have it, or
                 if self._handed_on(connection, now):
-                    return
+                    return bool(self.opens or self.closes)
             elif self.total <= self._kept:  # nobody waits.
                 self.idle += 1
                 endpoint.leased -= 1
                 connection.owner = None
                 connection.state = IDLE
-                connection.idle_since = now
                 endpoint.idle.append(connection)
-                return
+                return False
         self._end_lease(connection, connection.owner)
         self._place(connection, now)
+        return bool(self.opens or self.closes)
 
     def _handed_on(self, connection: Connection, now: float) -> bool:
         """To the first who waits, if any may have it and it is wanted."""
@@ -431,6 +436,7 @@ class Pool:
         if self.recycle:
             jitter = 1 + self.recycle_jitter * (2 * self._random() - 1)
             connection.expires_at = now + self.recycle * jitter
+        connection.idle_since = now
         self.opened_total += 1
         self.opening -= 1
         self._opening.discard(connection)
@@ -755,7 +761,6 @@ class Pool:
         else:
             self.idle += 1
             connection.state = IDLE
-            connection.idle_since = now
             connection.endpoint.idle.append(connection)
 
     def _next_of(self, kind: Kind | None) -> Waiter | None:

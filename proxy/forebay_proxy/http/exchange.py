@@ -243,10 +243,10 @@ class Exchange(Waiter):
         if self.body is not None and (self.body.held or connection.transport.get_write_buffer_size()):
             reusable = False
         if reusable and self.request_done:
-            pool.release(connection, self, now)
+            if pool.release(connection, self, now):
+                upstream.act()
         else:
             pool.discard(connection, self, now, "upstream" if self.request_done else "error")
-        if pool.opens or pool.closes:
             upstream.act()
         client = self.client
         client.proxy.finished(self, upstream, now)

@@ -48,7 +48,6 @@ class Question(BriefOwner):
             elif kind == b"E":
                 self._rows = None
         if ready:
-            connection.used_at = monotonic()
             self._settle(self._rows)
 
     def _settle(self, answer: Answer | None) -> None:

@@ -90,8 +90,9 @@ class Asking(Asker):
         self.deadline = 0.0
         self.acquire()
 
-    def _ask_alone(self, data: bytes, answered: bytes, connection: "PgConnection | None") -> None:
+    def _ask_alone(self, data: bytes, connection: "PgConnection | None") -> None:
         """A lease's only messages: see `Session`."""
+        answered, self._pending = self._pending, b""
         self._batch = data, answered, (), (), ()
         if connection is not None:
             self._blocked = True
@@ -137,7 +138,7 @@ class Asking(Asker):
                     return True
                 self._first = [frontend.query(query) for query in queries]
             server.settings = self.settings
-        if not self._first and now - server.used_at > self.database.ping_after:
+        if not self._first and now - server.idle_since > self.database.ping_after:
             self._first = [frontend.SYNC]
         if self._first:
             self._send_first(server)
@@ -151,7 +152,7 @@ class Asking(Asker):
         self._blocked = False
         if not batch[2]:  # it is alone
             self._pending = batch[1]
-            server.lone = True
+            server.lone = self.database.lone and not (server.kept or self.client.full)
             server.write(batch[0])
         else:
             self._send(server, batch[0], 0, *batch[1:])
@@ -177,7 +178,6 @@ class Asking(Asker):
         if not ready:
             return
         self.client.arm(None)
-        connection.used_at = monotonic()
         if self._first:
             self._send_first(connection)
         else:

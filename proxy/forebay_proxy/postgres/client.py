@@ -66,9 +66,7 @@ class PgClient(asyncio.Protocol):
         self.arm(LOGIN_TIMEOUT if admitted else REFUSAL_TIMEOUT)
 
     def data_received(self, data: bytes) -> None:
-        if self.session is not None:
-            self.session.received(data)
-        elif self.login is not None or self.console is not None:
+        if self.login is not None or self.console is not None:
             try:
                 (self.login or self.console).received(data)  # type: ignore[union-attr]
             except ProtocolError as error:
@@ -81,15 +79,10 @@ class PgClient(asyncio.Protocol):
         self.proxy.forget(self)
 
     def pause_writing(self) -> None:
-        """The client does not read: neither do we, from the server."""
         self.full = True
-        if self.session is not None and self.session.connection is not None:
-            self.session.connection.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self.full = False
-        if self.session is not None and self.session.connection is not None:
-            self.session.connection.transport.resume_reading()
 
     def on_deadline(self, now: float) -> None:
         if self.session is not None:
@@ -108,6 +101,7 @@ class PgClient(asyncio.Protocol):
         self.login = None
         if isinstance(session, Session):
             self.session = session
+            self.transport.set_protocol(session)
         else:
             self.console = session
         self.arm(self.proxy.postgres.client_idle_timeout)
@@ -173,4 +167,6 @@ class PgClient(asyncio.Protocol):
         if login is not None:
             login.close()
         if session is not None:
+            if self.transport is not None:
+                self.transport.set_protocol(self)
             session.end(monotonic())

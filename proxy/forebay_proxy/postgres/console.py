@@ -234,7 +234,7 @@ def servers(proxy: "PgProxy") -> Rows:
             yield {
                 "type": "S", "user": some.kind.user, "database": some.kind.database,
                 "state": STATES.get(some.state, "used"), "addr": some.endpoint.address, "port": some.endpoint.port,
-                "connect_time": some.since + offset, "request_time": some.used_at + offset,
+                "connect_time": some.since + offset, "request_time": some.leased_at + offset,
                 "close_needed": int(some.retire is not None), "ptr": hex(id(some)), "id": id(some),
                 "remote_pid": key.pid if key is not None else 0,
                 "application_name": text(some.reported.get("application_name", b"")),

@@ -80,9 +80,13 @@ class Database:
         self.idle_transaction_timeout = postgres.idle_transaction_timeout
         self.idle_timeout = postgres.client_idle_timeout
         self.timed = bool(self.query_timeout or self.idle_transaction_timeout or self.idle_timeout)
-        self.lone = not self.timed and self.instead is None  # whether a lease may be, see `Session`
         for login in filter(None, (self.login, self.instead)):
             login.most_statements = postgres.max_prepared_statements
+
+    @property
+    def lone(self) -> bool:
+        """Whether a lease may be, see `Session`."""
+        return not (self.timed or self.pauses or self.instead)
 
     def kind(self) -> "Login":
         """What connections are asked for now."""

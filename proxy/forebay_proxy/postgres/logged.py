@@ -106,6 +106,10 @@ class LoggedSession(Session):
         self._began = 0.0  # the query that is under way; 0: none is
         self._text = b""
 
+    def data_received(self, data: bytes) -> None:
+        self._logged.bytes_in += len(data)
+        self.received(data)
+
     def received(self, data: bytes) -> None:
         if not self._began:
             self._began = monotonic()
@@ -114,11 +118,10 @@ class LoggedSession(Session):
         if self.settled and not self._kept:  # nothing for a server
             self._began = 0.0
 
-    def finish(self, connection: "PgConnection", answer: bytes = b"") -> None:
+    def answered_alone(self, connection: "PgConnection", answer: bytes) -> None:
         endpoint, leased = connection.endpoint.name, connection.leased_at
-        super().finish(connection, answer)
-        if answer:
-            self._answered_at(endpoint, leased)
+        super().answered_alone(connection, answer)
+        self._answered_at(endpoint, leased)
 
     def server_said(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
         endpoint, leased = connection.endpoint.name, connection.leased_at

@@ -137,7 +137,7 @@ class Lookups(BriefOwner, Waiter):
             self._answered(connection, self._answer)
 
     def _answered(self, connection: PgConnection, answer: bytes) -> None:
-        connection.used_at = now = monotonic()
+        now = monotonic()
         self._over()
         self._lost = False
         name = next(iter(self._asked))

@@ -105,6 +105,13 @@ class PgProxy:
                 database.configure(spec.postgres)
             else:
                 self._forget_database(key)
+        self._attend()
+
+    def _attend(self) -> None:
+        """What holds for sessions has changed."""
+        for client in self.clients:
+            if client.session is not None:
+                client.session.attend()
 
     def _entry(self, name: str) -> DatabaseSpec | None:
         """What the document says of a database; None: there is none of this name."""
@@ -274,6 +281,7 @@ class PgProxy:
     def pause(self, name: str) -> None:
         """Hold who asks for a connection of the database; those that there are go as their leases end."""
         pause = self.pauses.setdefault(name, Pause(self.wheel, self._pause_timeout))
+        self._attend()
         for upstream in self.upstreams.values():
             for waiter in upstream.pool.part_with(lambda kind: serves(kind, name), monotonic()):
                 assert isinstance(waiter, Asker)

@@ -62,7 +62,6 @@ class Rinse(BriefOwner):
         upstream.wheel.disarm(self)
         now = monotonic()
         if ready == b"I" and not (connection.kept or connection.skip):
-            connection.used_at = now
             upstream.pool.release(connection, self, now, count=False)
         else:
             upstream.pool.discard(connection, self, now, "error")
@@ -94,5 +93,4 @@ def rinse(
     if queries:
         connection.owner = Rinse(connection, queries)
     else:
-        connection.used_at = now = monotonic()
-        pool.release(connection, owner, now)
+        pool.release(connection, owner, monotonic())

@@ -90,7 +90,7 @@ class PgConnection(UpstreamConnection):
 
     __slots__ = (
         "_conversation", "_login", "cancel_key", "kept", "last_words", "lone", "reported", "settings", "since", "skip",
-        "statements", "used_at", "wanted", "write",
+        "statements", "wanted", "write",
     )  # fmt: skip
 
     kind: Login
@@ -107,7 +107,7 @@ class PgConnection(UpstreamConnection):
         self.settings: dict[str, bytes] | None = None  # of the client that it was last brought to
         self.statements = ServerStatements(1)
         self.last_words: ErrorFields | None = None  # what the server said before it closed the connection
-        self.used_at = self.since = 0.0  # when it was last seen alive, and when it was opened: monotonic seconds
+        self.since = 0.0  # when it was opened: monotonic seconds
         self.wanted = LEAN
         self.lone = False  # all that is owed is the answer to a lone statement, see `Session`
 
@@ -138,7 +138,7 @@ class PgConnection(UpstreamConnection):
             raise LoginError("08P01", "the server said more than a login has")
         self.statements = ServerStatements(self.kind.most_statements)
         self.kind.welcome = dict(self.reported)
-        self.used_at = self.since = monotonic()
+        self.since = monotonic()
         self.endpoint.health.succeeded(self.since)
 
     def _log_in_further(self, login: "asyncio.Future[None]", data: bytes) -> None:
@@ -182,7 +182,7 @@ class PgConnection(UpstreamConnection):
         if self.lone:
             self.lone = False
             if self.state == LEASED and answered(data, self.wanted):
-                self.owner.finish(self, data)
+                self.owner.answered_alone(self, data)
                 return
         if self.kept:
             data = self.kept + data
@@ -202,8 +202,10 @@ class PgConnection(UpstreamConnection):
                 data = data[:end]
             if self.state == LEASED:
                 self.owner.server_said(self, data, ready, events)
-            elif skip or self.skip or self._said_more(data):
-                super().data_received(data)
+            else:
+                self.settings = None  # whoever leases it next looks twice
+                if skip or self.skip or self._said_more(data):
+                    super().data_received(data)
         except ProtocolError:
             self.upstream.pool.retire(self, "error")
             self.transport.abort()
@@ -215,7 +217,6 @@ class PgConnection(UpstreamConnection):
             end = at + 1 + int.from_bytes(data[at + 1 : at + 5], "big")
             if data[at] == b"S"[0]:
                 self.report(data, at, end)
-                self.settings = None
             elif data[at] == b"E"[0]:
                 self.last_words = backend.read_error(data, at, end)
                 return True

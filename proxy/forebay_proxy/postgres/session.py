@@ -12,7 +12,8 @@ While `_blocked` nothing of the client is looked at: it waits for a connection, 
 
 The usual lease is `lone`: one chunk of one Query, or of one unnamed statement up to its Sync, with nothing in it that
 says anything of the session. It is passed on unread, and ends with the first answer that has nothing to be heeded in it
-and ends in `I`. Whatever else comes of either side makes it a lease like the others.
+and ends in `I`. Whatever else comes of either side makes it a lease like the others (`attend`). `_rests` says that the
+next one may be lone: nothing is under way, kept or pinned.
 """
 
 import asyncio
@@ -47,11 +48,11 @@ FAILED: Final = b"E"[0]
 BROKEN: Final = "08P01"  # the server has ended it for what the client had sent
 
 
-class Session(Asking):
-    """See the module's docstring. `client` has the transport and the deadlines."""
+class Session(Asking, asyncio.Protocol):
+    """See the module's docstring. `client` has the deadlines, and is the protocol before and after."""
 
     __slots__ = (
-        "_began_with", "_changed", "_copying", "_full", "_pipeline", "_skip", "cancel_key", "cancelling",
+        "_began_with", "_changed", "_copying", "_full", "_pipeline", "_rests", "_skip", "cancel_key", "cancelling",
         "lexing", "pins", "statements", "status", "unnamed", "used",
     )  # fmt: skip
 
@@ -68,41 +69,54 @@ class Session(Asking):
         self._began_with = settings
         self._changed: set[str] = set()  # settings that the server has reported since it was last ready, and RESET
         self._full = False  # the server does not read
+        self._rests = False
         self._skip = 0
         self._pipeline: Pipeline | None = None
         self._copying = False  # the server takes a COPY
 
     # ------------------------------------------------------------------ the client's side
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.client.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read: neither do we, from the server."""
+        self.client.full = True
+        self.attend()
+        if self.connection is not None:
+            self.connection.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.client.full = False
+        if self.connection is not None:
+            self.connection.transport.resume_reading()
+
     def received(self, data: bytes) -> None:
         """Bytes of the client."""
+        if self._rests:
+            self._rests = False
+            first = lone(data, plain)
+            if first:
+                if first == len(data):
+                    self._pending = b"Q"
+                else:
+                    self._pending = b"S"
+                    self.unnamed = data[:first]
+                lent: Any = self.upstream.pool.lend(self, monotonic())
+                if lent is None or lent.settings is not self.settings:
+                    self._ask_alone(data, lent)
+                    return
+                self.connection = lent
+                lent.lone = True
+                write = lent.write  # what is no method is called faster so (Python 3.11)
+                write(data)
+                return
+        self.attend()
         if self._blocked:
             self._kept += data
             if len(self._kept) > MAX_HELD:
                 self.client.pause_reading()
             return
-        if (
-            self.connection is None
-            and self.database.lone
-            and not (self._kept or self._skip or self._skipping or self.pins)
-        ):
-            first = lone(data, plain)
-            if first:
-                if first == len(data):
-                    answered = b"Q"
-                else:
-                    answered = b"S"
-                    self.unnamed = data[:first]
-                lent: Any = None if self.database.pauses else self.upstream.pool.lend(self, monotonic())
-                if lent is None or lent.settings is not self.settings or self.client.full:
-                    self._ask_alone(data, answered, lent)
-                    return
-                self.connection = lent
-                self._pending = answered
-                lent.lone = True
-                write = lent.write  # what is no method is called faster so (Python 3.11)
-                write(data)
-                return
         if self._kept:
             data = self._kept + data
             self._kept = b""
@@ -136,11 +150,18 @@ class Session(Asking):
         if self._terminating:
             self._end_if_done()
 
+    data_received = received  # as the transport calls it: one call less for each message
+
+    def attend(self) -> None:
+        """Something is to be heeded: whatever comes next, of either side, is looked at."""
+        self._rests = False
+        if self.connection is not None:
+            self.connection.lone = False
+
     def _send(
         self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
         names: Sequence[bytes | None], texts: Sequence[bytes],
     ) -> None:  # fmt: skip
-        connection.lone = False
         if skip:
             self.pins.streamed(data[:skip])
         if kinds == b"Q" and "long" in self.pins:  # the unnamed statement is no more
@@ -386,13 +407,22 @@ class Session(Asking):
         self._copying = True
         self._pending = answered + (b"E" if pending[:1] == b"S" else b"") + pending.replace(b"S", b"")
 
-    def finish(self, connection: "PgConnection", answer: bytes = b"") -> None:
-        """The end of a transaction. `answer`: the whole of it to a lone statement, of which nothing has to be heeded;
-        the client gets it first."""
-        if answer:
-            self._pending = b""
-            write = self.client.write
-            write(answer)
+    def answered_alone(self, connection: "PgConnection", answer: bytes) -> None:
+        """The end of a lone statement's lease: the whole answer, of which nothing has to be heeded."""
+        self.connection = None
+        self._pending = b""
+        self._rests = True  # before the client is written to: it may be full then
+        write = self.client.write
+        write(answer)
+        database, upstream = self.database, self.upstream
+        database.transactions += 1
+        if database.always_resets:
+            rinse(connection, self, b"", reset="always")
+        elif upstream.pool.release(connection, self, monotonic()):
+            upstream.act()
+
+    def finish(self, connection: "PgConnection") -> None:
+        """The end of a transaction."""
         if self.cancelling:
             return  # it ends when the cancel has: it must not hit the next one's query
         self.connection = None
@@ -406,11 +436,12 @@ class Session(Asking):
             pool.retire(connection, "error")
         if database.always_resets:
             rinse(connection, self, b"", reset="always")
-        else:
-            connection.used_at = now = monotonic()
-            pool.release(connection, self, now)
-        if pool.opens or pool.closes:
             upstream.act()
+        elif pool.release(connection, self, monotonic()):
+            upstream.act()
+        self._rests = database.lone and not (
+            self._kept or self._skip or self._skipping or self.pins or self.client.full or self._terminating
+        )
         if self._terminating:
             self._end_if_done()
 
@@ -448,6 +479,7 @@ class Session(Asking):
         if connection is not None and self._batch is None:
             if self.cancelling < 2:  # one that is under way, and one for what was asked since
                 self.cancelling += 1
+                self.attend()
                 self._blocked = True  # what the client asks next must not be hit (the server may signal twice)
                 self.client.proxy.cancel(connection, self)
         elif connection is None and self._batch is not None:
@@ -499,6 +531,7 @@ class Session(Asking):
     def upstream_full(self) -> None:
         """The server does not read."""
         self._full = True
+        self.attend()
         self.client.pause_reading()
 
     def upstream_drained(self) -> None:
