@@ -20,12 +20,12 @@ RING_POINTS = 160  # per endpoint of the largest weight, as ketama: shares withi
 class Endpoint:
     """One host and port of an upstream. Compared by identity: a re-resolved name makes new ones.
 
-    ``leased`` and ``open`` count connections, ``idle`` holds the free ones, last used last; the pool engine
-    owns all three.
+    ``open`` counts its connections of any state, ``idle`` holds the free ones, last used last; the pool engine owns
+    both.
     """
 
     __slots__ = (
-        "__weakref__", "address", "health", "host", "idle", "leased", "listed", "name", "open", "port", "role",
+        "__weakref__", "address", "health", "host", "idle", "listed", "name", "open", "port", "role",
         "weight",
     )  # fmt: skip
 
@@ -41,13 +41,16 @@ class Endpoint:
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.role: str | None = None  # a database's: primary or standby
         self.listed = True  # one of the upstream's; False: a forward proxy's origin
-        self.leased = 0
         self.open = 0
         self.idle: list[Any] = []
 
     def __repr__(self) -> str:
-        counts = f"{self.open} open, {self.leased} leased, {len(self.idle)} idle"
-        return f"<Endpoint {self.name} at {self.address}: {counts}, {self.health!r}>"
+        return f"<Endpoint {self.name} at {self.address}: {self.open} open, {len(self.idle)} idle, {self.health!r}>"
+
+    @property
+    def busy(self) -> int:
+        """Connections that are in use, or on their way in or out: what the endpoint is at work for."""
+        return self.open - len(self.idle)
 
 
 class Picker(Protocol):
@@ -95,7 +98,7 @@ class RoundRobin:
 
 
 class LeastConnections:
-    """The fewest leased connections per weight; the search starts one further each time, so ties rotate."""
+    """The fewest busy connections per weight; the search starts one further each time, so ties rotate."""
 
     __slots__ = ("_endpoints", "_start")
 
@@ -109,7 +112,7 @@ class LeastConnections:
         for index in range(start - len(endpoints), start):  # negative indexes are the wrap-around
             endpoint = endpoints[index]
             if endpoint.health.available(now) and (
-                best is None or endpoint.leased * best.weight < best.leased * endpoint.weight
+                best is None or endpoint.busy * best.weight < best.busy * endpoint.weight
             ):
                 best = endpoint
         return best
@@ -118,7 +121,7 @@ class LeastConnections:
 class ConsistentHash:
     """A ring of hashed points, weighted by their number: an endpoint that comes or goes (or is out) moves
     only the keys that it gains or had. The same in every replica, so ``seed`` counts only for requests
-    without a key; they go where the fewest connections are leased.
+    without a key; they go where the fewest connections are busy.
     """
 
     __slots__ = ("_count", "_keyless", "_points", "_ring")

@@ -113,7 +113,7 @@ class Pool:
     __slots__ = (
         "_ceiling", "_fresh", "_kept", "_kind", "_kinds", "_make", "_make_picker", "_opening", "_picker", "_pickers",
         "_random", "_served", "_sole", "_spares", "closed_total", "closes", "closing", "connections",
-        "drain_keep", "draining", "endpoint_limit", "endpoints", "grant", "grant_per_endpoint", "hold", "idle",
+        "drain_keep", "draining", "endpoint_limit", "endpoints", "grant", "grant_per_endpoint", "hold",
         "idle_timeout", "left", "limit", "max_overflow", "max_uses", "max_waiting", "min_idle",
         "opened_total", "opening", "opens", "pause_timeout", "recycle", "recycle_jitter", "size", "spare",
         "timeout", "total", "wait", "waiters",
@@ -151,7 +151,7 @@ class Pool:
         self.grant: int | None = None  # None: no budget, size + max_overflow rules
         self.grant_per_endpoint = False
         self.left = 0  # what a dead predecessor's connections still hold
-        self.total = self.opening = self.idle = self.closing = 0
+        self.total = self.opening = self.closing = 0
         self.pause_timeout: float | None = None  # None: not paused
         self._set_sole()
         self.draining = False
@@ -170,6 +170,11 @@ class Pool:
             f"<Pool {names}: {self.leased} leased, {self.idle} idle, {self.opening} opening, "
             f"{self.closing} closing, {self.left} left, of {self.limit}; {len(self.waiters)} waiting>"
         )
+
+    @property
+    def idle(self) -> int:
+        """How many connections are free to be leased."""
+        return sum(len(endpoint.idle) for endpoint in self.endpoints)
 
     @property
     def leased(self) -> int:
@@ -318,7 +323,7 @@ class Pool:
         if self.pause_timeout is None:
             self._open_for(waiter, endpoint)
             if (
-                self.idle and len(self.waiters) > self.opening
+                len(self.waiters) > self.opening and self.idle
             ):  # balanced elsewhere, but nobody waits beside an idle one
                 self._serve_from_idle(now)
             self._promise(now)
@@ -337,8 +342,6 @@ class Pool:
         if connection.kind is not waiter.kind or now - connection.idle_since >= self._fresh or not sole.health.healthy:
             sole.idle.append(connection)
             return None
-        self.idle -= 1
-        sole.leased += 1
         connection.state = LEASED
         connection.owner = waiter
         connection.leased_at = now
@@ -365,7 +368,7 @@ class Pool:
     def release(self, connection: Connection, owner: object, now: float, *, count: bool = True) -> bool:
         """The lease is over and the connection can be used again. `count`: whether its time is a hold time. Returns
         whether the driver has something to open or to close."""
-        if connection.owner is not owner or connection.state != LEASED:
+        if connection.owner is not owner:
             self._end_lease(connection, owner)  # raises
         connection.idle_since = now
         if count:
@@ -384,8 +387,6 @@ class Pool:
                 if self._handed_on(connection, now):
                     return bool(self.opens or self.closes)
             elif self.total <= self._kept:  # nobody waits.
-                self.idle += 1
-                endpoint.leased -= 1
                 connection.owner = None
                 connection.state = IDLE
                 endpoint.idle.append(connection)
@@ -410,7 +411,9 @@ class Pool:
         connection.uses += 1
         if not waiter.take(connection, now):
             return False
-        self._served.observe((waiter.assigned_at or now) - waiter.ready_at)
+        served, waited = self._served, (waiter.assigned_at or now) - waiter.ready_at
+        served.counts[bisect_left(served.bounds, waited)] += 1
+        served.sum += waited
         if self.opening:
             self._promise(now)
         return True
@@ -474,7 +477,6 @@ class Pool:
             self.closing -= 1
         elif connection.state == IDLE:
             connection.endpoint.idle.remove(connection)
-            self.idle -= 1
             self.closed_total["upstream"] += 1
         elif connection.state == LEASED:
             self._end_lease(connection, connection.owner)
@@ -507,14 +509,18 @@ class Pool:
     def tick(self, now: float) -> None:
         """Close what was idle or alive too long, keep `min_idle` ready, expire waiters. Call about once a second."""
         self.expire(now)
+        idle = self.idle
         for endpoint in self.endpoints:
             for connection in list(endpoint.idle):  # the oldest come first
                 if now >= connection.expires_at:
                     self._drop_idle(connection, "recycle")
                 elif now - connection.idle_since >= connection.idle_for or (
-                    now - connection.idle_since >= self.idle_timeout and self.idle > self.min_idle
+                    now - connection.idle_since >= self.idle_timeout and idle > self.min_idle
                 ):
                     self._drop_idle(connection, "idle")
+                else:
+                    continue
+                idle -= 1
         self._supply(now)
 
     def pause(self, now: float, timeout: float) -> None:
@@ -616,7 +622,6 @@ class Pool:
         for endpoint in endpoints:
             mine = [c for c in self.connections if c.endpoint is endpoint]
             assert endpoint.open == len(mine)
-            assert endpoint.leased == sum(1 for c in mine if c.state == LEASED)
             assert set(endpoint.idle) == {c for c in mine if c.state == IDLE}
 
     # ------------------------------------------------------------------ inside
@@ -640,13 +645,11 @@ class Pool:
         connection.owner = owner
         connection.leased_at = now
         connection.uses += 1
-        connection.endpoint.leased += 1
 
     def _end_lease(self, connection: Connection, owner: object) -> None:
         if connection.owner is not owner or connection.state != LEASED:
             raise LeaseError(f"this lease of {connection.endpoint.name} has already ended")
         connection.owner = None
-        connection.endpoint.leased -= 1
 
     def _choose(self, waiter: Waiter, now: float) -> Endpoint | None:
         """By policy. An endpoint that is out is picked only when its probe is due; then this request is the probe."""
@@ -655,7 +658,7 @@ class Pool:
         endpoint = self._picker_for(waiter.kind).pick(now, waiter.key)
         if endpoint is not None and endpoint is waiter.avoid:
             others = [e for e in self._playing(waiter.kind) if e is not endpoint and e.health.healthy]
-            endpoint = min(others, key=lambda e: e.leased, default=endpoint)
+            endpoint = min(others, key=lambda e: e.busy, default=endpoint)
         if endpoint is not None and not endpoint.health.healthy and not endpoint.health.take_probe(now):
             return None
         return endpoint
@@ -675,7 +678,7 @@ class Pool:
 
     def _idle_for(self, waiter: Waiter, endpoint: Endpoint, now: float) -> Connection | None:
         connection = self._pop_idle(endpoint, now, waiter.kind)
-        if connection is None and self.idle and waiter.key is None and not self._room(endpoint):
+        if connection is None and waiter.key is None and not self._room(endpoint) and self.idle:
             # Balancing gives way to pooling: a connection to another endpoint is better than a wait.
             for other in self._playing(waiter.kind):
                 if other.health.healthy and (connection := self._pop_idle(other, now, waiter.kind)) is not None:
@@ -692,7 +695,6 @@ class Pool:
                 if last < 0:
                     return None
             connection: Connection = idle.pop(last)
-            self.idle -= 1
             if now >= connection.expires_at:
                 self._close(connection, "recycle")
             elif now - connection.idle_since >= connection.idle_for:
@@ -759,7 +761,6 @@ class Pool:
         elif self.total - self.closing > self.size:
             self._close(connection, "overflow")
         else:
-            self.idle += 1
             connection.state = IDLE
             connection.endpoint.idle.append(connection)
 
@@ -832,7 +833,7 @@ class Pool:
 
     def _supply(self, now: float) -> None:
         """Open what waiters and `min_idle` lack; refuse at once those for whom no endpoint is left."""
-        if self.idle and self.pause_timeout is None and self._uncovered() is not None:
+        if self.waiters and self.pause_timeout is None and self._uncovered() is not None and self.idle:
             self._serve_from_idle(now)
         if self.sealed:
             if not self.total:
@@ -853,7 +854,7 @@ class Pool:
             if self.opening == before:
                 break
         self._promise(now)
-        if self.draining or (self._kinds and self._kind is None):
+        if not self.min_idle or self.draining or (self._kinds and self._kind is None):
             return
         missing = self.min_idle - self.idle - max(0, self.opening - len(self.waiters))
         for _ in range(missing):
@@ -878,7 +879,6 @@ class Pool:
 
     def _drop_idle(self, connection: Connection, reason: str) -> None:
         connection.endpoint.idle.remove(connection)
-        self.idle -= 1
         self._close(connection, reason)
 
     def _close(self, connection: Connection, reason: str) -> None:

@@ -29,7 +29,6 @@ class HttpCheck(BriefOwner):
         self._healthy = False
 
     def send(self, connection: HttpConnection, request: bytes) -> None:
-        connection.begin()
         connection.transport.write(request)
 
     def settle(self, healthy: bool) -> None:

@@ -96,7 +96,7 @@ def upstream_state(upstream: Upstream, now: float) -> dict[str, Any]:
                 "failing": e.health.failing,
                 "reason": e.health.reason,
                 "ejections": e.health.ejections_total,
-                "leased": e.leased,
+                "busy": e.busy,
                 "open": e.open,
             }
             for e in pool.endpoints

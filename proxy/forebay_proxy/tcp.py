@@ -202,7 +202,6 @@ class TcpProxy:
 
     def __init__(self, wheel: Wheel) -> None:
         self.wheel = wheel
-        self.draining = False
         self.clients: set[TcpClient] = set()
         self.rejections: dict[str, int] = {}
         self.codes: dict[int | str, int] = {}
@@ -231,6 +230,9 @@ class TcpProxy:
     def forget(self, client: TcpClient) -> None:
         self.clients.discard(client)
 
+    def drain(self) -> None:
+        """Nothing is said to the clients yet."""
+
     def close_idle(self) -> None:
         """Every connection of a client is one exchange: none is idle."""
 
@@ -241,8 +243,7 @@ class TcpProxy:
 
     def finished(self, client: TcpClient, outcome: str, now: float) -> None:
         upstream = client.upstream
-        upstream.codes[outcome] = upstream.codes.get(outcome, 0) + 1
-        upstream.request_seconds.observe(now - client.started)
+        upstream.count(outcome, now - client.started)
         if outcome != "ok":
             upstream.rejections[outcome] = upstream.rejections.get(outcome, 0) + 1
         if self.log is not None:

@@ -10,6 +10,7 @@ import errno
 import re
 import socket
 import ssl
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol
@@ -160,6 +161,13 @@ class Upstream:
         return picker(self.spec.load_balancing.policy, endpoints, self._seed)
 
     # ------------------------------------------------------------------ carrying out
+
+    def count(self, outcome: int | str, seconds: float) -> None:
+        """A request, or a connection that is relayed, is over."""
+        histogram, codes = self.request_seconds, self.codes
+        histogram.counts[bisect_left(histogram.bounds, seconds)] += 1  # `observe`, written out
+        histogram.sum += seconds
+        codes[outcome] = codes.get(outcome, 0) + 1
 
     def act(self) -> None:
         """Open and close what the engine has asked for, and see to the next waiter's deadline."""

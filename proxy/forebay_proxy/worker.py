@@ -393,7 +393,7 @@ class Worker:
     async def drain(self, delay: float, timeout: float) -> None:
         """Not ready; serve on for `delay`; then stop accepting, finish what is in flight, close at the deadline."""
         self.draining = True
-        self.proxy.draining = True  # answers carry `Connection: close` from now on, so that clients go elsewhere
+        self.proxy.drain()
         await asyncio.sleep(delay)
         deadline = self.loop.time() + timeout
         for upstream in self.upstreams.values():

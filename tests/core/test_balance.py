@@ -82,9 +82,9 @@ def test_least_connections_by_weight_with_rotating_ties() -> None:
     endpoints = endpoints_of(1, 1, 2)
     chooser = picker("leastConnections", endpoints, 0)
     assert Counter(picks(chooser, 9)) == {"a": 3, "b": 3, "c": 3}, "all free: a tie"
-    endpoints[0].leased, endpoints[1].leased, endpoints[2].leased = 2, 1, 3
+    endpoints[0].open, endpoints[1].open, endpoints[2].open = 2, 1, 3
     assert picks(chooser, 3) == "bbb"
-    endpoints[1].leased = 2
+    endpoints[1].open = 2
     assert picks(chooser, 3) == "ccc", "3 of weight 2 is less than 2 of weight 1"
 
 
@@ -135,5 +135,5 @@ def test_consistent_hash_tells_pods_of_one_name_apart() -> None:
 
 def test_consistent_hash_without_a_key_takes_the_least_loaded() -> None:
     endpoints = endpoints_of(1, 1)
-    endpoints[0].leased = 1
+    endpoints[0].open = 1
     assert picks(picker("consistentHash", endpoints, 0), 3) == "bbb"

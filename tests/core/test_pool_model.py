@@ -72,7 +72,6 @@ class ServesAtRandomTimes(Pool):
 
     def release(self, connection: Connection, owner: object, now: float, *, count: bool = True) -> None:
         self._end_lease(connection, owner)
-        self.idle += 1
         connection.state = IDLE
         connection.idle_since = now
         connection.endpoint.idle.append(connection)

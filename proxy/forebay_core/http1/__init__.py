@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from forebay_core.http1.types import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ProtocolError
 
 if TYPE_CHECKING:
-    from forebay_core.http1.pure import ChunkDecoder, RequestHead, ResponseHead, scan_request, scan_response
+    from forebay_core.http1.pure import ChunkDecoder, RequestHead, ResponseHead, answered, scan_request, scan_response
 
     IMPLEMENTATION: str
 else:
@@ -21,13 +21,21 @@ else:
             ChunkDecoder,
             RequestHead,
             ResponseHead,
+            answered,
             scan_request,
             scan_response,
         )
 
         IMPLEMENTATION = "compiled"
     except ImportError:
-        from forebay_core.http1.pure import ChunkDecoder, RequestHead, ResponseHead, scan_request, scan_response
+        from forebay_core.http1.pure import (
+            ChunkDecoder,
+            RequestHead,
+            ResponseHead,
+            answered,
+            scan_request,
+            scan_response,
+        )
 
         IMPLEMENTATION = "pure"
 
@@ -41,6 +49,7 @@ __all__ = [
     "ProtocolError",
     "RequestHead",
     "ResponseHead",
+    "answered",
     "scan_request",
     "scan_response",
 ]

@@ -532,6 +532,7 @@ cdef class RequestHead:
     cdef readonly bytes head
     cdef readonly tuple forwarding
     cdef readonly bytes traceparent
+    cdef readonly bint lone
 
 
 @cython.final
@@ -668,11 +669,48 @@ def scan_request(bytes data not None, Py_ssize_t max_head, bint trusted):
     result.traceparent = (
         value_bytes(&head, TRACEPARENT) if head.found[TRACEPARENT].count == 1 and not head.names_trace else b""
     )
+    result.lone = (
+        result.minor == 1
+        and not body
+        and result.keep_alive
+        and not result.forwarding
+        and method != b"HEAD"
+        and head.end == size
+    )
     return result
 
 
 def scan_response(bytes data not None, Py_ssize_t max_head, bint to_head_request, int client_minor):
     """Read and rewrite a response's head at the start of `data`; None while it is incomplete. See `pure.scan_response`."""
+    return read_response(data, max_head, to_head_request, client_minor)
+
+
+def answered(bytes data not None, Py_ssize_t max_head):
+    """See `pure.answered`."""
+    cdef ResponseHead head
+    cdef Py_ssize_t size, before
+    cdef bytes answer
+    cdef char* out
+    try:
+        head = read_response(data, max_head, False, 1)
+    except types.ProtocolError:
+        return None
+    if head is None or head.status < 200 or not head.keep_alive or head.keep_alive_timeout >= 0:
+        return None
+    size = PyBytes_GET_SIZE(data) - head.end
+    if size != (head.content_length if head.body == LENGTH else 0 if head.body == NO_BODY else -1):
+        return None
+    before = PyBytes_GET_SIZE(head.head)
+    answer = PyBytes_FromStringAndSize(NULL, before + 2 + size)
+    out = PyBytes_AS_STRING(answer)
+    memcpy(out, PyBytes_AS_STRING(head.head), before)
+    memcpy(out + before, b"\r\n", 2)
+    memcpy(out + before + 2, PyBytes_AS_STRING(data) + head.end, size)
+    return head.status, size, answer
+
+
+cdef ResponseHead read_response(bytes data, Py_ssize_t max_head, bint to_head_request, int client_minor):
+    """As `scan_response`."""
     cdef Head head
     cdef Pieces pieces
     cdef ResponseHead result

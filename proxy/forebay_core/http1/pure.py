@@ -62,7 +62,7 @@ from forebay_core.http1.types import (
     refusal,
 )
 
-__all__ = ["ChunkDecoder", "RequestHead", "ResponseHead", "scan_request", "scan_response"]
+__all__ = ["ChunkDecoder", "RequestHead", "ResponseHead", "answered", "scan_request", "scan_response"]
 
 _new = tuple.__new__  # the heads are made by it: half the time of their constructors, which only pass arguments on
 
@@ -130,6 +130,7 @@ class RequestHead(NamedTuple):
     head: bytes  # request line, kept fields, framing; the caller appends its own fields and the blank line
     forwarding: tuple[tuple[bytes, bytes], ...]  # a trusted client's X-Forwarded-* and Forwarded, names lowercased
     traceparent: bytes  # value if there is exactly one, else b""; the field stays in `head`
+    lone: bool  # HTTP/1.1 and lasting, no body, not HEAD, no forwarding fields, and nothing has come behind it
 
 
 class ResponseHead(NamedTuple):
@@ -170,7 +171,8 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
     if as_is and name is None and first_host is not None and is_host(first_host):
         # Most requests: but for Host no field means anything to a proxy, and the head is passed on as it is.
         head = data[start : end - 2]
-        return _new(RequestHead, (end, method, target, first_host, 1, -1, False, True, False, b"", head, (), b""))
+        lone = method != b"HEAD" and end == len(data)
+        return _new(RequestHead, (end, method, target, first_host, 1, -1, False, True, False, b"", head, (), b"", lone))
 
     fields = match.end(3) + 2
     found = {} if first_host is None else {b"host": [first_host]}
@@ -211,6 +213,8 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
         kept.append(b"Transfer-Encoding: chunked\r\n")
     elif content_length >= 0:
         kept.append(b"Content-Length: %d\r\n" % content_length)
+    keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
+    forwarding = forwarding_fields(data, fields, end - 2) if trusted else ()
     members = (
         end,
         method,
@@ -219,13 +223,14 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
         minor,
         content_length,
         chunked,
-        b"close" not in options and (minor == 1 or b"keep-alive" in options),
+        keep_alive,
         # RFC 9110 section 10.1.1: ignored in HTTP/1.0, and without a body there is nothing to wait for.
         expects is not None and minor == 1 and body,
         upgrade,
         b"".join(kept),
-        forwarding_fields(data, fields, end - 2) if trusted else (),
+        forwarding,
         traceparent,
+        minor == 1 and not body and keep_alive and not forwarding and method != b"HEAD" and end == len(data),
     )
     return _new(RequestHead, members)
 
@@ -309,6 +314,21 @@ def scan_response(data: bytes, max_head: int, to_head_request: bool, client_mino
         b"".join(kept),
     )
     return _new(ResponseHead, members)
+
+
+def answered(data: bytes, max_head: int) -> tuple[int, int, bytes] | None:
+    """The usual answer to a lone request: whole, with its length, and the connection lasts. Its status, how many bytes
+    its body has, and what the client gets, both in one. None: it is another case."""
+    try:
+        head = scan_response(data, max_head, False, 1)
+    except ProtocolError:
+        return None
+    if head is None or head.status < 200 or not head.keep_alive or head.keep_alive_timeout >= 0:
+        return None
+    size = len(data) - head.end
+    if size != (head.content_length if head.body == LENGTH else 0 if head.body == NO_BODY else -1):
+        return None
+    return head.status, size, b"%b\r\n%b" % (head.head, data[head.end :])
 
 
 def bad_request(data: bytes, start: int, end: int) -> ProtocolError:

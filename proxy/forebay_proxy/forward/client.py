@@ -41,8 +41,7 @@ class ForwardClient(ClientConnection):
 
     def make_suffix(self, head: RequestHead) -> bytes:
         """An origin is told that there is a proxy (RFC 9110 section 7.6.3), not for whom it asks."""
-        self.suffix, self.suffix_host, self.suffix_minor = VIA[head.minor], head.host, head.minor
-        return self.suffix
+        return VIA[head.minor]
 
     def on_deadline(self, now: float) -> None:
         if self.phase == phases.QUEUE and isinstance(self.exchange, ForwardExchange):

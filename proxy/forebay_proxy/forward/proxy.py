@@ -51,6 +51,9 @@ class ForwardProxy(HttpProxy):
         self.upstream = upstreams[spec.upstreams[0].name]
         self.origins.configure(self.access, spec.forward.per_origin, self.upstream)
 
+    def _for_lone(self) -> None:
+        """Each request has an origin of its own."""
+
     def refresh(self) -> None:
         """Take up changed files; bad ones are left, and said once."""
         try:

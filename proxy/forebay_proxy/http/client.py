@@ -3,6 +3,11 @@
 Pipelined requests wait in `buffer` until the answer before them is complete; a client that sends more than that, or
 does not read, is itself not read. Each phase of the connection has its own deadline, and a slow client loses only its
 own connection.
+
+The usual request is `lone`: it comes in one read, with nothing behind it, has no body, and its connection lasts. While
+it is under way, and the answer comes as usually too, in one read (`HttpConnection`), nothing has to be looked at that
+an `Exchange` keeps for other cases: one exchange per client serves all of those, one after the other. Whatever else
+comes of either side makes it an exchange like the others (`attend`). `rests` says that the next may be lone.
 """
 
 import asyncio
@@ -30,7 +35,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_closing_since", "_paused", "begin", "buffer", "deadline", "ended",
-        "exchange", "peer", "phase", "proxy", "scan", "suffix", "suffix_host", "suffix_minor", "transport",
+        "exchange", "lone", "peer", "phase", "proxy", "rests", "scan", "suffix", "suffix_host", "transport",
         "trusted", "wheel_due", "writable", "write",
     )  # fmt: skip
 
@@ -42,6 +47,8 @@ class ClientConnection(asyncio.Protocol):
         self.begin: type[Exchange] = Exchange  # what is made of it
         self.transport: Any = None
         self.exchange: Exchange | None = None
+        self.lone: Exchange | None = None
+        self.rests = False
         self.buffer = b""
         self.phase = phases.IDLE
         self.deadline = self.wheel_due = inf
@@ -50,7 +57,6 @@ class ClientConnection(asyncio.Protocol):
         self._paused = False
         self._closing_since = 0.0
         self.suffix_host: bytes | None = None
-        self.suffix_minor = 1
         self.suffix = b""
 
     # ------------------------------------------------------------------ asyncio
@@ -67,9 +73,11 @@ class ClientConnection(asyncio.Protocol):
             return
         self.transport.set_write_buffer_limits(high=self.proxy.http.response_buffer)
         self.expect(monotonic(), phases.HEAD)
+        self.rests = self.proxy.lone is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.attend()
         self.proxy.wheel.disarm(self)
         self.proxy.forget(self)
         exchange, self.exchange = self.exchange, None
@@ -77,6 +85,31 @@ class ClientConnection(asyncio.Protocol):
             exchange.abandon("client_gone")
 
     def data_received(self, data: bytes) -> None:
+        if not self.rests:
+            self._received(data)
+            return
+        self.rests = False
+        proxy = self.proxy
+        try:
+            head = scan_request(data, proxy.http.max_header_bytes, self.trusted)
+        except ProtocolError as error:
+            self._refuse(answers.Failure(error.status, "bad_request", error.detail))
+            return
+        now = monotonic()
+        upstream = proxy.lone
+        if head is None or not head.lone or upstream is None:
+            self._begin(data, head, now)
+            return
+        if head.host != self.suffix_host:
+            self.make_suffix(head)
+        exchange = self.lone
+        if exchange is None:
+            exchange = self.lone = Exchange(self, head, now)
+        self.exchange = exchange
+        connection: Any = upstream.pool.lend(exchange, now)
+        exchange.begin_alone(head, now, upstream, head.head + self.suffix, connection)
+
+    def _received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
             if self.phase != phases.CLOSING:
@@ -86,6 +119,7 @@ class ClientConnection(asyncio.Protocol):
         elif exchange.tunnel:
             exchange.tunnel_received(data)
         elif exchange.request_done or exchange.body is None:
+            self.attend()
             self.buffer += data
             if len(self.buffer) > self.proxy.http.max_header_bytes:
                 self.stop_reading()
@@ -95,6 +129,7 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more; True keeps our side open. TLS has no half-close here: its transport closes."""
         exchange = self.exchange
+        self.attend()
         self.ended = True
         if not self.transport.can_write_eof():
             return False
@@ -110,6 +145,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
+        self.attend()
         if self.exchange is not None and self.exchange.connection is not None:
             self.exchange.connection.transport.pause_reading()
 
@@ -123,6 +159,13 @@ class ClientConnection(asyncio.Protocol):
 
     # ------------------------------------------------------------------ requests
 
+    def attend(self) -> None:
+        """Something is to be heeded: whatever comes next, of either side, is looked at."""
+        self.rests = False
+        self.lone = None
+        if self.exchange is not None and self.exchange.connection is not None:
+            self.exchange.connection.lone = False
+
     def _process(self, data: bytes) -> None:
         """Begin the request that `data` starts with, if its head is complete."""
         proxy = self.proxy
@@ -132,13 +175,16 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._paused:
             self.read_on()
-        scan, begin = self.scan, self.begin
+        scan = self.scan
         try:
             head = scan(data, proxy.http.max_header_bytes, self.trusted)
         except ProtocolError as error:
             self._refuse(answers.Failure(error.status, "bad_request", error.detail))
             return
-        now = monotonic()
+        self._begin(data, head, monotonic())
+
+    def _begin(self, data: bytes, head: RequestHead | None, now: float) -> None:
+        """`data` begins with this head; None: with a part of one."""
         if head is None:
             self.buffer = data
             if self.ended:  # it will never be complete
@@ -147,6 +193,7 @@ class ClientConnection(asyncio.Protocol):
                 self.expect(now, phases.HEAD)
             return
         self.buffer = b""
+        begin = self.begin
         self.exchange = exchange = begin(self, head, now)
         end = head.end
         exchange.begin(data[end:] if end < len(data) else b"")
@@ -158,6 +205,7 @@ class ClientConnection(asyncio.Protocol):
     def finished(self, exchange: Exchange, now: float) -> None:
         """The exchange is over; the connection goes on with the next one, or closes."""
         exchange.body = None  # they know each other: else both stay, with all their bytes, until garbage is collected
+        self.lone = None
         if self.exchange is not exchange:
             return
         self.exchange = None
@@ -173,6 +221,8 @@ class ClientConnection(asyncio.Protocol):
                 self.read_on()
                 # Not at once: others have their turn between the requests of a client that pipelines.
                 self.proxy.loop.call_soon(self._process_buffer)
+            else:
+                self.rests = self.writable and self.proxy.lone is not None
 
     def _refuse(self, failure: answers.Failure) -> None:
         """A request that can't be read: answered, and nothing after it is believed."""
@@ -202,8 +252,8 @@ class ClientConnection(asyncio.Protocol):
                 b"\r\nVia: 1.%d forebay\r\n\r\n" % head.minor,
             )
         )  # fmt: skip
-        if not head.forwarding:
-            self.suffix, self.suffix_host, self.suffix_minor = suffix, head.host, head.minor
+        if head.minor and not head.forwarding:
+            self.suffix, self.suffix_host = suffix, head.host
         return suffix
 
     # ------------------------------------------------------------------ deadlines
@@ -237,6 +287,7 @@ class ClientConnection(asyncio.Protocol):
     def stop_reading(self) -> None:
         """What came last is enough for now."""
         if not self._paused and self.transport is not None:
+            self.attend()
             self.transport.pause_reading()
             self._paused = True
 
@@ -271,6 +322,7 @@ class ClientConnection(asyncio.Protocol):
     def _begin_closing(self) -> None:
         """From now on nothing that the client sends is believed."""
         now = self._closing_since = monotonic()
+        self.attend()
         self.buffer = b""
         self.expect(now, phases.CLOSING)
 

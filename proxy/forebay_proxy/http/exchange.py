@@ -7,6 +7,7 @@ client has read it (`complete`). Whatever fails ends in `fail`: an answer of our
 visible cut.
 """
 
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,7 @@ class Exchange(Waiter):
             self.key = upstream.hash_key(line, client.peer)
         if proxy.tracer is not None:
             line, self.trace = proxy.tracer.begin(line)
-        if host == client.suffix_host and self.minor == client.suffix_minor and not head.forwarding:
+        if host == client.suffix_host and self.minor and not head.forwarding:
             self._request = line + client.suffix  # nearly always that of the request before
         else:
             self._request = line + client.make_suffix(head)
@@ -114,6 +115,63 @@ class Exchange(Waiter):
             client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.body.received(rest)
 
+    # ------------------------------------------------------------------ a lone request, see `ClientConnection`
+
+    def begin_alone(
+        self, head: RequestHead, now: float, upstream: "Upstream", request: bytes, connection: "HttpConnection | None"
+    ) -> None:
+        """As `begin`, `ask` and `take`; all that no lone exchange changes is as `__init__` has left it. `connection` is
+        leased; None: there is none at once."""
+        self.head = head
+        self.upstream = upstream
+        self._request = request
+        self.started = now
+        upstream.new_requests += 1
+        if connection is None:
+            self.attempts = 0
+            self.deadline = 0.0
+            self.ask(now)
+            return
+        self.connection = connection
+        self.ready_at = now
+        self.deadline = now + upstream.pool.timeout
+        self.attempts = 1
+        connection.lone = True
+        client = self.client
+        client.phase = phases.ANSWER
+        proxy = client.proxy
+        deadline = client.deadline = now + proxy.patience[phases.ANSWER]
+        if deadline < client.wheel_due:
+            proxy.wheel.place(client)
+        connection.transport.write(request)
+
+    def answered_alone(self, connection: "HttpConnection", status: int, size: int, answer: bytes) -> None:
+        """As `answer`, `complete`, and `finished` of the proxy and of the client."""
+        now = monotonic()
+        client, upstream = self.client, self.upstream
+        self.connection = None
+        client.exchange = None
+        client.rests = True  # before it is written to: it may be full then
+        client.phase = phases.IDLE
+        proxy = client.proxy
+        deadline = client.deadline = now + proxy.patience[phases.IDLE]
+        if deadline < client.wheel_due:
+            proxy.wheel.place(client)
+        write = client.write  # what is no method is called faster so (Python 3.11)
+        write(answer)
+        if connection.endpoint.health.errors:
+            connection.endpoint.health.succeeded(now)
+        if upstream.pool.release(connection, self, now):
+            upstream.act()
+        seconds = now - self.started
+        upstream.count(status, seconds)
+        if seconds >= proxy.slow:
+            self.status, self.bytes_out = status, size
+            self._leased(connection)
+            proxy.observe(self, upstream, now, seconds)
+            self.status = self.bytes_out = 0
+        del self.head, self._request  # an idle client keeps no bytes
+
     # ------------------------------------------------------------------ the pool
 
     def ask(self, now: float) -> None:
@@ -127,20 +185,22 @@ class Exchange(Waiter):
         if connection is not None:
             self.take(connection, now)
             return
+        client, pool = self.client, upstream.pool
         if self.connection is None:
-            self.client.expect(now, phases.QUEUE)
-        upstream.act()
+            client.phase = phases.QUEUE
+            client.deadline = inf  # the pool has its own
+        if pool.opens or pool.closes or next(iter(pool.waiters), None) is self:  # the timer is the first one's
+            upstream.act()
 
     def take(self, connection: Connection, now: float) -> bool:
         client = self.client
         if client.transport is None:
             return False
         self.connection = connection  # type: ignore[assignment]
-        self.endpoint_name = connection.endpoint.name
-        self.taken_at = now
-        self.reused = connection.uses > 1
         self.attempts += 1
-        connection.begin()  # type: ignore[attr-defined]
+        if self.assigned_at:  # the log tells of it
+            client.attend()
+        connection.lone = client.lone is self  # type: ignore[attr-defined]
         if self.body is None:
             client.expect(now, phases.ANSWER)
             connection.transport.write(self._request)  # type: ignore[attr-defined]
@@ -149,6 +209,7 @@ class Exchange(Waiter):
         return True
 
     def refuse(self, refusal: Refusal, now: float) -> None:
+        self.client.attend()
         retries = self.client.proxy.http.retries
         if (
             refusal.reason.startswith("connect_")
@@ -166,6 +227,8 @@ class Exchange(Waiter):
     def upstream_lost(self, connection: "HttpConnection", exc: Exception | None, now: float) -> None:
         """The connection has gone under the exchange; the pool knows already."""
         self.connection = None
+        self._leased(connection)
+        self.client.attend()
         if self.tunnel:
             self.client.close() if exc is None else self.client.cut()
             self._finish(now)
@@ -234,6 +297,7 @@ class Exchange(Waiter):
         if self._rechunk:
             self._end_body(trailer)
         self.connection = None
+        self._leased(connection)
         if not self.client.writable:
             connection.transport.resume_reading()  # it may have been stopped for this client, not for the next
         if connection.endpoint.health.errors:
@@ -359,10 +423,17 @@ class Exchange(Waiter):
             return
         connection, self.connection = self.connection, None
         if connection is not None:
+            self._leased(connection)
             upstream.pool.discard(connection, self, now, "error")
         else:
             upstream.pool.cancel(self, now)
         upstream.act()
+
+    def _leased(self, connection: "HttpConnection") -> None:
+        """What the log tells of its last lease."""
+        self.endpoint_name = connection.endpoint.name
+        self.taken_at = connection.leased_at
+        self.reused = connection.uses > 1
 
     def _finish(self, now: float) -> None:
         client = self.client

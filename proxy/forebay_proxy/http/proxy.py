@@ -36,19 +36,39 @@ class HttpProxy:
         self.log: AccessLog | None = None
         self.tracer: Tracer | None = None
         self._log_all = self._watched = False
+        self.lone: Upstream | None = None  # which upstream lone requests go to; None: each is looked at
+        self.router: Router
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
         """Take a document; requests under way end by the old one's routes, and by the new one's limits."""
         http = self.http = spec.http
         self._max_clients = max_clients
         self._trusted: Sequence[IPv4Network | IPv6Network] = http.trusted_proxies
-        self._slow = spec.telemetry.slow_request or inf
+        self.slow = spec.telemetry.slow_request or inf
         self.patience = patience(http)
         routes = [
             Route((r.host or "").lower().encode(), r.path_prefix.encode(), upstreams[r.upstream], r.strip_prefix)
             for r in spec.routes
         ]
         self.router = Router(routes, upstreams[spec.upstreams[0].name])
+        self._attend()
+
+    def _attend(self) -> None:
+        """What holds for requests has changed."""
+        self.lone = self._for_lone()
+        for client in self.clients:
+            client.attend()
+
+    def _for_lone(self) -> Upstream | None:
+        only = self.router.only
+        if only is None or only.hash_header is not None or self._watched or self.draining:
+            return None
+        return only
+
+    def drain(self) -> None:
+        """Answers carry `Connection: close` from now on, so that clients go elsewhere."""
+        self.draining = True
+        self._attend()
 
     # ------------------------------------------------------------------ clients
 
@@ -125,24 +145,22 @@ class HttpProxy:
     def finished(self, exchange: "Exchange", upstream: Upstream | None, now: float) -> None:
         """A request is over; `upstream` is None where it had no route."""
         seconds = now - exchange.started
-        if upstream is None:
-            codes = self.codes
-        else:
-            codes = upstream.codes
-            upstream.request_seconds.observe(seconds)
         status = exchange.status or CLIENT_GONE
-        codes[status] = codes.get(status, 0) + 1
-        if self._watched or seconds >= self._slow:
-            self._observe(exchange, upstream, now, seconds)
+        if upstream is None:
+            self.codes[status] = self.codes.get(status, 0) + 1
+        else:
+            upstream.count(status, seconds)
+        if self._watched or seconds >= self.slow:
+            self.observe(exchange, upstream, now, seconds)
 
-    def _observe(self, exchange: "Exchange", upstream: Upstream | None, now: float, seconds: float) -> None:
+    def observe(self, exchange: "Exchange", upstream: Upstream | None, now: float, seconds: float) -> None:
         """Access log, slow-request log and spans, where they are asked for."""
         head = exchange.head
         ready, assigned, taken = exchange.ready_at, exchange.assigned_at, exchange.taken_at
         waited = (ready, assigned or taken or now) if ready else None
         connected = (assigned, taken or now) if assigned else None
         answered = (taken, now) if taken else None
-        slow = seconds >= self._slow
+        slow = seconds >= self.slow
         if self.log is not None and (self._log_all or slow):
             self.log.write(
                 **self.described(exchange),
@@ -189,6 +207,7 @@ class HttpProxy:
         """Where finished requests are told; without `log_all` only the slow ones are logged."""
         self.log, self.tracer, self._log_all = log, tracer, log_all
         self._watched = log_all or tracer is not None
+        self._attend()
 
     def close(self) -> None:
         """Write and send what is left."""

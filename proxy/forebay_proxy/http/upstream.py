@@ -5,8 +5,9 @@ A connection can be reused only when its last message is provably complete: anyt
 """
 
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from forebay_core.balance import Endpoint
 from forebay_core.http1 import (
     CHUNKED,
     LENGTH,
@@ -15,12 +16,16 @@ from forebay_core.http1 import (
     ChunkDecoder,
     ProtocolError,
     ResponseHead,
+    answered,
     scan_response,
 )
 from forebay_core.lease import IDLE, LEASED
 from forebay_core.pool import FRESH
 from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.http.exchange import Exchange
+
+if TYPE_CHECKING:
+    from forebay_proxy.upstream import Upstream
 
 HEAD: Final = -1  # waiting for the answer: not one byte of it has come yet
 PARTIAL: Final = -2  # inside its head, or after an interim one
@@ -30,14 +35,15 @@ TUNNEL: Final = -3  # after 101: bytes, not messages
 class HttpConnection(UpstreamConnection):
     """One HTTP/1.1 connection to an endpoint."""
 
-    __slots__ = ("_buffer", "_decoder", "_left", "_phase", "_reusable", "ended")
+    __slots__ = ("_buffer", "_decoder", "_left", "_phase", "_reusable", "ended", "lone")
 
     owner: Exchange | None
 
-    def begin(self) -> None:
-        """A request is about to be written: an answer's head comes next."""
+    def __init__(self, endpoint: Endpoint, upstream: "Upstream") -> None:
+        super().__init__(endpoint, upstream)
         self._phase = HEAD
         self.ended = False
+        self.lone = False  # leased for a lone request, see `ClientConnection`
 
     @property
     def untouched(self) -> bool:
@@ -59,6 +65,13 @@ class HttpConnection(UpstreamConnection):
 
     def data_received(self, data: bytes) -> None:
         exchange = self.owner
+        if self.lone and exchange is not None:
+            self.lone = False
+            found = answered(data, exchange.max_head)
+            if found is not None:
+                status, size, answer = found
+                exchange.answered_alone(self, status, size, answer)
+                return
         if self.state != LEASED or exchange is None:
             super().data_received(data)
         elif self._phase == HEAD:
@@ -123,9 +136,11 @@ class HttpConnection(UpstreamConnection):
             else:
                 # What comes after a complete answer poisons the connection: nobody has asked for it.
                 exchange.answer(head, rest if not self._left else rest[: self._left], False)
+                self._phase = HEAD
                 exchange.complete(self._reusable and not self._left)
         elif body == NO_BODY:
             exchange.answer(head, b"", False)
+            self._phase = HEAD
             exchange.complete(self._reusable and not rest)
         elif body == CHUNKED:
             self._decoder = ChunkDecoder(exchange.max_head)
@@ -141,6 +156,7 @@ class HttpConnection(UpstreamConnection):
             exchange.payload(data)
         else:
             exchange.payload(data if not self._left else data[: self._left])
+            self._phase = HEAD
             exchange.complete(self._reusable and not self._left)
 
     def _read_chunked(self, exchange: Exchange, data: bytes) -> None:
@@ -153,4 +169,5 @@ class HttpConnection(UpstreamConnection):
         if payload:
             exchange.payload(payload)
         if decoder.done:
+            self._phase = HEAD
             exchange.complete(self._reusable and end == len(data), decoder.trailer)

@@ -56,7 +56,6 @@ class PgProxy:
         not exist is the same one."""
         self.wheel = wheel
         self.commands = commands
-        self.draining = False
         self.log: AccessLog | None = None
         self.log_all = False
         self.slow = inf  # seconds
@@ -213,6 +212,9 @@ class PgProxy:
     def count_rejection(self, reason: str) -> None:
         """A client was refused before it could ask for anything."""
         self.rejections[reason] = self.rejections.get(reason, 0) + 1
+
+    def drain(self) -> None:
+        """Nothing is said to the clients yet."""
 
     def close_idle(self) -> None:
         """During a drain: those that do nothing."""

@@ -179,10 +179,11 @@ class PgConnection(UpstreamConnection):
         self.write = self.transport.write
 
     def data_received(self, data: bytes) -> None:
-        if self.lone:
+        owner = self.owner
+        if self.lone and owner is not None:
             self.lone = False
-            if self.state == LEASED and answered(data, self.wanted):
-                self.owner.answered_alone(self, data)
+            if answered(data, self.wanted):
+                owner.answered_alone(self, data)
                 return
         if self.kept:
             data = self.kept + data
