@@ -31,7 +31,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
-from sys import maxsize
 from typing import NoReturn, Protocol
 
 from forebay_core.balance import Endpoint, Picker
@@ -61,6 +60,9 @@ FRESH = 1.0
 # Seconds that a waiter of another kind waits for a place before a connection is closed for it: one more login at the
 # backend is dearer than a short wait, and those of one kind must not keep all places for themselves.
 FAIRNESS = 0.1
+
+# Uses after which a connection is closed in any case: Python compares larger integers more slowly.
+MOST_USES = (1 << 30) - 1
 
 CLOSE_REASONS = ("idle", "recycle", "uses", "error", "overflow", "shrink", "drain", "upstream")
 
@@ -111,12 +113,12 @@ class Pool:
     """One upstream's connections in one replica. See the module's docstring for the rules."""
 
     __slots__ = (
-        "_ceiling", "_fresh", "_kept", "_kind", "_kinds", "_make", "_make_picker", "_opening", "_picker", "_pickers",
-        "_random", "_served", "_sole", "_spares", "closed_total", "closes", "closing", "connections",
+        "_ceiling", "_fresh", "_kept", "_kind", "_kinds", "_lent", "_make", "_make_picker", "_opening", "_picker",
+        "_pickers", "_random", "_sole", "_spares", "_waits", "closed_total", "closes", "closing", "connections",
         "drain_keep", "draining", "endpoint_limit", "endpoints", "grant", "grant_per_endpoint", "hold",
         "idle_timeout", "left", "limit", "max_overflow", "max_uses", "max_waiting", "min_idle",
         "opened_total", "opening", "opens", "pause_timeout", "recycle", "recycle_jitter", "size", "spare",
-        "timeout", "total", "wait", "waiters",
+        "timeout", "total", "waiters",
     )  # fmt: skip
 
     def __init__(
@@ -157,8 +159,8 @@ class Pool:
         self.draining = False
         self.drain_keep = 0
 
-        self.wait = {outcome: Histogram() for outcome in ("served", "timeout", "refused")}
-        self._served = self.wait["served"]
+        self._waits = {outcome: Histogram() for outcome in ("served", "timeout", "refused")}
+        self._lent = 0  # those among the served who had not to wait, as far as the histogram does not know of them
         self.hold = Histogram()
         self.opened_total = 0
         self.closed_total = dict.fromkeys(CLOSE_REASONS, 0)
@@ -170,6 +172,13 @@ class Pool:
             f"<Pool {names}: {self.leased} leased, {self.idle} idle, {self.opening} opening, "
             f"{self.closing} closing, {self.left} left, of {self.limit}; {len(self.waiters)} waiting>"
         )
+
+    @property
+    def wait(self) -> dict[str, Histogram]:
+        """How long those who asked have waited, in seconds, by what came of it."""
+        self._waits["served"].counts[0] += self._lent
+        self._lent = 0
+        return self._waits
 
     @property
     def idle(self) -> int:
@@ -193,7 +202,7 @@ class Pool:
         self.recycle = settings.recycle
         self.recycle_jitter = settings.recycle_jitter / 100
         self.idle_timeout = settings.idle_timeout
-        self.max_uses = settings.max_uses or maxsize
+        self.max_uses = min(settings.max_uses or MOST_USES, MOST_USES)
         self._fresh = 0.0 if settings.pre_ping == "always" else FRESH
         if self.pause_timeout is None:
             for waiter in self.waiters:  # a shorter timeout holds for those who wait already
@@ -311,7 +320,7 @@ class Pool:
             connection = self._idle_for(waiter, endpoint, now)
             if connection is not None:
                 self._lease(connection, waiter, now)
-                self._served.observe(now - waiter.ready_at)
+                self._observe("served", waiter, now)
                 return connection
         if self.sealed and not (self.total if waiter.kind is None or waiter.kind.endpoint is None else endpoint.open):
             self._refuse(DRAINING, waiter, now)
@@ -346,7 +355,7 @@ class Pool:
         connection.owner = waiter
         connection.leased_at = now
         connection.uses += 1
-        self._served.counts[0] += 1  # a wait of nothing
+        self._lent += 1
         return connection
 
     def reserve(self, endpoint: Endpoint, owner: object, now: float, kind: Kind | None = None) -> Connection | None:
@@ -411,7 +420,7 @@ class Pool:
         connection.uses += 1
         if not waiter.take(connection, now):
             return False
-        served, waited = self._served, (waiter.assigned_at or now) - waiter.ready_at
+        served, waited = self._waits["served"], (waiter.assigned_at or now) - waiter.ready_at
         served.counts[bisect_left(served.bounds, waited)] += 1
         served.sum += waited
         if self.opening:
@@ -638,7 +647,7 @@ class Pool:
             waiter.refuse(refusal, now)
 
     def _observe(self, outcome: str, waiter: Waiter, now: float) -> None:
-        self.wait[outcome].observe((waiter.assigned_at or now) - waiter.ready_at)
+        self._waits[outcome].observe((waiter.assigned_at or now) - waiter.ready_at)
 
     def _lease(self, connection: Connection, owner: object, now: float) -> None:
         connection.state = LEASED

@@ -233,7 +233,7 @@ class Plain:
     """Tells texts of which nothing has to be known: they begin with one of `starts`, there is none of `never` in them,
     both in any case of their ASCII letters, and a `;` at most as the last byte.
 
-    Words are given in lower case: at most 32 each, of at most 15 bytes.
+    Words are given in lower case: at most 30 each, of at most 15 bytes.
     """
 
     def __init__(self, starts: Sequence[bytes], never: Sequence[bytes]) -> None:

@@ -112,7 +112,7 @@ class ForwardExchange(Exchange):
         if self.entered:
             super().ask(now)
             return
-        self._plain = self._request
+        self._plain = self.request
         origin = self.origin = proxy.origins.get(self.forward.target)
         self.upstream = origin.upstream  # another than at the beginning, if the document has changed meanwhile
         if proxy.parents:
@@ -211,11 +211,11 @@ class ForwardExchange(Exchange):
         parent = self.client.proxy.parents.get((connection.endpoint.host, connection.endpoint.port))
         self.asks_parent = parent is not None
         if self.forward.connect and parent is not None:
-            self._request = parents.connect_head(self.forward.target, parent, self.forward.via + self._via())
+            self.request = parents.connect_head(self.forward.target, parent, self.forward.via + self._via())
         elif self.forward.connect:
-            self._request = b""
+            self.request = b""
         elif parent is not None:
-            self._request = authorized(self._plain, parent)
+            self.request = authorized(self._plain, parent)
         if not super().take(connection, now):
             return False
         if self.forward.connect and parent is None:

@@ -106,8 +106,24 @@ class ClientConnection(asyncio.Protocol):
         if exchange is None:
             exchange = self.lone = Exchange(self, head, now)
         self.exchange = exchange
+        exchange.head = head
+        exchange.request = request = head.head + self.suffix
+        exchange.started = exchange.ready_at = now
+        exchange.upstream = upstream
+        upstream.new_requests += 1
         connection: Any = upstream.pool.lend(exchange, now)
-        exchange.begin_alone(head, now, upstream, head.head + self.suffix, connection)
+        if connection is None:
+            exchange.wait_alone(now)
+            return
+        exchange.connection = connection
+        exchange.deadline = now + upstream.pool.timeout
+        exchange.attempts = 1
+        connection.lone = True
+        self.phase = phases.ANSWER  # `expect`, written out
+        deadline = self.deadline = now + proxy.patience[phases.ANSWER]
+        if deadline < self.wheel_due:
+            proxy.wheel.place(self)
+        connection.transport.write(request)
 
     def _received(self, data: bytes) -> None:
         exchange = self.exchange

@@ -36,8 +36,8 @@ class Exchange(Waiter):
     """See the module's docstring. Times are monotonic seconds."""
 
     __slots__ = (
-        "_rechunk", "_request", "attempts", "body", "bytes_in", "bytes_out", "client", "close_client", "connection",
-        "endpoint_name", "error", "head", "max_head", "minor", "request_done", "reused", "started", "status",
+        "_rechunk", "attempts", "body", "bytes_in", "bytes_out", "client", "close_client", "connection",
+        "endpoint_name", "error", "head", "max_head", "minor", "request", "request_done", "reused", "started", "status",
         "taken_at", "to_head_request", "trace", "tunnel", "upstream",
     )  # fmt: skip
 
@@ -100,9 +100,9 @@ class Exchange(Waiter):
         if proxy.tracer is not None:
             line, self.trace = proxy.tracer.begin(line)
         if host == client.suffix_host and self.minor and not head.forwarding:
-            self._request = line + client.suffix  # nearly always that of the request before
+            self.request = line + client.suffix  # nearly always that of the request before
         else:
-            self._request = line + client.make_suffix(head)
+            self.request = line + client.make_suffix(head)
         if self.request_done:
             self.ask(self.started)
             return
@@ -117,33 +117,11 @@ class Exchange(Waiter):
 
     # ------------------------------------------------------------------ a lone request, see `ClientConnection`
 
-    def begin_alone(
-        self, head: RequestHead, now: float, upstream: "Upstream", request: bytes, connection: "HttpConnection | None"
-    ) -> None:
-        """As `begin`, `ask` and `take`; all that no lone exchange changes is as `__init__` has left it. `connection` is
-        leased; None: there is none at once."""
-        self.head = head
-        self.upstream = upstream
-        self._request = request
-        self.started = now
-        upstream.new_requests += 1
-        if connection is None:
-            self.attempts = 0
-            self.deadline = 0.0
-            self.ask(now)
-            return
-        self.connection = connection
-        self.ready_at = now
-        self.deadline = now + upstream.pool.timeout
-        self.attempts = 1
-        connection.lone = True
-        client = self.client
-        client.phase = phases.ANSWER
-        proxy = client.proxy
-        deadline = client.deadline = now + proxy.patience[phases.ANSWER]
-        if deadline < client.wheel_due:
-            proxy.wheel.place(client)
-        connection.transport.write(request)
+    def wait_alone(self, now: float) -> None:
+        """There is no connection for it at once."""
+        self.attempts = 0
+        self.deadline = 0.0
+        self.ask(now)
 
     def answered_alone(self, connection: "HttpConnection", status: int, size: int, answer: bytes) -> None:
         """As `answer`, `complete`, and `finished` of the proxy and of the client."""
@@ -170,7 +148,7 @@ class Exchange(Waiter):
             self._leased(connection)
             proxy.observe(self, upstream, now, seconds)
             self.status = self.bytes_out = 0
-        del self.head, self._request  # an idle client keeps no bytes
+        del self.head, self.request  # an idle client keeps no bytes
 
     # ------------------------------------------------------------------ the pool
 
@@ -203,9 +181,9 @@ class Exchange(Waiter):
         connection.lone = client.lone is self  # type: ignore[attr-defined]
         if self.body is None:
             client.expect(now, phases.ANSWER)
-            connection.transport.write(self._request)  # type: ignore[attr-defined]
+            connection.transport.write(self.request)  # type: ignore[attr-defined]
         else:
-            self.body.begin(connection, self._request, now)  # type: ignore[arg-type]
+            self.body.begin(connection, self.request, now)  # type: ignore[arg-type]
         return True
 
     def refuse(self, refusal: Refusal, now: float) -> None:

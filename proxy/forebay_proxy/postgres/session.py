@@ -93,24 +93,28 @@ class Session(Asking, asyncio.Protocol):
 
     def received(self, data: bytes) -> None:
         """Bytes of the client."""
-        if self._rests:
-            self._rests = False
-            first = lone(data, plain)
-            if first:
-                if first == len(data):
-                    self._pending = b"Q"
-                else:
-                    self._pending = b"S"
-                    self.unnamed = data[:first]
-                lent: Any = self.upstream.pool.lend(self, monotonic())
-                if lent is None or lent.settings is not self.settings:
-                    self._ask_alone(data, lent)
-                    return
-                self.connection = lent
-                lent.lone = True
-                write = lent.write  # what is no method is called faster so (Python 3.11)
-                write(data)
-                return
+        first = lone(data, plain) if self._rests else 0
+        if not first:
+            self._received(data)
+            return
+        self._rests = False
+        if first == len(data):
+            self._pending = b"Q"
+        else:
+            self._pending = b"S"
+            self.unnamed = data[:first]
+        lent: Any = self.upstream.pool.lend(self, monotonic())
+        if lent is None or lent.settings is not self.settings:
+            self._ask_alone(data, lent)
+            return
+        self.connection = lent
+        lent.lone = True
+        write = lent.write  # what is no method is called faster so (Python 3.11)
+        write(data)
+
+    data_received = received  # as the transport calls it: one call less for each message
+
+    def _received(self, data: bytes) -> None:
         self.attend()
         if self._blocked:
             self._kept += data
@@ -149,8 +153,6 @@ class Session(Asking, asyncio.Protocol):
                     self._ask((data, kinds, ends, names, texts))
         if self._terminating:
             self._end_if_done()
-
-    data_received = received  # as the transport calls it: one call less for each message
 
     def attend(self) -> None:
         """Something is to be heeded: whatever comes next, of either side, is looked at."""
