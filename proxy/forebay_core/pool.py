@@ -384,21 +384,22 @@ class Pool:
             hold, held = self.hold, now - connection.leased_at
             hold.counts[bisect_left(hold.bounds, held)] += 1  # `observe`, written out
             hold.sum += held
-        endpoint = connection.endpoint
+        sole = self._sole
         if (
-            endpoint is self._sole
+            sole is not None
             and now < connection.expires_at
             and connection.uses < self.max_uses
             and connection.retire is None
         ):
-            # The two usual cases, written out. Nothing speaks against keeping it, and
+            # The two usual cases, written out. Nothing speaks against keeping it (one to an endpoint that is no more
+            # would be retired), and
             if self.waiters:  # the first who waits may have it, or
                 if self._handed_on(connection, now):
                     return bool(self.opens or self.closes)
             elif self.total <= self._kept:  # nobody waits.
                 connection.owner = None
                 connection.state = IDLE
-                endpoint.idle.append(connection)
+                sole.idle.append(connection)
                 return False
         self._end_lease(connection, connection.owner)
         self._place(connection, now)

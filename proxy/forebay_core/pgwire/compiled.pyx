@@ -401,7 +401,7 @@ def lone(bytes data not None, Plain plain not None):
                 return 0
             first = stop
         at = stop
-    return first if kind == QUERY or kind == SYNC else 0
+    return 1 if kind == QUERY else first if kind == SYNC else 0
 
 
 def answered(bytes data not None, bytes wanted not None):

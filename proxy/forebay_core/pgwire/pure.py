@@ -246,8 +246,8 @@ class Plain:
 
 
 def lone(data: bytes, plain: Plain) -> int:
-    """The end of the first message where `data` is, whole and alone, one Query, or one unnamed statement from its Parse
-    to its Sync (nothing but Bind, Describe, Execute and Flush between them), and its text is plain. Else 0.
+    """Where `data` is, whole and alone, one Query: 1; one unnamed statement from its Parse to its Sync (nothing but
+    Bind, Describe, Execute and Flush between them): the end of the Parse. Else, or where its text is not plain: 0.
     """
     try:
         end, missing, kinds, ends, names, texts = scan_client(data, 0, len(data) + 1)
@@ -255,7 +255,7 @@ def lone(data: bytes, plain: Plain) -> int:
         return 0
     if end < len(data) or missing or not _LONE.fullmatch(kinds) or any(names) or not plain(texts[0]):
         return 0
-    return ends[0]
+    return 1 if kinds == b"Q" else ends[0]
 
 
 def answered(data: bytes, wanted: bytes) -> bool:

@@ -98,7 +98,7 @@ class Session(Asking, asyncio.Protocol):
             self._received(data)
             return
         self._rests = False
-        if first == len(data):
+        if first == 1:
             self._pending = b"Q"
         else:
             self._pending = b"S"
