@@ -361,10 +361,10 @@ class Pool:
     def reserve(self, endpoint: Endpoint, owner: object, now: float, kind: Kind | None = None) -> Connection | None:
         """A place for a health check: an idle connection of that endpoint, else a new one that the caller has to open.
 
-        None where nothing is free: then the traffic is the check. A new one is in state OPENING and has its owner
-        already: it goes to no waiter before `release`.
+        None where nothing is free (then the traffic is the check), or the endpoint is no more. A new one is in state
+        OPENING and has its owner already: it goes to no waiter before `release`.
         """
-        if self.draining or self.waiters:
+        if self.draining or self.waiters or endpoint not in self.endpoints:
             return None
         connection = self._pop_idle(endpoint, now, kind)
         if connection is not None:

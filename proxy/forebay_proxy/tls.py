@@ -91,11 +91,16 @@ class ServerTLS(_Files):
         self._alpn = alpn
         self.not_after = 0.0
         self.certificate = b""
-        self.context = self._new()
-        # It holds no certificate itself: each handshake is handed to the context that is in force. OpenSSL
-        # calls this for clients without SNI too. Session tickets stay with the outer one, over reloads.
-        self.context.sni_callback = self._hand_over
         super().__init__(cert_file, key_file, client_ca_file)
+        self.context = self._current
+
+    def reload_if_changed(self) -> bool:
+        changed = super().reload_if_changed()
+        if changed:
+            # A context can't let go of what it has loaded: from now on each handshake is handed to the one that is in
+            # force. OpenSSL calls this for clients without SNI too. Session tickets stay with the outer one.
+            self.context.sni_callback = self._hand_over
+        return changed
 
     def _use(self) -> None:
         context = self._new()
@@ -110,6 +115,7 @@ class ServerTLS(_Files):
 
     def _new(self) -> ssl.SSLContext:
         context = _context(ssl.PROTOCOL_TLS_SERVER, self._alpn)
+        context.num_tickets = 1  # as Go's: each connection that resumes gets another
         context.options |= ssl.OP_NO_RENEGOTIATION  # a client's way to burn our CPU
         if self._client_ca_file is not None:
             context.verify_mode = ssl.CERT_REQUIRED

@@ -475,6 +475,14 @@ def test_endpoints_that_go_take_their_connections_with_them():
     assert {c.endpoint for c in bench.pool.connections} == {bench.endpoints[0]}
 
 
+def test_nothing_is_reserved_at_an_endpoint_that_is_no_more():
+    """A round of checks goes on over the endpoints that there were when it began."""
+    bench = Bench(endpoints=2, size=2)
+    bench.pool.set_endpoints(bench.endpoints[:1], 0.0)
+    assert bench.pool.reserve(bench.endpoints[1], object(), 0.0) is None
+    assert bench.pool.total == 0
+
+
 def test_a_check_borrows_a_place_and_takes_none_from_those_who_wait():
     bench = Bench(size=1, max_overflow=0)
     checker = object()

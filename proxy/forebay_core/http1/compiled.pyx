@@ -672,7 +672,6 @@ def scan_request(bytes data not None, Py_ssize_t max_head, bint trusted):
     result.lone = (
         result.minor == 1
         and not body
-        and result.keep_alive
         and not result.forwarding
         and method != b"HEAD"
         and head.end == size
@@ -685,10 +684,10 @@ def scan_response(bytes data not None, Py_ssize_t max_head, bint to_head_request
     return read_response(data, max_head, to_head_request, client_minor)
 
 
-def answered(bytes data not None, Py_ssize_t max_head):
+def answered(bytes data not None, Py_ssize_t max_head, bint last):
     """See `pure.answered`."""
     cdef ResponseHead head
-    cdef Py_ssize_t size, before
+    cdef Py_ssize_t size, before, tail
     cdef bytes answer
     cdef char* out
     try:
@@ -701,11 +700,12 @@ def answered(bytes data not None, Py_ssize_t max_head):
     if size != (head.content_length if head.body == LENGTH else 0 if head.body == NO_BODY else -1):
         return None
     before = PyBytes_GET_SIZE(head.head)
-    answer = PyBytes_FromStringAndSize(NULL, before + 2 + size)
+    tail = 21 if last else 2
+    answer = PyBytes_FromStringAndSize(NULL, before + tail + size)
     out = PyBytes_AS_STRING(answer)
     memcpy(out, PyBytes_AS_STRING(head.head), before)
-    memcpy(out + before, b"\r\n", 2)
-    memcpy(out + before + 2, PyBytes_AS_STRING(data) + head.end, size)
+    memcpy(out + before, b"Connection: close\r\n\r\n" if last else b"\r\n", tail)
+    memcpy(out + before + tail, PyBytes_AS_STRING(data) + head.end, size)
     return head.status, size, answer
 
 

@@ -64,6 +64,8 @@ from forebay_core.http1.types import (
 
 __all__ = ["ChunkDecoder", "RequestHead", "ResponseHead", "answered", "scan_request", "scan_response"]
 
+CLOSE = b"Connection: close\r\n"
+
 _new = tuple.__new__  # the heads are made by it: half the time of their constructors, which only pass arguments on
 
 _PORT = rb"(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[0-5]?[0-9]{0,4})"
@@ -130,7 +132,7 @@ class RequestHead(NamedTuple):
     head: bytes  # request line, kept fields, framing; the caller appends its own fields and the blank line
     forwarding: tuple[tuple[bytes, bytes], ...]  # a trusted client's X-Forwarded-* and Forwarded, names lowercased
     traceparent: bytes  # value if there is exactly one, else b""; the field stays in `head`
-    lone: bool  # HTTP/1.1 and lasting, no body, not HEAD, no forwarding fields, and nothing has come behind it
+    lone: bool  # HTTP/1.1, no body, not HEAD, no forwarding fields, and nothing has come behind it
 
 
 class ResponseHead(NamedTuple):
@@ -213,7 +215,6 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
         kept.append(b"Transfer-Encoding: chunked\r\n")
     elif content_length >= 0:
         kept.append(b"Content-Length: %d\r\n" % content_length)
-    keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
     forwarding = forwarding_fields(data, fields, end - 2) if trusted else ()
     members = (
         end,
@@ -223,14 +224,14 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
         minor,
         content_length,
         chunked,
-        keep_alive,
+        b"close" not in options and (minor == 1 or b"keep-alive" in options),
         # RFC 9110 section 10.1.1: ignored in HTTP/1.0, and without a body there is nothing to wait for.
         expects is not None and minor == 1 and body,
         upgrade,
         b"".join(kept),
         forwarding,
         traceparent,
-        minor == 1 and not body and keep_alive and not forwarding and method != b"HEAD" and end == len(data),
+        minor == 1 and not body and not forwarding and method != b"HEAD" and end == len(data),
     )
     return _new(RequestHead, members)
 
@@ -316,9 +317,10 @@ def scan_response(data: bytes, max_head: int, to_head_request: bool, client_mino
     return _new(ResponseHead, members)
 
 
-def answered(data: bytes, max_head: int) -> tuple[int, int, bytes] | None:
-    """The usual answer to a lone request: whole, with its length, and the connection lasts. Its status, how many bytes
-    its body has, and what the client gets, both in one. None: it is another case."""
+def answered(data: bytes, max_head: int, last: bool) -> tuple[int, int, bytes] | None:
+    """The usual answer to a lone request: whole, with its length, and the upstream's connection lasts. Its status, how
+    many bytes its body has, and what the client gets, in one; `last`: its connection ends with it. None: it is another
+    case."""
     try:
         head = scan_response(data, max_head, False, 1)
     except ProtocolError:
@@ -328,7 +330,7 @@ def answered(data: bytes, max_head: int) -> tuple[int, int, bytes] | None:
     size = len(data) - head.end
     if size != (head.content_length if head.body == LENGTH else 0 if head.body == NO_BODY else -1):
         return None
-    return head.status, size, b"%b\r\n%b" % (head.head, data[head.end :])
+    return head.status, size, b"%b%b\r\n%b" % (head.head, CLOSE if last else b"", data[head.end :])
 
 
 def bad_request(data: bytes, start: int, end: int) -> ProtocolError:

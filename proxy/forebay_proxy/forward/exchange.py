@@ -258,6 +258,7 @@ class ForwardExchange(Exchange):
             self._open(connection.tunnel() + rest)
             return True
         self.connection = None
+        self._leased(connection)
         self.avoid = connection.endpoint
         upstream.pool.discard(connection, self, now, "upstream")
         upstream.act()

@@ -4,16 +4,17 @@ Pipelined requests wait in `buffer` until the answer before them is complete; a 
 does not read, is itself not read. Each phase of the connection has its own deadline, and a slow client loses only its
 own connection.
 
-The usual request is `lone`: it comes in one read, with nothing behind it, has no body, and its connection lasts. While
-it is under way, and the answer comes as usually too, in one read (`HttpConnection`), nothing has to be looked at that
-an `Exchange` keeps for other cases: one exchange per client serves all of those, one after the other. Whatever else
-comes of either side makes it an exchange like the others (`attend`). `rests` says that the next may be lone.
+The usual request is `lone`: it comes in one read, with nothing behind it, and has no body. While it is under way, and
+the answer comes as usually too, in one read (`HttpConnection`), nothing has to be looked at that an `Exchange` keeps
+for other cases: one exchange per client serves all of those, one after the other. Whatever else comes of either side
+makes it an exchange like the others (`attend`). `rests` says that the next may be lone.
 """
 
 import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +28,35 @@ if TYPE_CHECKING:
 
 LINGER: Final = 2.0  # seconds without a byte from the client after which a closing connection is gone
 LINGER_MOST: Final = 30.0  # seconds that we go on dropping what a client sends after its answer; as nginx
+SUFFIXES: Final = 1024  # for how many clients and hosts the fields that we add are remembered
 MAPPED: Final = "::ffff:"  # an IPv4 client on an IPv6 socket (RFC 4291 section 2.5.5.2)
+
+
+def added_fields(
+    peer: str, proto: bytes, host: bytes, minor: int, forwarding: tuple[tuple[bytes, bytes], ...] = ()
+) -> bytes:
+    """X-Forwarded-* as everybody writes them, Forwarded by RFC 7239, Via, and the blank line. `forwarding` are those of
+    a client that is trusted to say them."""
+    client = peer.encode()
+    node = b'"[%b]"' % client if b":" in client else client
+    before: dict[bytes, list[bytes]] = {}
+    for name, value in forwarding:
+        before.setdefault(name, []).append(value)
+    forwarded = b"for=%b;proto=%b" % (node, proto) + (b';host="%b"' % host if host else b"")
+    chain = [*before.get(b"x-forwarded-for", ()), client]
+    host = before.get(b"x-forwarded-host", [host])[-1]
+    return b"".join(
+        (
+            b"X-Forwarded-For: ", b", ".join(chain),
+            b"\r\nX-Forwarded-Proto: ", before.get(b"x-forwarded-proto", [proto])[-1],
+            b"\r\nX-Forwarded-Host: %b" % host if host else b"",  # HTTP/1.0 may have none
+            b"\r\nForwarded: ", b", ".join([*before.get(b"forwarded", ()), forwarded]),
+            b"\r\nVia: 1.%d forebay\r\n\r\n" % minor,
+        )
+    )  # fmt: skip
+
+
+usual_fields = lru_cache(SUFFIXES)(added_fields)  # a client that connects anew for each request
 
 
 class ClientConnection(asyncio.Protocol):
@@ -104,12 +133,16 @@ class ClientConnection(asyncio.Protocol):
             self.make_suffix(head)
         exchange = self.lone
         if exchange is None:
-            exchange = self.lone = Exchange(self, head, now)
+            exchange = self.lone = proxy.spare or Exchange(self, head, now)
+            exchange.client = self
+            proxy.spare = None
         self.exchange = exchange
         exchange.head = head
         exchange.request = request = head.head + self.suffix
         exchange.started = exchange.ready_at = now
         exchange.upstream = upstream
+        if not head.keep_alive:
+            exchange.close_client = True
         upstream.new_requests += 1
         connection: Any = upstream.pool.lend(exchange, now)
         if connection is None:
@@ -248,27 +281,13 @@ class ClientConnection(asyncio.Protocol):
         self.close_after_answer()
 
     def make_suffix(self, head: RequestHead) -> bytes:
-        """The fields that the proxy adds, and the blank line: X-Forwarded-* as everybody writes them, Forwarded by
-        RFC 7239, Via. Kept for the next request, unless the client's own fields are part of it."""
-        peer, host = self.peer.encode(), head.host
-        node = b'"[%b]"' % peer if b":" in peer else peer
+        """The fields that the proxy adds, and the blank line. Kept for the next request, unless the client's own fields
+        are part of it."""
         proto = b"https" if self.proxy.tls else b"http"
-        before: dict[bytes, list[bytes]] = {}
-        for name, value in head.forwarding:
-            before.setdefault(name, []).append(value)
-        forwarded = b"for=%b;proto=%b" % (node, proto) + (b';host="%b"' % host if host else b"")
-        chain = [*before.get(b"x-forwarded-for", ()), peer]
-        host = before.get(b"x-forwarded-host", [host])[-1]
-        suffix = b"".join(
-            (
-                b"X-Forwarded-For: ", b", ".join(chain),
-                b"\r\nX-Forwarded-Proto: ", before.get(b"x-forwarded-proto", [proto])[-1],
-                b"\r\nX-Forwarded-Host: %b" % host if host else b"",  # HTTP/1.0 may have none
-                b"\r\nForwarded: ", b", ".join([*before.get(b"forwarded", ()), forwarded]),
-                b"\r\nVia: 1.%d forebay\r\n\r\n" % head.minor,
-            )
-        )  # fmt: skip
-        if head.minor and not head.forwarding:
+        if head.forwarding:
+            return added_fields(self.peer, proto, head.host, head.minor, head.forwarding)
+        suffix = usual_fields(self.peer, proto, head.host, head.minor)
+        if head.minor:
             self.suffix, self.suffix_host = suffix, head.host
         return suffix
 
@@ -324,7 +343,12 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close when what was written is sent."""
         if self.transport is not None:
-            self._begin_closing()
+            if self.transport.get_write_buffer_size():
+                self._begin_closing()
+            else:  # it closes at once
+                self.attend()
+                self.buffer = b""
+                self.phase, self.deadline = phases.CLOSING, inf
             self.transport.close()
 
     def close_after_answer(self) -> None:

@@ -70,7 +70,9 @@ class Exchange(Waiter):
         self.body: RequestBody | None = None
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.head.method!r} {self.head.target!r} status={self.status} attempts={self.attempts}>"
+        head = getattr(self, "head", None)  # between two lone requests there is none
+        asked = f"{head.method!r} {head.target!r}" if head is not None else "of a client at rest,"
+        return f"<Exchange {asked} status={self.status} attempts={self.attempts}>"
 
     # ------------------------------------------------------------------ request
 
@@ -147,8 +149,13 @@ class Exchange(Waiter):
             self.status, self.bytes_out = status, size
             self._leased(connection)
             proxy.observe(self, upstream, now, seconds)
-            self.status = self.bytes_out = 0
+            client.lone = None  # what the log has been told of is not for the next one
         del self.head, self.request  # an idle client keeps no bytes
+        if self.close_client:
+            if client.lone is self:
+                self.close_client = False
+                proxy.spare = self
+            client.close()
 
     # ------------------------------------------------------------------ the pool
 

@@ -37,6 +37,7 @@ class HttpProxy:
         self.tracer: Tracer | None = None
         self._log_all = self._watched = False
         self.lone: Upstream | None = None  # which upstream lone requests go to; None: each is looked at
+        self.spare: Exchange | None = None  # of a client that has gone, for the lone requests of the next one
         self.router: Router
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
@@ -55,7 +56,7 @@ class HttpProxy:
 
     def _attend(self) -> None:
         """What holds for requests has changed."""
-        self.lone = self._for_lone()
+        self.lone, self.spare = self._for_lone(), None
         for client in self.clients:
             client.attend()
 

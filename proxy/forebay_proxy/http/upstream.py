@@ -67,7 +67,7 @@ class HttpConnection(UpstreamConnection):
         exchange = self.owner
         if self.lone and exchange is not None:
             self.lone = False
-            found = answered(data, exchange.max_head)
+            found = answered(data, exchange.max_head, exchange.close_client)
             if found is not None:
                 status, size, answer = found
                 exchange.answered_alone(self, status, size, answer)

@@ -145,20 +145,19 @@ class PgClient(asyncio.Protocol):
         """Say this, and close when it has gone; a connection to the server is not held until then."""
         if self.transport is not None and not self.transport.is_closing():
             self.write(data)
-            self.transport.close()
-        self._leave()
+        self.close()
 
     def close(self) -> None:
         """Close when what was written has gone."""
+        self._leave()
         if self.transport is not None:
             self.transport.close()
-        self._leave()
 
     def abort(self) -> None:
         """Close at once: what has been written of a message is no use without its rest."""
+        self._leave()
         if self.transport is not None:
             self.transport.abort()
-        self._leave()
 
     def _leave(self) -> None:
         session, self.session = self.session, None
@@ -167,6 +166,6 @@ class PgClient(asyncio.Protocol):
         if login is not None:
             login.close()
         if session is not None:
-            if self.transport is not None:
+            if self.transport is not None and not self.transport.is_closing():  # else nothing more comes
                 self.transport.set_protocol(self)
             session.end(monotonic())

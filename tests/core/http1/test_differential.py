@@ -117,7 +117,7 @@ def test_responses(data: bytes, max_head: int, to_head_request: bool, client_min
     members = pure.ResponseHead._fields
     args = (data, max_head, to_head_request, client_minor)
     assert outcome(compiled.scan_response, members, *args) == outcome(pure.scan_response, members, *args)
-    assert compiled.answered(data, max_head) == pure.answered(data, max_head)
+    assert compiled.answered(data, max_head, to_head_request) == pure.answered(data, max_head, to_head_request)
 
 
 def feed(decoder: Any, data: bytes, start: int) -> Any:

@@ -15,6 +15,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
         GET + b"\r\n",
         b"DELETE /x?y HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
         GET + b"Connection: keep-alive\r\n\r\n",
+        GET + b"Connection: close\r\n\r\n",
         GET + b"Accept: */*\r\nTE: trailers\r\nConnection: TE\r\n\r\n",
         GET + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",  # its answer will not be a usual one
         b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -31,7 +32,6 @@ def test_lone_requests(codec: ModuleType, data: bytes) -> None:
         GET + b"\r\n\r",
         b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
-        GET + b"Connection: close\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
         GET + b"X-Forwarded-For: 10.0.0.1\r\n\r\n",
@@ -64,11 +64,14 @@ def test_forwarding_fields_of_a_client_that_is_not_trusted_are_dropped_as_others
     ],
 )
 def test_usual_answers(codec: ModuleType, data: bytes, found: tuple[int, int, bytes]) -> None:
-    assert codec.answered(data, MAX_HEAD) == found
+    assert codec.answered(data, MAX_HEAD, False) == found
     for cut in range(len(data)):
-        assert codec.answered(data[:cut], MAX_HEAD) is None
-    assert codec.answered(data + b"H", MAX_HEAD) is None  # nobody has asked for it
-    assert codec.answered(data, 20) is None
+        assert codec.answered(data[:cut], MAX_HEAD, False) is None
+    assert codec.answered(data + b"H", MAX_HEAD, False) is None  # nobody has asked for it
+    assert codec.answered(data, 20, False) is None
+    status, size, answer = found
+    last = answer.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+    assert codec.answered(data, MAX_HEAD, True) == (status, size, last)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +89,9 @@ def test_usual_answers(codec: ModuleType, data: bytes, found: tuple[int, int, by
 )
 def test_other_answers(codec: ModuleType, data: bytes) -> None:
     assert codec.scan_response(data, MAX_HEAD, False, 1) is not None
-    assert codec.answered(data, MAX_HEAD) is None
+    assert codec.answered(data, MAX_HEAD, False) is None
 
 
 @pytest.mark.parametrize("case", HOSTILE_RESPONSES, ids=lambda case: case.name)
 def test_hostile_answers_are_for_the_scanner_to_refuse(codec: ModuleType, case: Hostile) -> None:
-    assert codec.answered(case.data, MAX_HEAD) is None
+    assert codec.answered(case.data, MAX_HEAD, False) is None
