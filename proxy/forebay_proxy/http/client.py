@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LINGER: Final = 2.0  # seconds without a byte from the client after which a closing connection is gone
 LINGER_MOST: Final = 30.0  # seconds that we go on dropping what a client sends after its answer; as nginx
 SUFFIXES: Final = 1024  # for how many clients and hosts the fields that we add are remembered
+LONGEST_HOST: Final = 261  # bytes: a name of 255 (RFC 1035 section 2.3.4) with its port; longer ones are not
 MAPPED: Final = "::ffff:"  # an IPv4 client on an IPv6 socket (RFC 4291 section 2.5.5.2)
 
 
@@ -286,7 +287,8 @@ class ClientConnection(asyncio.Protocol):
         proto = b"https" if self.proxy.tls else b"http"
         if head.forwarding:
             return added_fields(self.peer, proto, head.host, head.minor, head.forwarding)
-        suffix = usual_fields(self.peer, proto, head.host, head.minor)
+        made = usual_fields if len(head.host) <= LONGEST_HOST else added_fields
+        suffix = made(self.peer, proto, head.host, head.minor)
         if head.minor:
             self.suffix, self.suffix_host = suffix, head.host
         return suffix
