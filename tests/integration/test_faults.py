@@ -91,11 +91,11 @@ async def test_ten_thousand_racing_cancels(forebay: Start, origin: Origin) -> No
             await connection.close()
 
     async with unharmed(f, origin, limit=7, longest_wait=5.0):
-        async with Load(f.port, clients=3, request=marked, check=own) as load:
+        async with Load(f.port, clients=12, request=marked, check=own) as load:
             await asyncio.gather(*(racer() for _ in range(60)))
         assert load.outcome.statuses == {200: load.outcome.answered}, load.outcome
         assert not load.outcome.errors
-        assert load.outcome.answered > 20  # they were served beside it all
+        assert load.outcome.answered > 100
     assert (await f.metrics()).value("forebay_requests_total", code="499") > 1000  # the client left before an answer
 
 
