@@ -34,7 +34,18 @@ class Entry(Protocol):
 class Wheel:
     """Deadlines of one event loop. Entries are hashed by identity: they must not define ``__eq__``."""
 
-    __slots__ = ("_buckets", "_closed", "_loop", "_resolution", "_starts", "_tick", "_timer")
+    __slots__ = (
+        "_bucket",
+        "_buckets",
+        "_closed",
+        "_end",
+        "_loop",
+        "_resolution",
+        "_start",
+        "_starts",
+        "_tick",
+        "_timer",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, resolution: float = 0.1) -> None:
         """``resolution`` in seconds."""
@@ -45,6 +56,8 @@ class Wheel:
         self._buckets: dict[float, dict[Entry, None]] = {}
         self._starts: list[tuple[float, int]] = []  # heap of (start, n)
         self._tick = 0  # the n of the last bucket served: new entries go behind it
+        self._bucket: dict[Entry, None] = {}  # the one that was put into last, and its span: the next is often for it
+        self._start = self._end = -inf
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -63,10 +76,10 @@ class Wheel:
         deadline.
         """
         entry.deadline = inf
-        bucket = self._buckets.get(entry.wheel_due)
-        if bucket is not None:
-            bucket.pop(entry, None)
-        entry.wheel_due = inf
+        due = entry.wheel_due
+        if due < inf:
+            self._buckets[due].pop(entry, None)
+            entry.wheel_due = inf
 
     def close(self) -> None:
         """Forget all entries, for good: nothing fires any more."""
@@ -85,20 +98,26 @@ class Wheel:
         """The part of ``arm`` for a deadline before ``wheel_due``, for callers that write out the rest."""
         if self._closed:
             return
-        old = self._buckets.get(entry.wheel_due)
-        if old is not None:
-            old.pop(entry, None)
+        deadline, due = entry.deadline, entry.wheel_due
+        if due < inf:
+            self._buckets[due].pop(entry, None)
+        if not self._start < deadline <= self._end:
+            self._find_bucket(deadline)
+        self._bucket[entry] = None
+        entry.wheel_due = self._start
+
+    def _find_bucket(self, deadline: float) -> None:
         # A deadline that has passed already still waits for a bucket: an entry is never told from within arm.
-        tick = max(ceil(entry.deadline / self._resolution), self._tick + 1)
-        start = (tick - 1) * self._resolution
+        tick = max(ceil(deadline / self._resolution), self._tick + 1)
+        start = self._start = (tick - 1) * self._resolution
+        self._end = tick * self._resolution
         bucket = self._buckets.get(start)
         if bucket is None:
             bucket = self._buckets[start] = {}
             heappush(self._starts, (start, tick))
             if self._starts[0][1] == tick:
                 self._schedule()
-        bucket[entry] = None
-        entry.wheel_due = start
+        self._bucket = bucket
 
     def _schedule(self) -> None:
         if self._timer is not None:
@@ -111,6 +130,7 @@ class Wheel:
         now = self._loop.time()
         while self._starts and self._starts[0][1] * self._resolution <= now:
             start, self._tick = self._starts[0]
+            self._end = -inf  # nothing goes into a bucket that has been served
             bucket = self._buckets[start]
             while bucket:  # on_deadline may disarm others of this bucket
                 entry, _ = bucket.popitem()

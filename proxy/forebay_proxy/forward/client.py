@@ -28,10 +28,11 @@ class ForwardClient(ClientConnection):
     __slots__ = ("denial",)
 
     proxy: "ForwardProxy"
+    scan = staticmethod(scan)
+    begin = ForwardExchange
 
     def __init__(self, proxy: "ForwardProxy", peer: str) -> None:
         super().__init__(proxy, peer)
-        self.scan, self.begin = scan, ForwardExchange
         self.denial: Denial | None = None  # why nothing is done for this client
 
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:

@@ -64,17 +64,17 @@ class ClientConnection(asyncio.Protocol):
     """One downstream connection; an entry of the timer wheel."""
 
     __slots__ = (
-        "_closing_since", "_paused", "begin", "buffer", "deadline", "ended",
-        "exchange", "lone", "peer", "phase", "proxy", "rests", "scan", "suffix", "suffix_host", "transport",
-        "trusted", "wheel_due", "writable", "write",
+        "_closing_since", "_paused", "buffer", "deadline", "ended", "exchange", "lone", "peer", "phase", "proxy",
+        "rests", "suffix", "suffix_host", "transport", "trusted", "wheel_due", "writable", "write",
     )  # fmt: skip
+
+    scan: Callable[[bytes, int, bool], Any] = staticmethod(scan_request)  # reads a head
+    begin: type[Exchange] = Exchange  # what is made of it
 
     def __init__(self, proxy: "HttpProxy", peer: str) -> None:
         """`peer` is the client's address where a balancer has said it, else empty."""
         self.proxy = proxy
         self.peer = peer
-        self.scan: Callable[[bytes, int, bool], Any] = scan_request  # reads a head
-        self.begin: type[Exchange] = Exchange  # what is made of it
         self.transport: Any = None
         self.exchange: Exchange | None = None
         self.lone: Exchange | None = None
@@ -342,6 +342,18 @@ class ClientConnection(asyncio.Protocol):
         self.transport.write_eof()
         return True
 
+    def close_with(self, answer: bytes) -> None:
+        """Write an answer, and close when it is sent."""
+        transport = self.transport
+        if transport.get_write_buffer_size():
+            self.write(answer)
+            self.close()
+            return
+        self.attend()
+        self.phase, self.deadline = phases.CLOSING, inf
+        if not self.proxy.end(transport, answer):
+            self._begin_closing()
+
     def close(self) -> None:
         """Close when what was written is sent."""
         if self.transport is not None:
@@ -370,9 +382,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _closing_stalled(self, now: float) -> None:
         """Nothing has come for a while: end it, unless the client has not taken all of its answer yet."""
-        if not self.transport.can_write_eof():
-            return  # TLS: its transport sends what is left, and has a timer of its own
-        if self.transport.get_write_buffer_size() and now < self._closing_since + self.proxy.http.stream_idle_timeout:
+        if not self.transport.can_write_eof() and now < self._closing_since + LINGER_MOST:
+            self.proxy.wheel.arm(self, now + LINGER)  # TLS does not tell what it has left to send
+        elif self.transport.get_write_buffer_size() and now < self._closing_since + self.proxy.http.stream_idle_timeout:
             self.proxy.wheel.arm(self, now + LINGER)
         else:
             self.abort()

@@ -137,8 +137,12 @@ class Exchange(Waiter):
         deadline = client.deadline = now + proxy.patience[phases.IDLE]
         if deadline < client.wheel_due:
             proxy.wheel.place(client)
-        write = client.write  # what is no method is called faster so (Python 3.11)
-        write(answer)
+        closing, kept = self.close_client, client.lone is self
+        if closing:
+            client.close_with(answer)
+        else:
+            write = client.write  # what is no method is called faster so (Python 3.11)
+            write(answer)
         if connection.endpoint.health.errors:
             connection.endpoint.health.succeeded(now)
         if upstream.pool.release(connection, self, now):
@@ -150,12 +154,11 @@ class Exchange(Waiter):
             self._leased(connection)
             proxy.observe(self, upstream, now, seconds)
             client.lone = None  # what the log has been told of is not for the next one
+            kept = False
         del self.head, self.request  # an idle client keeps no bytes
-        if self.close_client:
-            if client.lone is self:
-                self.close_client = False
-                proxy.spare = self
-            client.close()
+        if closing and kept:
+            self.close_client = False
+            proxy.spare = self
 
     # ------------------------------------------------------------------ the pool
 

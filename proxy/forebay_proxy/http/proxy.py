@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay_core.spec.model import Http, Spec
 from forebay_proxy.accesslog import AccessLog
+from forebay_proxy.ending import end_tcp, end_tls
 from forebay_proxy.http import answers
 from forebay_proxy.http.client import LINGER, ClientConnection
 from forebay_proxy.http.routes import Route, Router
@@ -29,6 +30,7 @@ class HttpProxy:
         self.loop = asyncio.get_running_loop()
         self.wheel = wheel
         self.tls = tls
+        self.end = end_tls if tls else end_tcp
         self.draining = False
         self.clients: set[ClientConnection] = set()
         self.rejections: dict[str, int] = {}

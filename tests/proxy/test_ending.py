@@ -1,0 +1,140 @@
+"""The end of a connection, with real sockets: what is sent, when, and what is not waited for."""
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from tests.support.certs import CA
+
+from forebay_proxy.ending import end_tcp, end_tls
+from forebay_proxy.tls import ClientTLS, ServerTLS
+
+BIG = b"answer" * 1_000_000  # more than the kernel takes of a client that does not read
+PATIENCE = 10.0
+
+
+class Server(asyncio.Protocol):
+    """One accepted connection."""
+
+    def __init__(self) -> None:
+        self.made = asyncio.get_running_loop().create_future()
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.made.set_result(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(exc)
+
+
+@contextmanager
+def connected(port: int, context: ssl.SSLContext | None) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+        if context is not None:
+            sock = context.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
+        yield sock
+
+
+def all_of(sock: socket.socket) -> bytes:
+    """What comes until the connection's end; over TLS an end without close_notify raises."""
+    found = []
+    while data := sock.recv(1 << 16):
+        found.append(data)
+    return b"".join(found)
+
+
+Scene = Callable[[Any, Any, Server], Coroutine[Any, Any, None]]
+
+
+def played(scene: Scene, ca: CA | None) -> None:
+    """Play a scene between a transport of ours and a client with a blocking socket."""
+
+    async def play() -> None:
+        server: Server
+
+        def accepted() -> Server:
+            nonlocal server
+            server = Server()
+            return server
+
+        loop = asyncio.get_running_loop()
+        pair = ca.server("localhost") if ca else None
+        ours = ServerTLS(pair.cert, pair.key).context if pair else None
+        theirs = ClientTLS("verify-full", ca.cert).context if ca else None
+        listener = await loop.create_server(accepted, "127.0.0.1", 0, ssl=ours)
+        async with listener:
+            context = connected(listener.sockets[0].getsockname()[1], theirs)
+            client = await asyncio.to_thread(context.__enter__)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await scene(await server.made, client, server)
+                    await server.lost
+            finally:
+                client.close()
+
+    uvloop.run(play())
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scene], None]:
+    return partial(played, ca=CA(tmp_path) if request.param == "tls" else None)
+
+
+def end(transport: Any, data: bytes) -> bool:
+    return end_tls(transport, data) if transport.get_extra_info("ssl_object") else end_tcp(transport, data)
+
+
+def test_the_answer_and_the_end_come_before_the_loops_next_turn(play: Callable[[Scene], None]) -> None:
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        end(transport, b"answer")
+        # No await until here: the loop had no turn.
+        assert client.recv(100) == b"answer"
+        assert client.recv(100) == b""
+
+    play(scene)
+
+
+def test_the_transport_is_closed_though_the_client_says_and_sends_nothing(play: Callable[[Scene], None]) -> None:
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        end(transport, b"answer")
+        assert await server.lost is None
+        assert await asyncio.to_thread(all_of, client) == b"answer"
+
+    play(scene)
+
+
+def test_all_that_the_kernel_does_not_take_at_once_is_sent(play: Callable[[Scene], None]) -> None:
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        assert not end(transport, BIG)
+        assert await asyncio.to_thread(all_of, client) == BIG
+
+    play(scene)
+
+
+def test_it_comes_after_what_the_transport_has_still_to_send(tmp_path: Path) -> None:
+    """TLS tells of nothing that waits in the transport below it."""
+
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        transport.write(BIG)
+        assert not transport.get_write_buffer_size()
+        assert not end_tls(transport, b"answer")
+        assert await asyncio.to_thread(all_of, client) == BIG + b"answer"
+
+    played(scene, CA(tmp_path))
+
+
+def test_a_client_that_has_gone_is_no_error(play: Callable[[Scene], None]) -> None:
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # a reset
+        end(transport, b"answer")
+
+    play(scene)
