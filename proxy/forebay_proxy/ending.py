@@ -6,6 +6,7 @@ breath, as both functions here do. Both want a transport that has nothing left t
 the kernel has all of `data`; where it has not, the transport goes on, for as long as the client pleases.
 """
 
+import atexit
 from socket import AF_INET, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, SHUT_WR, SOCK_STREAM, SocketType
 from ssl import SSLError, SSLWantReadError
 from typing import Any, Final
@@ -13,9 +14,25 @@ from typing import Any, Final
 WITH_MORE: Final = MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL
 
 
+# By descriptor. They own none: whose it is at the time, the transport knows. To make one costs a system call.
+_views: dict[int, SocketType] = {}
+
+
+def _view(fd: int) -> SocketType:
+    view = _views[fd] = SocketType(AF_INET, SOCK_STREAM, 0, fd)
+    return view
+
+
+@atexit.register
+def _let_go() -> None:
+    for view in _views.values():
+        view.detach()  # else it would close what it does not own
+
+
 def end_tcp(transport: Any, data: bytes) -> bool:
     """Send `data` with the FIN, in one packet where it fits (send(2), MSG_MORE)."""
-    sock = SocketType(AF_INET, SOCK_STREAM, 0, transport.get_extra_info("socket").fileno())
+    fd = transport.get_extra_info("socket").fileno()
+    sock = _views.get(fd) or _view(fd)
     sent = 0
     try:
         sent = sock.send(data, WITH_MORE)
@@ -23,8 +40,6 @@ def end_tcp(transport: Any, data: bytes) -> bool:
             sock.shutdown(SHUT_WR)
     except OSError:
         pass  # it is full, or gone: the transport finds out
-    finally:
-        sock.detach()  # it is the transport's
     if sent < len(data):
         transport.write(data[sent:])
     transport.close()

@@ -86,9 +86,6 @@ class HttpProxy:
         self.clients.add(client)
         return True
 
-    def forget(self, client: ClientConnection) -> None:
-        self.clients.discard(client)
-
     def trusts(self, peer: str) -> bool:
         """Whether the client's forwarding fields are believed."""
         if not self._trusted:
