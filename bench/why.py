@@ -8,16 +8,17 @@ INTERPRETER = (
 )
 
 CONNECTING = (
-    "A connection takes some 8 µs of Python and uvloop beside what its request takes, where nginx takes 1: a "
-    "transport is made and closed with its handles, and its deadline goes to the timer wheel. And it takes more "
-    "system calls: both addresses are asked of the kernel, and TCP_NODELAY is set, for each. Tried without effect: "
-    "TCP_DEFER_ACCEPT, and libuv without io_uring."
+    "The kernel takes about as long for us as for nginx; outside of it a connection with its request takes 10 µs, where "
+    "nginx takes 4.5: a transport is made and closed with its handles, both addresses are asked of the kernel and "
+    "TCP_NODELAY is set for each, its deadline goes to the timer wheel. The last answer and the end of the connection "
+    "go out in one packet; before that the ratio was 1.4 on the same machine. Tried without effect: TCP_DEFER_ACCEPT, "
+    "libuv without io_uring, more than one accept in a turn of the loop."
 )
 
 HANDSHAKE = (
-    "OpenSSL's part is the same in all. On top of it come 50 µs in Python's ssl module and 13 in uvloop: a "
+    "OpenSSL's part is the same in all. On top of it come some 40 µs in Python's ssl module and 13 in uvloop: a "
     "transport for TLS over one for TCP, both made and closed, buffers between them, an exception for each time "
-    "that a handshake waits."
+    "that a handshake waits. We no longer wait for the client's close_notify, which had cost 8 % more."
 )
 
 BUFFERS = (

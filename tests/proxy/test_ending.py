@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ import uvloop
 from tests.support.certs import CA
 
 from forebay_proxy.ending import end_tcp, end_tls
+from forebay_proxy.http.client import ClientConnection
 from forebay_proxy.tls import ClientTLS, ServerTLS
+from forebay_proxy.wheel import Wheel
 
 BIG = b"answer" * 1_000_000  # more than the kernel takes of a client that does not read
 PATIENCE = 10.0
@@ -138,3 +141,33 @@ def test_a_client_that_has_gone_is_no_error(play: Callable[[Scene], None]) -> No
         end(transport, b"answer")
 
     play(scene)
+
+
+class Slow:
+    """A transport whose peer does not read: all that it is given stays."""
+
+    def __init__(self) -> None:
+        self.unsent = b"first"
+        self.closed_with: bytes | None = None
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unsent)
+
+    def write(self, data: bytes) -> None:
+        self.unsent += data
+
+    def close(self) -> None:
+        self.closed_with = self.unsent
+
+
+def test_a_clients_last_answer_does_not_overtake_the_one_before_it() -> None:
+    loop = asyncio.new_event_loop()
+    wheel = Wheel(loop)
+    proxy: Any = SimpleNamespace(wheel=wheel, patience=[PATIENCE] * 7, end=lambda *_: pytest.fail("it is overtaken"))
+    transport: Any = Slow()
+    client = ClientConnection(proxy, "127.0.0.1")
+    client.transport, client.write = transport, transport.write
+    client.close_with(b"last")
+    assert transport.closed_with == b"firstlast"
+    wheel.close()
+    loop.close()

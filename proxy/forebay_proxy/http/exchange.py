@@ -137,8 +137,9 @@ class Exchange(Waiter):
         deadline = client.deadline = now + proxy.patience[phases.IDLE]
         if deadline < client.wheel_due:
             proxy.wheel.place(client)
-        closing, kept = self.close_client, client.lone is self
-        if closing:
+        spare = False
+        if self.close_client:
+            spare = client.lone is self
             client.close_with(answer)
         else:
             write = client.write  # what is no method is called faster so (Python 3.11)
@@ -154,9 +155,9 @@ class Exchange(Waiter):
             self._leased(connection)
             proxy.observe(self, upstream, now, seconds)
             client.lone = None  # what the log has been told of is not for the next one
-            kept = False
+            spare = False
         del self.head, self.request  # an idle client keeps no bytes
-        if closing and kept:
+        if spare:
             self.close_client = False
             proxy.spare = self
 
