@@ -8,11 +8,11 @@ INTERPRETER = (
 )
 
 CONNECTING = (
-    "The kernel takes about as long for us as for nginx; outside of it a connection with its request takes 10 µs, where "
-    "nginx takes 4.5: a transport is made and closed with its handles, both addresses are asked of the kernel and "
-    "TCP_NODELAY is set for each, its deadline goes to the timer wheel. The last answer and the end of the connection "
-    "go out in one packet; before that the ratio was 1.4 on the same machine. Tried without effect: TCP_DEFER_ACCEPT, "
-    "libuv without io_uring, more than one accept in a turn of the loop."
+    "The kernel takes about as long for us as for nginx; outside of it a connection with its request takes 10 µs, "
+    "where nginx takes 4.5: a transport is made and closed with its handles, both addresses are asked of the "
+    "kernel and TCP_NODELAY is set for each, its deadline goes to the timer wheel. The last answer and the end of "
+    "the connection go out in one packet; before that the ratio was 1.4 on the same machine. Tried without "
+    "effect: TCP_DEFER_ACCEPT, libuv without io_uring, more than one accept in a turn of the loop."
 )
 
 HANDSHAKE = (

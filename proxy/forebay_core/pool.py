@@ -294,23 +294,10 @@ class Pool:
         if not retry:
             waiter.ready_at = now
             waiter.deadline = now + (self.timeout if self.pause_timeout is None else self.pause_timeout)
-        sole = self._sole
-        if sole is not None and not retry:
+        if not retry:
             connection = self.lend(waiter, now)
-            if connection is not None:
+            if connection is not None or self.line_up(waiter, now):
                 return connection
-            if (
-                not sole.idle
-                and sole.open >= self._ceiling > 0
-                and sole.health.healthy
-                and not self.opening
-                and len(self.waiters) < self.max_waiting
-                and ((kind := waiter.kind) is None or (kind.role in (None, sole.role) and kind.endpoint is None))
-            ):  # the other usual case, written out: all connections that there may be are leased
-                waiter.assigned_at = 0.0
-                self._kind = kind
-                self.waiters[waiter] = None
-                return None
         waiter.assigned_at = 0.0
         self._kind = waiter.kind
         endpoint = self._choose(waiter, now)
@@ -357,6 +344,27 @@ class Pool:
         connection.uses += 1
         self._lent += 1
         return connection
+
+    def line_up(self, waiter: Waiter, now: float) -> bool:
+        """The other usual case, written out: there is one endpoint, and all connections to it that there may be are
+        leased. False: it is another case, and nothing has been done."""
+        sole, kind = self._sole, waiter.kind
+        if (
+            sole is None
+            or sole.idle
+            or not sole.open >= self._ceiling > 0
+            or self.opening
+            or not sole.health.healthy
+            or len(self.waiters) >= self.max_waiting
+            or (kind is not None and (kind.role not in (None, sole.role) or kind.endpoint is not None))
+        ):
+            return False
+        waiter.ready_at = now
+        waiter.deadline = now + self.timeout
+        waiter.assigned_at = 0.0
+        self._kind = kind
+        self.waiters[waiter] = None
+        return True
 
     def reserve(self, endpoint: Endpoint, owner: object, now: float, kind: Kind | None = None) -> Connection | None:
         """A place for a health check: an idle connection of that endpoint, else a new one that the caller has to open.

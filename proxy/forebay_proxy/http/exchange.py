@@ -122,6 +122,12 @@ class Exchange(Waiter):
     def wait_alone(self, now: float) -> None:
         """There is no connection for it at once."""
         self.attempts = 0
+        pool = self.upstream.pool
+        if pool.waiters and pool.line_up(self, now):  # the timer is of those before it
+            client = self.client
+            client.phase = phases.QUEUE
+            client.deadline = inf  # the pool has its own
+            return
         self.deadline = 0.0
         self.ask(now)
 
