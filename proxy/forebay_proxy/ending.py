@@ -13,7 +13,6 @@ from typing import Any, Final
 
 WITH_MORE: Final = MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL
 
-
 # By descriptor. They own none: whose it is at the time, the transport knows. To make one costs a system call.
 _views: dict[int, SocketType] = {}
 

@@ -35,17 +35,8 @@ class Wheel:
     """Deadlines of one event loop. Entries are hashed by identity: they must not define ``__eq__``."""
 
     __slots__ = (
-        "_bucket",
-        "_buckets",
-        "_closed",
-        "_end",
-        "_loop",
-        "_resolution",
-        "_start",
-        "_starts",
-        "_tick",
-        "_timer",
-    )
+        "_bucket", "_buckets", "_closed", "_end", "_loop", "_resolution", "_start", "_starts", "_tick", "_timer",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, resolution: float = 0.1) -> None:
         """``resolution`` in seconds."""

@@ -7,7 +7,7 @@ contents up to `stop`, which is never beyond `size`. A row of data costs a few n
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memcpy
 
 from forebay_core.pgwire import types
 from forebay_core.pgwire.types import refusal

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from forebay_proxy.http.proxy import HttpProxy
 
 LINGER: Final = 2.0  # seconds without a byte from the client after which a closing connection is gone
-USUAL_BUFFER: Final = 64 << 10  # bytes that a transport takes ahead of its peer, unless told otherwise
 LINGER_MOST: Final = 30.0  # seconds that we go on dropping what a client sends after its answer; as nginx
 SUFFIXES: Final = 1024  # for how many clients and hosts the fields that we add are remembered
 LONGEST_HOST: Final = 261  # bytes: a name of 255 (RFC 1035 section 2.3.4) with its port; longer ones are not
@@ -103,8 +102,7 @@ class ClientConnection(asyncio.Protocol):
             self.close_after_answer()
             return
         proxy = self.proxy
-        if proxy.http.response_buffer != USUAL_BUFFER:
-            self.transport.set_write_buffer_limits(high=proxy.http.response_buffer)
+        self.transport.set_write_buffer_limits(high=proxy.http.response_buffer)
         self.expect(monotonic(), phases.HEAD)
         self.rests = proxy.lone is not None
 
