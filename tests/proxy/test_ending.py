@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ import uvloop
 from tests.support.certs import CA
 
 from forebay_proxy.ending import end_tcp, end_tls
-from forebay_proxy.http.client import ClientConnection
+from forebay_proxy.http.client import LINGER, LINGER_MOST, ClientConnection
 from forebay_proxy.tls import ClientTLS, ServerTLS
 from forebay_proxy.wheel import Wheel
 
@@ -57,7 +58,7 @@ def all_of(sock: socket.socket) -> bytes:
 Scene = Callable[[Any, Any, Server], Coroutine[Any, Any, None]]
 
 
-def played(scene: Scene, ca: CA | None) -> None:
+def played(scene: Scene, ca: CA | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
     """Play a scene between a transport of ours and a client with a blocking socket."""
 
     async def play() -> None:
@@ -72,6 +73,8 @@ def played(scene: Scene, ca: CA | None) -> None:
         pair = ca.server("localhost") if ca else None
         ours = ServerTLS(pair.cert, pair.key).context if pair else None
         theirs = ClientTLS("verify-full", ca.cert).context if ca else None
+        if theirs is not None:
+            theirs.maximum_version = version
         listener = await loop.create_server(accepted, "127.0.0.1", 0, ssl=ours)
         async with listener:
             context = connected(listener.sockets[0].getsockname()[1], theirs)
@@ -86,9 +89,11 @@ def played(scene: Scene, ca: CA | None) -> None:
     uvloop.run(play())
 
 
-@pytest.fixture(params=["tcp", "tls"])
+@pytest.fixture(params=[None, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["tcp", "tls-1.2", "tls-1.3"])
 def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scene], None]:
-    return partial(played, ca=CA(tmp_path) if request.param == "tls" else None)
+    if request.param is None:
+        return partial(played, ca=None)
+    return partial(played, ca=CA(tmp_path), version=request.param)
 
 
 def end(transport: Any, data: bytes) -> bool:
@@ -146,12 +151,16 @@ def test_a_client_that_has_gone_is_no_error(play: Callable[[Scene], None]) -> No
 class Slow:
     """A transport whose peer does not read: all that it is given stays."""
 
-    def __init__(self) -> None:
-        self.unsent = b"first"
+    def __init__(self, unsent: bytes = b"") -> None:
+        self.unsent = unsent
         self.closed_with: bytes | None = None
+        self.aborted = False
 
     def get_write_buffer_size(self) -> int:
         return len(self.unsent)
+
+    def can_write_eof(self) -> bool:
+        return False  # as TLS
 
     def write(self, data: bytes) -> None:
         self.unsent += data
@@ -159,15 +168,39 @@ class Slow:
     def close(self) -> None:
         self.closed_with = self.unsent
 
+    def abort(self) -> None:
+        self.aborted = True
 
-def test_a_clients_last_answer_does_not_overtake_the_one_before_it() -> None:
+
+@pytest.fixture
+def proxy() -> Iterator[Any]:
     loop = asyncio.new_event_loop()
     wheel = Wheel(loop)
-    proxy: Any = SimpleNamespace(wheel=wheel, patience=[PATIENCE] * 7, end=lambda *_: pytest.fail("it is overtaken"))
-    transport: Any = Slow()
-    client = ClientConnection(proxy, "127.0.0.1")
-    client.transport, client.write = transport, transport.write
-    client.close_with(b"last")
-    assert transport.closed_with == b"firstlast"
+    yield SimpleNamespace(wheel=wheel, patience=[PATIENCE] * 7, end=lambda *_: False)
     wheel.close()
     loop.close()
+
+
+def client_on(transport: Any, proxy: Any) -> ClientConnection:
+    client = ClientConnection(proxy, "127.0.0.1")
+    client.transport, client.write = transport, transport.write
+    return client
+
+
+def test_a_clients_last_answer_does_not_overtake_the_one_before_it(proxy: Any) -> None:
+    transport = Slow(b"first")
+    proxy.end = lambda *_: pytest.fail("it is overtaken")
+    client_on(transport, proxy).close_with(b"last")
+    assert transport.closed_with == b"firstlast"
+
+
+def test_a_client_that_never_takes_its_last_answer_over_tls_is_cut(proxy: Any) -> None:
+    transport = Slow()
+    client = client_on(transport, proxy)
+    client.close_with(b"last")
+    closed = monotonic()
+    client.on_deadline(closed + LINGER)
+    assert not transport.aborted
+    assert client.deadline < closed + 3 * LINGER
+    client.on_deadline(closed + LINGER_MOST)
+    assert transport.aborted
