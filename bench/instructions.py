@@ -84,12 +84,13 @@ class Wire:
         self.written: list[bytes] = []
         self.write = self.written.append
         self.protocol: Any = None
+        self._info = {"peername": ("127.0.0.1", 50000), "socket": socket.socket()}
 
     def set_protocol(self, protocol: object) -> None:
         self.protocol = protocol
 
     def get_extra_info(self, name: str) -> object:
-        return ("127.0.0.1", 50000) if name == "peername" else None
+        return self._info.get(name)
 
     def get_write_buffer_size(self) -> int:
         return 0

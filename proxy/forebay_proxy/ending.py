@@ -2,16 +2,17 @@
 
 A transport that is told to write and then to close does one after the other: two packets, of which the second waits for
 the loop's next turn, and over TLS a third, when the client has said goodbye as well. Servers in C do it in the same
-breath, as both functions here do. Both want a transport that has nothing left to send, close it, and return whether
-the kernel has all of `data`; where it has not, the transport goes on, for as long as the client pleases.
+breath.
+
+Over TCP the kernel does it for us. A connection comes *corked* into the world, by its listening socket (tcp(7),
+TCP_CORK): what does not fill a packet waits for the end, or for `uncork`. So who is answered once and then closed costs
+no system call more than that; whoever is written to in another way has to be uncorked before.
 """
 
 import atexit
-from socket import AF_INET, MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, SHUT_WR, SOCK_STREAM, SocketType
+from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_CORK, SocketType
 from ssl import SSLError, SSLWantReadError
-from typing import Any, Final
-
-WITH_MORE: Final = MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL
+from typing import Any
 
 # By descriptor. They own none: whose it is at the time, the transport knows. To make one costs a system call.
 _views: dict[int, SocketType] = {}
@@ -28,25 +29,15 @@ def _let_go() -> None:
         view.detach()  # else it would close what it does not own
 
 
-def end_tcp(transport: Any, data: bytes) -> bool:
-    """Send `data` with the FIN, in one packet where it fits (send(2), MSG_MORE)."""
+def uncork(transport: Any) -> None:
+    """From now on all is sent at once that is written to an open transport over TCP."""
     fd = transport.get_extra_info("socket").fileno()
-    sock = _views.get(fd) or _view(fd)
-    sent = 0
-    try:
-        sent = sock.send(data, WITH_MORE)
-        if sent == len(data):
-            sock.shutdown(SHUT_WR)
-    except OSError:
-        pass  # it is full, or gone: the transport finds out
-    if sent < len(data):
-        transport.write(data[sent:])
-    transport.close()
-    return sent == len(data)
+    (_views.get(fd) or _view(fd)).setsockopt(IPPROTO_TCP, TCP_CORK, 0)
 
 
-def end_tls(transport: Any, data: bytes) -> bool:
-    """Send `data` with our close_notify, and close without waiting for the client's (RFC 8446 section 6.1)."""
+def end_tls(transport: Any, data: bytes) -> None:
+    """Send `data` with our close_notify, and close without waiting for the client's (RFC 8446 section 6.1). The
+    transport has nothing left to send; it may have then, for as long as the client pleases."""
     tls = transport.get_extra_info("ssl_object")
     protocol = transport.get_extra_info("uvloop.sslproto")
     try:
@@ -58,8 +49,7 @@ def end_tls(transport: Any, data: bytes) -> bool:
     except SSLWantReadError:  # as usual: our close_notify is written, the client's has not come
         protocol.buffer_updated(0)  # sends what is written
         protocol.eof_received()  # as if the client's had come: this closes
-        return False
+        return
     except SSLError:
         pass  # the transport finds out
     transport.close()
-    return False

@@ -105,9 +105,9 @@ class Worker:
         self.started = time.time()
         self.proxy: HttpProxy | TcpProxy | PgProxy
         if pool.spec.protocol == "http":
-            self.proxy = HttpProxy(self.wheel, tls=self.server_tls is not None)
+            self.proxy = HttpProxy(self.wheel)
         elif pool.spec.protocol == "forward":
-            self.proxy = ForwardProxy(self.wheel, self.tasks, tls=self.server_tls is not None)
+            self.proxy = ForwardProxy(self.wheel, self.tasks)
         elif pool.spec.protocol == "postgres":
             self.proxy = PgProxy(self.wheel, self.tasks, self, secret)
         else:
@@ -131,6 +131,8 @@ class Worker:
         """Accept from this listening socket."""
         context = self.server_tls.context if self.server_tls is not None else None
         proxied = self.pool.spec.listen.proxy_protocol
+        # What is accepted from it inherits this, see `ending`.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, isinstance(self.proxy, HttpProxy) and context is None)
         listener: Listener
         if isinstance(self.proxy, PgProxy) and (proxied or context is not None):
             listener = PgListener(sock.dup(), self.proxy, context, proxied=proxied)
@@ -223,11 +225,9 @@ class Worker:
         self._checkers[upstream.name] = Checker(upstream, self.tasks)
 
     def _tell_tls(self) -> None:
-        """Protocols that say something of TLS, or in it, have to know of the certificate in force."""
-        tls = self.server_tls
-        if isinstance(self.proxy, HttpProxy):
-            self.proxy.tls = tls is not None
-        elif isinstance(self.proxy, PgProxy):
+        """PostgreSQL's login says something of the certificate in force."""
+        if isinstance(self.proxy, PgProxy):
+            tls = self.server_tls
             self.proxy.use_certificate(tls.certificate if tls is not None else None)
 
     async def _retire(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from tests.support.criteria import marked, metric, own, ready_workers, settled, 
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
-from tests.support.raw import fetch, request_bytes, unverified
+from tests.support.raw import Answer, Connection, fetch, request_bytes, unverified
 
 Start = Callable[..., Awaitable[Forebay]]
 Origins = Callable[..., Awaitable[Origin]]
@@ -226,6 +227,32 @@ async def test_an_upstream_that_comes_back_counts_what_it_left(forebay: Start, o
         outcome = await run_load(f.port, clients=8, requests=2)
         assert outcome.statuses == {200: 16}
         assert [(await task).status for task in tasks] == [200] * 4
+
+
+async def test_tls_towards_clients_begins_and_ends(forebay: Start, origin: Origin, ca: CA) -> None:
+    """New connections are what the document says; each ends as it began, and the upstream is told what it is."""
+    pair = ca.server()
+    plain = http_pool(origin.port)
+    secure = copy.deepcopy(plain)
+    secure["spec"]["listen"]["tls"] = {"certFile": str(pair.cert), "keyFile": str(pair.key)}
+    f = await forebay(plain)
+    last = request_bytes("/headers", headers=[("Connection", "close")])
+    another = request_bytes("/headers", host="another")
+
+    def proto(answer: Answer) -> str:
+        assert answer.status == 200, answer.body
+        return str(dict(json.loads(answer.body)["headers"])["X-Forwarded-Proto"])
+
+    for before, after, tls, scheme in ((plain, secure, unverified(), "https"), (secure, plain, None, "http")):
+        async with await Connection.open(f.port, tls=unverified() if before is secure else None) as kept:
+            was = proto(await kept.ask(request_bytes("/headers")))
+            await take(f, after)
+            async with await Connection.open(f.port, tls=tls) as fresh:
+                assert proto(await fresh.ask(last)) == scheme
+                assert await fresh.rest() == b""
+            assert proto(await kept.ask(another)) == was
+            assert proto(await kept.ask(last)) == was
+            assert await kept.rest() == b""
 
 
 @pytest.mark.slow

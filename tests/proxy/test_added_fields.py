@@ -17,9 +17,11 @@ def suffix(client: ClientConnection, host: bytes, *fields: bytes) -> bytes:
 
 @pytest.fixture
 def client() -> ClientConnection:
-    proxy: Any = SimpleNamespace(tls=True)
+    proxy: Any = SimpleNamespace()
     usual_fields.cache_clear()
-    return ClientConnection(proxy, "2001:db8::1")
+    client = ClientConnection(proxy, "2001:db8::1")
+    client.tls = True
+    return client
 
 
 def test_what_is_added(client: ClientConnection) -> None:

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 from tests.support.certs import CA
 
-from forebay_proxy.ending import end_tcp, end_tls
+from forebay_proxy.ending import end_tls, uncork
 from forebay_proxy.http.client import LINGER, LINGER_MOST, ClientConnection
 from forebay_proxy.tls import ClientTLS, ServerTLS
 from forebay_proxy.wheel import Wheel
@@ -76,6 +76,7 @@ def played(scene: Scene, ca: CA | None, version: ssl.TLSVersion = ssl.TLSVersion
         if theirs is not None:
             theirs.maximum_version = version
         listener = await loop.create_server(accepted, "127.0.0.1", 0, ssl=ours)
+        listener.sockets[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, ca is None)
         async with listener:
             context = connected(listener.sockets[0].getsockname()[1], theirs)
             client = await asyncio.to_thread(context.__enter__)
@@ -96,18 +97,65 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scene], No
     return partial(played, ca=CA(tmp_path), version=request.param)
 
 
-def end(transport: Any, data: bytes) -> bool:
-    return end_tls(transport, data) if transport.get_extra_info("ssl_object") else end_tcp(transport, data)
+def end(transport: Any, data: bytes) -> None:
+    """As `ClientConnection.close_with`."""
+    if transport.get_extra_info("ssl_object"):
+        end_tls(transport, data)
+    else:
+        transport.write(data)
+        transport.close()
 
 
-def test_the_answer_and_the_end_come_before_the_loops_next_turn(play: Callable[[Scene], None]) -> None:
+def test_over_tcp_the_answer_comes_with_the_end() -> None:
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        client.setblocking(False)
+        end(transport, b"answer")
+        with pytest.raises(BlockingIOError):
+            client.recv(100)
+        await server.lost
+        assert client.recv(100) == b"answer"
+        assert client.recv(100) == b""
+
+    played(scene, ca=None)
+
+
+def test_over_tls_the_answer_and_the_end_come_before_the_loops_next_turn(tmp_path: Path) -> None:
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
         end(transport, b"answer")
         # No await until here: the loop had no turn.
         assert client.recv(100) == b"answer"
         assert client.recv(100) == b""
 
-    play(scene)
+    played(scene, CA(tmp_path))
+
+
+def test_what_is_no_last_answer_comes_at_once(proxy: Any) -> None:
+    """The first write of a client's connection, and those after it, until the last."""
+
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        ours = ClientConnection(proxy, "127.0.0.1")
+        ours.connection_made(transport)
+        transport.set_protocol(ours)
+        client.setblocking(False)
+        for _ in range(3):
+            ours.write(b"answer")
+            assert client.recv(100) == b"answer"
+        ours.close_with(b"last")
+        assert client.recv(100) == b"last"
+        ours.connection_lost(None)
+        transport.set_protocol(server)
+
+    played(scene, ca=None)
+
+
+def test_what_was_written_before_comes_when_the_cork_goes() -> None:
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        transport.write(b"held")
+        uncork(transport)
+        assert client.recv(100) == b"held"
+        transport.close()
+
+    played(scene, ca=None)
 
 
 def test_the_transport_is_closed_though_the_client_says_and_sends_nothing(play: Callable[[Scene], None]) -> None:
@@ -121,7 +169,8 @@ def test_the_transport_is_closed_though_the_client_says_and_sends_nothing(play: 
 
 def test_all_that_the_kernel_does_not_take_at_once_is_sent(play: Callable[[Scene], None]) -> None:
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
-        assert not end(transport, BIG)
+        end(transport, BIG)
+        assert transport.get_extra_info("ssl_object") or transport.get_write_buffer_size()
         assert await asyncio.to_thread(all_of, client) == BIG
 
     play(scene)
@@ -133,7 +182,7 @@ def test_it_comes_after_what_the_transport_has_still_to_send(tmp_path: Path) -> 
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
         transport.write(BIG)
         assert not transport.get_write_buffer_size()
-        assert not end_tls(transport, b"answer")
+        end_tls(transport, b"answer")
         assert await asyncio.to_thread(all_of, client) == BIG + b"answer"
 
     played(scene, CA(tmp_path))
@@ -155,6 +204,7 @@ class Slow:
         self.unsent = unsent
         self.closed_with: bytes | None = None
         self.aborted = False
+        self.get_extra_info = {"ssl_object": SimpleNamespace(write=len)}.get
 
     def get_write_buffer_size(self) -> int:
         return len(self.unsent)
@@ -176,20 +226,27 @@ class Slow:
 def proxy() -> Iterator[Any]:
     loop = asyncio.new_event_loop()
     wheel = Wheel(loop)
-    yield SimpleNamespace(wheel=wheel, patience=[PATIENCE] * 7, end=lambda *_: False)
+    yield SimpleNamespace(
+        wheel=wheel,
+        patience=[PATIENCE] * 7,
+        http=SimpleNamespace(response_buffer=1 << 16),
+        trusted=(),
+        admit=lambda client: True,
+        clients=set(),
+        lone=None,
+    )
     wheel.close()
     loop.close()
 
 
 def client_on(transport: Any, proxy: Any) -> ClientConnection:
     client = ClientConnection(proxy, "127.0.0.1")
-    client.transport, client.write = transport, transport.write
+    client.transport, client.write, client.tls = transport, transport.write, True
     return client
 
 
 def test_a_clients_last_answer_does_not_overtake_the_one_before_it(proxy: Any) -> None:
     transport = Slow(b"first")
-    proxy.end = lambda *_: pytest.fail("it is overtaken")
     client_on(transport, proxy).close_with(b"last")
     assert transport.closed_with == b"firstlast"
 

@@ -199,6 +199,21 @@ cdef struct Head:
     int timeout
 
 
+cdef inline Py_ssize_t after_value(const uint8_t* p, Py_ssize_t i, Py_ssize_t limit) noexcept nogil:
+    """Where the value at `i` ends: at its first byte that VALUE has not."""
+    cdef uint64_t eight, below_space, delete
+    while i + 8 <= limit:  # as long as none of eight is a control character
+        memcpy(&eight, p + i, 8)
+        below_space = eight - <uint64_t>0x2020202020202020
+        delete = (eight ^ <uint64_t>0x7F7F7F7F7F7F7F7F) - <uint64_t>0x0101010101010101
+        if (below_space | delete) & ~eight & <uint64_t>0x8080808080808080:
+            break
+        i += 8
+    while i < limit and VALUE[p[i]]:
+        i += 1
+    return i
+
+
 cdef bint scan_fields(Head* head, const Names* table, Py_ssize_t i, Py_ssize_t limit) noexcept nogil:
     """Read field lines from `i` up to the blank line; False if they are bad or not all there."""
     cdef const uint8_t* p = head.data
@@ -235,8 +250,7 @@ cdef bint scan_fields(Head* head, const Names* table, Py_ssize_t i, Py_ssize_t l
         if value.count == 0:
             value.start = i
         stop = i
-        while i < limit and VALUE[p[i]]:
-            i += 1
+        i = after_value(p, i, limit)
         if i + 1 >= limit or p[i] != CR or p[i + 1] != LF:
             return False
         line = &head.lines[head.line_count]
@@ -735,8 +749,7 @@ cdef ResponseHead read_response(bytes data, Py_ssize_t max_head, bint to_head_re
         and b"0"[0] <= p[11] <= b"9"[0]
         and (p[12] == SPACE or p[12] == CR)
     ):
-        while i < limit and VALUE[p[i]]:
-            i += 1
+        i = after_value(p, i, limit)
         good = limit - i >= 2 and p[i] == CR and p[i + 1] == LF
     fields = i + 2
     head.data = p

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 class ForwardProxy(HttpProxy):
     """See the module's docstring."""
 
-    def __init__(self, wheel: Wheel, tasks: Tasks, *, tls: bool) -> None:
-        super().__init__(wheel, tls=tls)
+    def __init__(self, wheel: Wheel, tasks: Tasks) -> None:
+        super().__init__(wheel)
         self.origins = Origins(Resolver(lookups=LOOKUPS), tasks)
         self.parents: Mapping[tuple[str, int], bytes] = {}
         self.logins: Logins | None = None  # None: no password is asked for

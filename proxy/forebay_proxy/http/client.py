@@ -20,6 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from forebay_core.http1 import ProtocolError, RequestHead, scan_request
+from forebay_proxy.ending import end_tls, uncork
 from forebay_proxy.http import answers, phases
 from forebay_proxy.http.exchange import Exchange
 
@@ -65,7 +66,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_closing_since", "_paused", "buffer", "deadline", "ended", "exchange", "lone", "peer", "phase", "proxy",
-        "rests", "suffix", "suffix_host", "transport", "trusted", "wheel_due", "writable", "write",
+        "rests", "suffix", "suffix_host", "tls", "transport", "trusted", "wheel_due", "writable", "write",
     )  # fmt: skip
 
     scan: Callable[[bytes, int, bool], Any] = staticmethod(scan_request)  # reads a head
@@ -91,30 +92,43 @@ class ClientConnection(asyncio.Protocol):
 
     # ------------------------------------------------------------------ asyncio
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        self.write = self.transport.write
-        peername = self.transport.get_extra_info("peername")  # None: it has gone already
+        self.tls = not transport.can_write_eof()
+        self.write: Callable[[bytes], None] = transport.write if self.tls else self._write_first
+        peername = transport.get_extra_info("peername")  # None: it has gone already
         self.peer = self.peer or (peername[0].removeprefix(MAPPED) if peername else "")
-        self.trusted = bool(self.peer) and self.proxy.trusts(self.peer)
-        if not self.proxy.admit(self):
+        proxy = self.proxy
+        self.trusted = bool(proxy.trusted and self.peer) and proxy.trusts(self.peer)
+        if not proxy.admit(self):
             self.write(answers.render(answers.MAX_CLIENTS, close=True, head_only=False))
             self.close_after_answer()
             return
-        proxy = self.proxy
-        self.transport.set_write_buffer_limits(high=proxy.http.response_buffer)
-        self.expect(monotonic(), phases.HEAD)
+        transport.set_write_buffer_limits(proxy.http.response_buffer)
+        self.phase = phases.HEAD  # `expect`, written out
+        self.deadline = monotonic() + proxy.patience[phases.HEAD]
+        proxy.wheel.place(self)
         self.rests = proxy.lone is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        del self.write  # it may know of us
         proxy = self.proxy
         proxy.wheel.disarm(self)
         proxy.clients.discard(self)
-        self.attend()
-        exchange, self.exchange = self.exchange, None
+        exchange = self.exchange
         if exchange is not None:
+            self.attend()
+            self.exchange = None
             exchange.abandon("client_gone")
+        self.lone = None
+
+    def _write_first(self, data: bytes) -> None:
+        """What is no last answer must not wait for the end, see `ending`."""
+        if self.transport is not None:
+            uncork(self.transport)
+            self.write = self.transport.write
+            self.write(data)
 
     def data_received(self, data: bytes) -> None:
         if not self.rests:
@@ -286,7 +300,7 @@ class ClientConnection(asyncio.Protocol):
     def make_suffix(self, head: RequestHead) -> bytes:
         """The fields that the proxy adds, and the blank line. Kept for the next request, unless the client's own fields
         are part of it."""
-        proto = b"https" if self.proxy.tls else b"http"
+        proto = b"https" if self.tls else b"http"
         if head.forwarding:
             return added_fields(self.peer, proto, head.host, head.minor, head.forwarding)
         made = usual_fields if len(head.host) <= LONGEST_HOST else added_fields
@@ -347,14 +361,12 @@ class ClientConnection(asyncio.Protocol):
     def close_with(self, answer: bytes) -> None:
         """Write an answer, and close when it is sent."""
         transport = self.transport
-        if transport.get_write_buffer_size():
-            self.write(answer)
-            self.close()
-            return
-        self.attend()
-        self.phase, self.deadline = phases.CLOSING, inf
-        if not self.proxy.end(transport, answer):
+        if self.tls and not transport.get_write_buffer_size():
             self._begin_closing()
+            end_tls(transport, answer)
+        else:
+            transport.write(answer)  # of a connection that is still corked, it goes with the end
+            self.close()
 
     def close(self) -> None:
         """Close when what was written is sent."""

@@ -137,17 +137,17 @@ class Exchange(Waiter):
         client, upstream = self.client, self.upstream
         self.connection = None
         client.exchange = None
-        client.rests = True  # before it is written to: it may be full then
-        client.phase = phases.IDLE
         proxy = client.proxy
-        deadline = client.deadline = now + proxy.patience[phases.IDLE]
-        if deadline < client.wheel_due:
-            proxy.wheel.place(client)
         spare = False
         if self.close_client:
             spare = client.lone is self
             client.close_with(answer)
         else:
+            client.rests = True  # before it is written to: it may be full then
+            client.phase = phases.IDLE
+            deadline = client.deadline = now + proxy.patience[phases.IDLE]
+            if deadline < client.wheel_due:
+                proxy.wheel.place(client)
             write = client.write  # what is no method is called faster so (Python 3.11)
             write(answer)
         if connection.endpoint.health.errors:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from forebay_core.spec.model import Http, Spec
 from forebay_proxy.accesslog import AccessLog
-from forebay_proxy.ending import end_tcp, end_tls
 from forebay_proxy.http import answers
 from forebay_proxy.http.client import LINGER, ClientConnection
 from forebay_proxy.http.routes import Route, Router
@@ -26,11 +25,9 @@ BUFFERS = 64 << 20  # bytes of request bodies that one worker buffers ahead of a
 class HttpProxy:
     """The protocol `http` of one worker."""
 
-    def __init__(self, wheel: Wheel, *, tls: bool) -> None:
+    def __init__(self, wheel: Wheel) -> None:
         self.loop = asyncio.get_running_loop()
         self.wheel = wheel
-        self.tls = tls
-        self.end = end_tls if tls else end_tcp
         self.draining = False
         self.clients: set[ClientConnection] = set()
         self.rejections: dict[str, int] = {}
@@ -46,7 +43,7 @@ class HttpProxy:
         """Take a document; requests under way end by the old one's routes, and by the new one's limits."""
         http = self.http = spec.http
         self._max_clients = max_clients
-        self._trusted: Sequence[IPv4Network | IPv6Network] = http.trusted_proxies
+        self.trusted: Sequence[IPv4Network | IPv6Network] = http.trusted_proxies
         self.slow = spec.telemetry.slow_request or inf
         self.patience = patience(http)
         routes = [
@@ -88,10 +85,8 @@ class HttpProxy:
 
     def trusts(self, peer: str) -> bool:
         """Whether the client's forwarding fields are believed."""
-        if not self._trusted:
-            return False
         address = ip_address(peer)
-        return any(address in network for network in self._trusted if network.version == address.version)
+        return any(address in network for network in self.trusted if network.version == address.version)
 
     def request_buffer(self) -> int:
         """Bytes of a body to take before asking for a connection: less when many clients buffer at once."""
