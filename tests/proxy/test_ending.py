@@ -148,6 +148,22 @@ def test_what_is_no_last_answer_comes_at_once(proxy: Any) -> None:
     played(scene, ca=None)
 
 
+def test_the_last_that_is_written_comes_with_the_end(proxy: Any) -> None:
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        ours = ClientConnection(proxy, "127.0.0.1")
+        ours.connection_made(transport)
+        client.setblocking(False)
+        ours.write_last(b"last")
+        with pytest.raises(BlockingIOError):
+            client.recv(100)
+        ours.close()
+        await server.lost
+        assert client.recv(100) == b"last"
+        assert client.recv(100) == b""
+
+    played(scene, ca=None)
+
+
 def test_what_was_written_before_comes_when_the_cork_goes() -> None:
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
         transport.write(b"held")

@@ -358,6 +358,10 @@ class ClientConnection(asyncio.Protocol):
         self.transport.write_eof()
         return True
 
+    def write_last(self, data: bytes) -> None:
+        """As `write`, for what is followed by a close at once: where nothing was written before, they go together."""
+        self.transport.write(data)
+
     def close_with(self, answer: bytes) -> None:
         """Write an answer, and close when it is sent."""
         transport = self.transport
@@ -365,7 +369,7 @@ class ClientConnection(asyncio.Protocol):
             self._begin_closing()
             end_tls(transport, answer)
         else:
-            transport.write(answer)  # of a connection that is still corked, it goes with the end
+            transport.write(answer)
             self.close()
 
     def close(self) -> None:

@@ -272,7 +272,7 @@ class Exchange(Waiter):
         if payload and rechunk:
             payload = chunk(payload)
         self.bytes_out += len(payload)
-        write = client.write  # what is no method is called faster so (Python 3.11)
+        write = client.write_last if self.close_client and not more else client.write
         write(head.head + tail + payload)
 
     def payload(self, data: bytes) -> None:
@@ -409,7 +409,8 @@ class Exchange(Waiter):
         else:
             self.status = failure.status
             self.close_client = self.close_client or not self.request_done or client.proxy.draining
-            client.write(answers.render(failure, close=self.close_client, head_only=self.to_head_request))
+            write = client.write_last if self.close_client else client.write
+            write(answers.render(failure, close=self.close_client, head_only=self.to_head_request))
         self._finish(now)
 
     def _let_go(self, now: float) -> None:
