@@ -147,14 +147,16 @@ class _Plan(NamedTuple):
 
 
 class _Batch:
-    """The messages up to a Sync or Query. `done` of `sent` are answered; `plans` are bound to places, in order."""
+    """The messages up to a Sync or Query. `done` of `sent` are answered; `plans` are bound to places, in order;
+    `copy_ends` are the ends of COPYs, in it or behind its Query, of which the server has not said yet that they began.
+    """
 
-    __slots__ = ("copy_ended", "done", "end", "ends_all", "failed", "plans", "sent", "used")
+    __slots__ = ("copy_ends", "done", "end", "ends_all", "failed", "plans", "sent", "used")
 
     def __init__(self) -> None:
-        self.sent = self.done = 0
+        self.sent = self.done = self.copy_ends = 0
         self.end: Literal["", "sync", "query"] = ""
-        self.failed = self.copy_ended = self.ends_all = False
+        self.failed = self.ends_all = False
         self.plans: deque[_Plan] = deque()
         self.used: list[bytes] = []
 
@@ -290,9 +292,10 @@ class Pipeline:
 
     def copy_end(self) -> None:
         """CopyDone or CopyFail."""
+        if self._batches and not self.copying:
+            last = self._batches[-1]
+            (last if last.end == "query" else self._open()).copy_ends += 1
         self.copying = False
-        if self._batches and self._batches[-1].end != "query":
-            self._open().copy_ended = True
 
     def due(self) -> tuple[bytes, ...]:
         """The types of empty messages that the client gets now."""
@@ -349,12 +352,23 @@ class Pipeline:
 
     def copy_in(self) -> None:
         """CopyInResponse. The Syncs sent since, up to CopyDone or CopyFail, are not answered."""
-        head = self._batches[0] if self._batches else None
-        if head is None or (head.end == "query" and head.done == head.sent):
+        if not self._batches:
             return
-        while not head.copy_ended and head.end:
-            self._join()
-        self.copying = not head.copy_ended
+        ends = head = self._batches[0]
+        if head.end == "query" and head.done == head.sent:  # the Query's own COPY
+            while not ends.copy_ends and len(self._batches) > 1:
+                ends = self._batches[1]
+                if ends.copy_ends or ends.sent or ends.end != "sync":
+                    break
+                del self._batches[1]
+        else:
+            while not head.copy_ends and head.end:
+                self._join()
+        self.copying = not ends.copy_ends
+        if not self.copying:
+            ends.copy_ends -= 1
+            if ends is not head and not (ends.copy_ends or ends.sent or ends.end):  # there was nothing else in it
+                self._batches.remove(ends)
 
     def complete(self, tag: bytes) -> None:
         """CommandComplete, before its `reply`: some commands end every prepared statement."""
@@ -394,7 +408,8 @@ class Pipeline:
         head.sent += following.sent
         head.used += following.used
         head.ends_all |= following.ends_all
-        head.end, head.copy_ended = following.end, following.copy_ended
+        head.end = following.end
+        head.copy_ends += following.copy_ends
         self._batches.appendleft(head)
 
     def _held(self, *keys: tuple[str, bytes]) -> bool:

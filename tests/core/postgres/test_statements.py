@@ -37,23 +37,26 @@ class Server:
         self.named: dict[bytes, bytes] = {}
         self.unnamed: bytes | None = None
         self.portal: bytes | None = None
-        self.skipping = self.copying = False
+        self.skipping = self.copying = self.simple = False  # simple: the COPY is a Query's
         self.broken: set[bytes] = set()
 
     def take(self, message: Message) -> list[Message]:
         kind = message[0]
         if self.copying:
-            if kind == "c":
-                self.copying = False
-                return [("C", "COPY")]
+            if kind in "cf":
+                self.copying, self.skipping = False, kind == "f" and not self.simple
+                return [("C", "COPY") if kind == "c" else ("E", b"57014"), *[("Z",)] * self.simple]
             return []  # a Sync is not answered
         if kind == "S":
             self.skipping, self.portal = False, None
             return [("Z",)]
-        if self.skipping or kind in ("c", "H"):
+        if self.skipping or kind in "cfH":
             return []
         if kind == "Q":
             self.unnamed = self.portal = None
+            if message[1] == b"copy":
+                self.copying = self.simple = True
+                return [("G",)]
             return [*self._query(message[1]), ("Z",)]
         answer = getattr(self, f"_{kind.lower()}")(*message[1:])
         self.skipping = answer[0][0] == "E"
@@ -110,7 +113,7 @@ class Server:
         if self.portal == b"fails":
             return [("E", b"22012")]
         if self.portal == b"copy":
-            self.copying = True
+            self.copying, self.simple = True, False
             return [("G",)]
         return self._run(self.portal)
 
@@ -147,7 +150,7 @@ def forward(connection: Connection, pipeline: Pipeline, message: Message) -> boo
         pipeline.sync()
     elif kind == "Q":
         pipeline.query(message[1] in ENDS_ALL)
-    elif kind == "c":
+    elif kind in "cf":
         pipeline.copy_end()
     if step is None:
         connection.sent.append(message)
@@ -258,6 +261,9 @@ BATCH = st.one_of(
     st.sampled_from(ENDS_ALL).map(lambda text: [("P", b"", text), ("B", b""), ("E",), ("C", b""), ("S",)]),
     st.just([("P", b"", b"copy"), ("B", b""), ("E",), ("S",), ("c",), ("C", b""), ("S",)]),
     st.just([("P", b"", b"copy"), ("B", b""), ("E",), ("c",), ("C", b""), ("S",)]),
+    st.sampled_from(["Sc", "Sf", "c", "f", "cS", "SScS", "SffS", "SHcfS"]).map(
+        lambda kinds: [("Q", b"copy"), *((kind,) for kind in kinds)]
+    ),
 )
 SCRIPT = st.lists(BATCH, max_size=6).map(lambda batches: [message for batch in batches for message in batch])
 
