@@ -11,7 +11,7 @@ CONNECTING = (
     "The kernel takes nearly as long for us as for nginx; outside of it a connection with its request takes 9.5 µs, "
     "where nginx takes 4.8: a transport is made and closed with its handles, both addresses are asked of the "
     "kernel and TCP_NODELAY is set for each, its deadline goes to the timer wheel. A connection comes corked out of "
-    "its listening socket (TCP_CORK), so that its last answer and its end are one packet and no system call more: 1.2 "
+    "its listening socket (TCP_CORK), so that its last answer and its end are one packet: 1.2 "
     "where it was 1.4 with two packets. Tried without effect: TCP_DEFER_ACCEPT, libuv without io_uring, more than one "
     "accept in a turn of the loop."
 )

@@ -5,8 +5,8 @@ the loop's next turn, and over TLS a third, when the client has said goodbye as 
 breath.
 
 Over TCP the kernel does it for us. A connection comes *corked* into the world, by its listening socket (tcp(7),
-TCP_CORK): what does not fill a packet waits for the end, or for `uncork`. So who is answered once and then closed costs
-no system call more than that; whoever is written to in another way has to be uncorked before.
+TCP_CORK): what does not fill a packet waits for the end, or for `uncork`. So who is answered once and then closed gets
+one packet; whoever is written to in another way has to be uncorked before.
 """
 
 import atexit

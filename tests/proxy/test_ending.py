@@ -15,11 +15,15 @@ from typing import Any
 import pytest
 import uvloop
 from tests.support.certs import CA
+from tests.support.forebay import pool_document
 
+from forebay_core.spec.load import parse
 from forebay_proxy.ending import end_tls, uncork
 from forebay_proxy.http.client import LINGER, LINGER_MOST, ClientConnection
+from forebay_proxy.memory import Memory
 from forebay_proxy.tls import ClientTLS, ServerTLS
 from forebay_proxy.wheel import Wheel
+from forebay_proxy.worker import Worker
 
 BIG = b"answer" * 1_000_000  # more than the kernel takes of a client that does not read
 PATIENCE = 10.0
@@ -97,19 +101,17 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scene], No
     return partial(played, ca=CA(tmp_path), version=request.param)
 
 
-def end(transport: Any, data: bytes) -> None:
-    """As `ClientConnection.close_with`."""
-    if transport.get_extra_info("ssl_object"):
-        end_tls(transport, data)
-    else:
-        transport.write(data)
-        transport.close()
+def end(transport: Any, data: bytes, proxy: Any) -> None:
+    """Close the connection with an answer, as the first thing that is written to it."""
+    client = ClientConnection(proxy, "127.0.0.1")
+    client.connection_made(transport)
+    client.close_with(data)
 
 
-def test_over_tcp_the_answer_comes_with_the_end() -> None:
+def test_over_tcp_the_answer_comes_with_the_end(proxy: Any) -> None:
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
         client.setblocking(False)
-        end(transport, b"answer")
+        end(transport, b"answer", proxy)
         with pytest.raises(BlockingIOError):
             client.recv(100)
         await server.lost
@@ -119,9 +121,22 @@ def test_over_tcp_the_answer_comes_with_the_end() -> None:
     played(scene, ca=None)
 
 
-def test_over_tls_the_answer_and_the_end_come_before_the_loops_next_turn(tmp_path: Path) -> None:
+def test_a_client_that_goes_on_sending_gets_its_answer(proxy: Any) -> None:
+    """The close resets it, as there is input that nobody will read: the answer has been sent before."""
+
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
-        end(transport, b"answer")
+        transport.pause_reading()
+        client.sendall(b"more")
+        end(transport, b"answer", proxy)
+        await server.lost
+        assert client.recv(100) == b"answer"
+
+    played(scene, ca=None)
+
+
+def test_over_tls_the_answer_and_the_end_come_before_the_loops_next_turn(tmp_path: Path, proxy: Any) -> None:
+    async def scene(transport: Any, client: socket.socket, server: Server) -> None:
+        end(transport, b"answer", proxy)
         # No await until here: the loop had no turn.
         assert client.recv(100) == b"answer"
         assert client.recv(100) == b""
@@ -174,18 +189,20 @@ def test_what_was_written_before_comes_when_the_cork_goes() -> None:
     played(scene, ca=None)
 
 
-def test_the_transport_is_closed_though_the_client_says_and_sends_nothing(play: Callable[[Scene], None]) -> None:
+def test_the_transport_is_closed_though_the_client_says_and_sends_nothing(
+    play: Callable[[Scene], None], proxy: Any
+) -> None:
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
-        end(transport, b"answer")
+        end(transport, b"answer", proxy)
         assert await server.lost is None
         assert await asyncio.to_thread(all_of, client) == b"answer"
 
     play(scene)
 
 
-def test_all_that_the_kernel_does_not_take_at_once_is_sent(play: Callable[[Scene], None]) -> None:
+def test_all_that_the_kernel_does_not_take_at_once_is_sent(play: Callable[[Scene], None], proxy: Any) -> None:
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
-        end(transport, BIG)
+        end(transport, BIG, proxy)
         assert transport.get_extra_info("ssl_object") or transport.get_write_buffer_size()
         assert await asyncio.to_thread(all_of, client) == BIG
 
@@ -204,11 +221,11 @@ def test_it_comes_after_what_the_transport_has_still_to_send(tmp_path: Path) -> 
     played(scene, CA(tmp_path))
 
 
-def test_a_client_that_has_gone_is_no_error(play: Callable[[Scene], None]) -> None:
+def test_a_client_that_has_gone_is_no_error(play: Callable[[Scene], None], proxy: Any) -> None:
     async def scene(transport: Any, client: socket.socket, server: Server) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()  # a reset
-        end(transport, b"answer")
+        end(transport, b"answer", proxy)
 
     play(scene)
 
@@ -257,7 +274,7 @@ def proxy() -> Iterator[Any]:
 
 def client_on(transport: Any, proxy: Any) -> ClientConnection:
     client = ClientConnection(proxy, "127.0.0.1")
-    client.transport, client.write, client.tls = transport, transport.write, True
+    client.transport, client.write, client.tls, client.corked = transport, transport.write, True, False
     return client
 
 
@@ -277,3 +294,22 @@ def test_a_client_that_never_takes_its_last_answer_over_tls_is_cut(proxy: Any) -
     assert client.deadline < closed + 3 * LINGER
     client.on_deadline(closed + LINGER_MOST)
     assert transport.aborted
+
+
+@pytest.mark.parametrize(
+    ("protocol", "tls", "corked"),
+    [("http", False, True), ("http", True, False), ("tcp", False, False)],
+)
+async def test_which_listeners_cork(tmp_path: Path, ca: CA, protocol: str, tls: bool, corked: bool) -> None:
+    pair = ca.server("localhost")
+    files = {"tls": {"certFile": str(pair.cert), "keyFile": str(pair.key)}} if tls else {}
+    upstream = {"name": "origin", "endpoints": [{"host": "127.0.0.1", "port": 80}]}
+    spec = {"listen": {"port": 0, **files}}
+    document = parse(pool_document(protocol, upstream, spec), form="local")
+    worker = Worker(document, Memory.at(tmp_path / "memory"), "test", b"")
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, not corked)  # of another document
+        await worker.listen(sock)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == corked
+        await worker.ignore(sock)
+    await worker.close()

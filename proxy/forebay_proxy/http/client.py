@@ -65,7 +65,7 @@ class ClientConnection(asyncio.Protocol):
     """One downstream connection; an entry of the timer wheel."""
 
     __slots__ = (
-        "_closing_since", "_paused", "buffer", "deadline", "ended", "exchange", "lone", "peer", "phase", "proxy",
+        "_closing_since", "_paused", "buffer", "corked", "deadline", "ended", "exchange", "lone", "peer", "phase", "proxy",
         "rests", "suffix", "suffix_host", "tls", "transport", "trusted", "wheel_due", "writable", "write",
     )  # fmt: skip
 
@@ -94,8 +94,13 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        self.tls = not transport.can_write_eof()
-        self.write: Callable[[bytes], None] = transport.write if self.tls else self._write_first
+        self.corked = transport.can_write_eof()
+        self.tls = not self.corked
+        self.write: Callable[[bytes], None] = transport.write
+        if self.corked:
+            self.write = self._write_first
+        else:  # its listening socket may have been another worker's a moment ago, which had no TLS then
+            uncork(transport)
         peername = transport.get_extra_info("peername")  # None: it has gone already
         self.peer = self.peer or (peername[0].removeprefix(MAPPED) if peername else "")
         proxy = self.proxy
@@ -112,10 +117,10 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
-        del self.write  # it may know of us
         proxy = self.proxy
         proxy.wheel.disarm(self)
         proxy.clients.discard(self)
+        del self.write  # it may know of us
         exchange = self.exchange
         if exchange is not None:
             self.attend()
@@ -127,6 +132,7 @@ class ClientConnection(asyncio.Protocol):
         """What is no last answer must not wait for the end, see `ending`."""
         if self.transport is not None:
             uncork(self.transport)
+            self.corked = False
             self.write = self.transport.write
             self.write(data)
 
@@ -359,17 +365,20 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def write_last(self, data: bytes) -> None:
-        """As `write`, for what is followed by a close at once: where nothing was written before, they go together."""
-        self.transport.write(data)
+        """As `write`, for what is followed by a close: where nothing was written before, both are one packet. Our side
+        ends before the close, as that resets a client that goes on sending, and drops what was not sent until then."""
+        transport = self.transport
+        transport.write(data)
+        if self.corked:
+            transport.write_eof()
 
     def close_with(self, answer: bytes) -> None:
         """Write an answer, and close when it is sent."""
-        transport = self.transport
-        if self.tls and not transport.get_write_buffer_size():
+        if self.tls and not self.transport.get_write_buffer_size():
             self._begin_closing()
-            end_tls(transport, answer)
+            end_tls(self.transport, answer)
         else:
-            transport.write(answer)
+            self.write_last(answer)
             self.close()
 
     def close(self) -> None:
