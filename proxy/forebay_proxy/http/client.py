@@ -65,8 +65,8 @@ class ClientConnection(asyncio.Protocol):
     """One downstream connection; an entry of the timer wheel."""
 
     __slots__ = (
-        "_closing_since", "_paused", "buffer", "corked", "deadline", "ended", "exchange", "lone", "peer", "phase", "proxy",
-        "rests", "suffix", "suffix_host", "tls", "transport", "trusted", "wheel_due", "writable", "write",
+        "_closing_since", "_paused", "buffer", "corked", "deadline", "ended", "exchange", "lone", "peer", "phase",
+        "proxy", "rests", "suffix", "suffix_host", "tls", "transport", "trusted", "wheel_due", "writable", "write",
     )  # fmt: skip
 
     scan: Callable[[bytes, int, bool], Any] = staticmethod(scan_request)  # reads a head
