@@ -283,7 +283,7 @@ class ClientConnection(asyncio.Protocol):
         self.exchange = None
         if self.transport is None or self.phase == phases.CLOSING:
             return
-        if not exchange.request_done:
+        if not exchange.request_done or (exchange.close_client and (self.buffer or self._paused)):
             self.close_after_answer()
         elif exchange.close_client or (self.ended and not self.buffer):
             self.close()

@@ -254,6 +254,21 @@ async def test_what_follows_close_is_not_answered(pair: Pair) -> None:
 # ---------------------------------------------------------------------- half-close
 
 
+@pytest.mark.parametrize("behind", [1, 200_000])
+async def test_a_client_that_pipelines_behind_close_is_not_reset(pair: Pair, behind: int) -> None:
+    """Closing with input that is unread would reset it, and take the answer from systems that drop what they have not
+    read then (RFC 9112 section 9.6)."""
+    last = request_bytes("/bytes/70000", headers=[("Connection", "close")])
+    async with await pair.connect() as client:
+        await client.send(last + request_bytes("/never") * behind)
+        answer = await client.answer()
+        assert answer.body == content(70_000)
+        assert answer.closes
+        async with asyncio.timeout(5):
+            assert await client.reader.read() == b""
+    assert "/never" not in (await pair.origin.stats())["targets"]
+
+
 @pytest.mark.parametrize("target", ["/slow/0.1", "/bytes/300000", "/chunked/20000?gap=0.01"])
 async def test_a_client_that_has_said_all_still_gets_its_answer(pair: Pair, target: str) -> None:
     async with await pair.connect() as client:
