@@ -60,6 +60,18 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
         pass  # it has ended since, or is none of ours
 """
 
+# What answers at an address that no rule is about may be anybody: it has to be the backend.
+ANSWERED = """
+import contextlib, http.client, json, sys, time, urllib.request
+until = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < until:
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+        if "peak" in json.load(urllib.request.urlopen(f"http://{sys.argv[1]}:81/", timeout=1)):
+            sys.exit()
+    time.sleep(0.2)
+sys.exit("the Service has not been answered for")
+"""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -150,6 +162,15 @@ class Place:
     def bounds(self) -> dict[str, int]:
         """The most that each pod may yet hold, by UID: what the ledger says."""
         return {entry["home"]["pod"]: entry["bound"] for entry in self.entries()}
+
+    def routed(self, seconds: float = 90) -> None:
+        """Wait until the node's rules follow the API server's Services and EndpointSlices: a Service made now is
+        answered. After the API server was away kube-proxy may watch again a minute later, and until then it sends
+        some of those who connect to pods that are no more."""
+        self.kubectl("expose", "deployment", "orders", "--name=anew", "--port=81", "--target-port=counts")
+        address = self.get("service", "anew")["spec"]["clusterIP"]
+        self.python(ANSWERED, address, str(seconds), seconds=seconds + 10)
+        self.kubectl("delete", "service", "anew")
 
     def peak_alone(self, seconds: float) -> int:
         """Wait until there is more than one replica; the most that the backend has had open before that."""

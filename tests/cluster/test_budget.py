@@ -240,8 +240,9 @@ def test_a_minute_without_api_server_and_etcd(pool: Run) -> None:
     assert answered > 60
     assert only_cut(failed), failed
     # A kubelet looks for new pods again after up to a minute: what client-go waits after failures, 30 s and as much
-    # again at random.
+    # again at random. So does kube-proxy for endpoints, by itself.
     pool.place.settled(3, 120)
+    pool.place.routed()
 
 
 def test_without_an_operator_grants_stay_and_nobody_new_is_let_in(pool: Run) -> None:
