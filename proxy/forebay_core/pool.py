@@ -114,8 +114,8 @@ class Pool:
 
     __slots__ = (
         "_ceiling", "_fresh", "_kept", "_kind", "_kinds", "_lent", "_make", "_make_picker", "_opening", "_picker",
-        "_pickers", "_random", "_sole", "_spares", "_waits", "closed_total", "closes", "closing", "connections",
-        "drain_keep", "draining", "endpoint_limit", "endpoints", "grant", "grant_per_endpoint", "hold",
+        "_pickers", "_random", "_served", "_sole", "_spares", "_waits", "closed_total", "closes", "closing",
+        "connections", "drain_keep", "draining", "endpoint_limit", "endpoints", "grant", "grant_per_endpoint", "hold",
         "idle_timeout", "left", "limit", "max_overflow", "max_uses", "max_waiting", "min_idle",
         "opened_total", "opening", "opens", "pause_timeout", "recycle", "recycle_jitter", "size", "spare",
         "timeout", "total", "waiters",
@@ -159,7 +159,8 @@ class Pool:
         self.draining = False
         self.drain_keep = 0
 
-        self._waits = {outcome: Histogram() for outcome in ("served", "timeout", "refused")}
+        self._served = Histogram()
+        self._waits = {"served": self._served, "timeout": Histogram(), "refused": Histogram()}
         self._lent = 0  # those among the served who had not to wait, as far as the histogram does not know of them
         self.hold = Histogram()
         self.opened_total = 0
@@ -176,7 +177,7 @@ class Pool:
     @property
     def wait(self) -> dict[str, Histogram]:
         """How long those who asked have waited, in seconds, by what came of it."""
-        self._waits["served"].counts[0] += self._lent
+        self._served.counts[0] += self._lent
         self._lent = 0
         return self._waits
 
@@ -329,12 +330,9 @@ class Pool:
         """The usual case of `acquire`, written out: there is one endpoint, nobody waits, and a connection was in use a
         moment ago. None: it is another case, and nothing has been done."""
         sole = self._sole
-        if sole is None or self.waiters:
+        if sole is None or self.waiters or not sole.idle:
             return None
-        try:
-            connection: Connection = sole.idle.pop()
-        except IndexError:
-            return None
+        connection: Connection = sole.idle.pop()
         if connection.kind is not waiter.kind or now - connection.idle_since >= self._fresh or not sole.health.healthy:
             sole.idle.append(connection)
             return None
@@ -356,7 +354,7 @@ class Pool:
             or self.opening
             or not sole.health.healthy
             or len(self.waiters) >= self.max_waiting
-            or (kind is not None and (kind.role not in (None, sole.role) or kind.endpoint is not None))
+            or (kind is not None and ((kind.role is not None and kind.role != sole.role) or kind.endpoint is not None))
         ):
             return False
         waiter.ready_at = now
@@ -429,7 +427,7 @@ class Pool:
         connection.uses += 1
         if not waiter.take(connection, now):
             return False
-        served, waited = self._waits["served"], (waiter.assigned_at or now) - waiter.ready_at
+        served, waited = self._served, (waiter.assigned_at or now) - waiter.ready_at
         served.counts[bisect_left(served.bounds, waited)] += 1
         served.sum += waited
         if self.opening:

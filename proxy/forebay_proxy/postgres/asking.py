@@ -90,10 +90,8 @@ class Asking(Asker):
         self.deadline = 0.0
         self.acquire()
 
-    def _ask_alone(self, data: bytes, connection: "PgConnection | None") -> None:
-        """A lease's only messages: see `Session`."""
-        answered, self._pending = self._pending, b""
-        self._batch = data, answered, (), (), ()
+    def _ask_alone(self, connection: "PgConnection | None") -> None:
+        """For a lease's only messages, the batch: see `Session`."""
         if connection is not None:
             self._blocked = True
             self.take(connection, connection.leased_at)

@@ -13,7 +13,7 @@ While `_blocked` nothing of the client is looked at: it waits for a connection, 
 The usual lease is `lone`: one chunk of one Query, or of one unnamed statement up to its Sync, with nothing in it that
 says anything of the session. It is passed on unread, and ends with the first answer that has nothing to be heeded in it
 and ends in `I`. Whatever else comes of either side makes it a lease like the others (`attend`). `_rests` says that the
-next one may be lone: nothing is under way, kept or pinned.
+next one may be lone: nothing is under way, kept or pinned. `_alone` says it of one that waits for a connection.
 """
 
 import asyncio
@@ -52,8 +52,8 @@ class Session(Asking, asyncio.Protocol):
     """See the module's docstring. `client` has the deadlines, and is the protocol before and after."""
 
     __slots__ = (
-        "_began_with", "_changed", "_copying", "_full", "_pipeline", "_rests", "_skip", "cancel_key", "cancelling",
-        "lexing", "pins", "statements", "status", "unnamed", "used",
+        "_alone", "_began_with", "_changed", "_copying", "_full", "_pipeline", "_rests", "_skip", "cancel_key",
+        "cancelling", "lexing", "pins", "statements", "status", "unnamed", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -70,6 +70,7 @@ class Session(Asking, asyncio.Protocol):
         self._changed: set[str] = set()  # settings that the server has reported since it was last ready, and RESET
         self._full = False  # the server does not read
         self._rests = False
+        self._alone = False
         self._skip = 0
         self._pipeline: Pipeline | None = None
         self._copying = False  # the server takes a COPY
@@ -99,18 +100,26 @@ class Session(Asking, asyncio.Protocol):
             return
         self._rests = False
         if first == 1:
-            self._pending = b"Q"
+            owed = b"Q"
         else:
-            self._pending = b"S"
+            owed = b"S"
             self.unnamed = data[:first]
-        lent: Any = self.upstream.pool.lend(self, monotonic())
-        if lent is None or lent.settings is not self.settings:
-            self._ask_alone(data, lent)
+        pool, now = self.upstream.pool, monotonic()
+        lent: Any = pool.lend(self, now)
+        if lent is not None and lent.settings is self.settings:
+            self._pending = owed
+            self.connection = lent
+            lent.lone = True
+            write = lent.write  # what is no method is called faster so (Python 3.11)
+            write(data)
             return
-        self.connection = lent
-        lent.lone = True
-        write = lent.write  # what is no method is called faster so (Python 3.11)
-        write(data)
+        self._batch = data, owed, (), (), ()
+        if lent is None and pool.line_up(self, now):
+            self._blocked = self._alone = True
+            if len(pool.waiters) == 1:  # the timer is the first one's
+                self.upstream.act()
+        else:
+            self._ask_alone(lent)
 
     data_received = received  # as the transport calls it: one call less for each message
 
@@ -156,9 +165,29 @@ class Session(Asking, asyncio.Protocol):
 
     def attend(self) -> None:
         """Something is to be heeded: whatever comes next, of either side, is looked at."""
-        self._rests = False
+        self._rests = self._alone = False
         if self.connection is not None:
             self.connection.lone = False
+
+    def take(self, connection: Any, now: float) -> bool:
+        """A lone statement that has waited goes to a connection that is free this very moment; for all others see
+        `Asking`."""
+        if (
+            not self._alone
+            or connection.idle_since != now
+            or connection.settings is not self.settings
+            or connection.kept
+        ):
+            return super().take(connection, now)
+        batch: Any = self._batch
+        self._batch = None
+        self._alone = self._blocked = False
+        self._pending = batch[1]
+        self.connection = connection
+        connection.lone = True
+        write = connection.write
+        write(batch[0])
+        return True
 
     def _send(
         self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],

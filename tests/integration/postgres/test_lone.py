@@ -14,6 +14,7 @@ Start = Callable[..., Awaitable[Forebay]]
 Messages = list[tuple[bytes, bytes]]
 
 EVERYTHING = reporting(b"TDCEZ12I", counts=True)
+CANCEL = (16).to_bytes(4, "big") + (80877102).to_bytes(4, "big")
 RUN = frontend.bind(b"", b"") + frontend.describe_portal(b"") + frontend.execute() + frontend.SYNC
 
 
@@ -24,9 +25,29 @@ def unnamed(text: bytes) -> bytes:
 class Raw:
     """A client that sends what it is told to, as one chunk each."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self.writer = reader, writer
+    def __init__(self, pool: Forebay, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pool, self._reader, self.writer = pool, reader, writer
         self._data = b""
+        self._key = b""
+
+    async def start(self) -> None:
+        """Log in."""
+        self.writer.write(startup.write_startup(0, {"user": "postgres", "database": "postgres"}))
+        welcome = await self._reader.readuntil(backend.ready_for_query(b"I"))
+        self._key = welcome[-14:-6]  # BackendKeyData stands before ReadyForQuery
+
+    async def cancel(self) -> None:
+        """As libpq does: on a connection of its own."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.pool.port)
+        writer.write(CANCEL + self._key)
+        await reader.read()
+        writer.close()
+
+    async def waits(self) -> None:
+        """Until it waits for a connection."""
+        async with asyncio.timeout(10):
+            while (await self.pool.metrics()).value("forebay_upstream_waiting") != 1:
+                await asyncio.sleep(0.01)
 
     async def answers(self, count: int) -> Messages:
         """Types and contents of what is said up to the `count`th ReadyForQuery."""
@@ -59,9 +80,8 @@ async def clients(request: Any, forebay: Start, postgres: Postgres) -> AsyncIter
     pool = await forebay(document, env={"FOREBAY_CODEC": request.param})
     made = []
     for _ in range(2):
-        raw = Raw(*await asyncio.open_connection("127.0.0.1", pool.port))
-        raw.writer.write(startup.write_startup(0, {"user": "postgres", "database": "postgres"}))
-        await raw._reader.readuntil(backend.ready_for_query(b"I"))
+        raw = Raw(pool, *await asyncio.open_connection("127.0.0.1", pool.port))
+        await raw.start()
         made.append(raw)
     yield made[0], made[1]
     for raw in made:
@@ -106,3 +126,58 @@ async def test_its_unnamed_statement_is_the_clients_wherever_it_is_bound_again(c
     assert await second.ask(unnamed(b"SELECT 2")) == [b"2", b"SELECT 1", b"I"]
     assert await first.ask(RUN) == [b"1", b"SELECT 1", b"I"]
     assert await second.ask(RUN) == [b"2", b"SELECT 1", b"I"]
+
+
+BEGIN, COMMIT = frontend.query("BEGIN"), frontend.query("COMMIT")
+
+
+@pytest.mark.parametrize("behind", [(), (frontend.query("SELECT 3"),), (unnamed(b"SELECT 3"), BEGIN, COMMIT)])
+async def test_one_that_waits_is_served_in_turn(clients: tuple[Raw, Raw], behind: tuple[bytes, ...]) -> None:
+    first, second = clients
+    for chunk in (frontend.query("SELECT 2"), unnamed(b"SELECT 2")):
+        assert await first.ask(BEGIN) == [b"BEGIN", b"T"]
+        second.writer.write(chunk)
+        await second.waits()
+        for more in behind:
+            second.writer.write(more)
+        assert await first.ask(COMMIT, frontend.query("SELECT 1")) == [b"COMMIT", b"I", b"1", b"SELECT 1", b"I"]
+        answers = [b"2", b"SELECT 1", b"I", b"3", b"SELECT 1", b"I", b"BEGIN", b"T", b"COMMIT", b"I"]
+        assert await second.ask(*[b""] * (1 + len(behind))) == answers[: (3, 6, 6, 10)[len(behind)]]
+
+
+async def test_one_that_waits_can_be_cancelled_and_asked_again(clients: tuple[Raw, Raw]) -> None:
+    first, second = clients
+    for again in (frontend.query("SELECT 2"), unnamed(b"SELECT 2"), frontend.query("SELECT '2'::char")):
+        assert await first.ask(BEGIN) == [b"BEGIN", b"T"]
+        second.writer.write(frontend.query("SELECT 1"))
+        await second.waits()
+        await second.cancel()
+        assert await second.ask(b"") == [b"57014", b"I"]
+        second.writer.write(again)
+        await second.waits()
+        assert await first.ask(COMMIT) == [b"COMMIT", b"I"]
+        assert await second.ask(b"") == [b"2", b"SELECT 1", b"I"]
+
+
+async def test_one_that_goes_while_it_waits_leaves_its_place(clients: tuple[Raw, Raw]) -> None:
+    first, second = clients
+    assert await first.ask(BEGIN) == [b"BEGIN", b"T"]
+    second.writer.write(frontend.query("SELECT 1"))
+    await second.waits()
+    second.writer.transport.abort()
+    assert await first.ask(COMMIT) == [b"COMMIT", b"I"]
+    assert await first.ask(frontend.query("SELECT 1")) == [b"1", b"SELECT 1", b"I"]
+    assert (await first.pool.metrics()).value("forebay_upstream_connections_closed_total") == 0
+
+
+async def test_one_that_waits_gets_a_connection_with_its_settings(clients: tuple[Raw, Raw]) -> None:
+    first, second = clients
+    assert await second.ask(frontend.query("SET application_name = mine")) == [b"SET", b"I"]
+    show = frontend.query("SELECT current_setting('application_name')")
+    for _ in range(2):
+        assert await first.ask(BEGIN) == [b"BEGIN", b"T"]
+        second.writer.write(show)
+        await second.waits()
+        assert await first.ask(COMMIT) == [b"COMMIT", b"I"]
+        assert await second.ask(b"") == [b"mine", b"SELECT 1", b"I"]
+    assert await first.ask(show) == [b"", b"SELECT 1", b"I"]
