@@ -11,7 +11,16 @@ from bench import backends, forward, peers, postgres
 from bench.kinds import ControlPlane, Cpu, Latency, Limit, Memory, Scenario
 from bench.place import PLAIN, Backend, Launch, Shape
 from bench.request import HEADERS, TARGET
-from bench.why import BUFFERS, CONNECTING, HANDSHAKE, INTERPRETER, QUERIES
+from bench.why import (
+    BUFFERS,
+    CONNECTING,
+    HANDSHAKE,
+    INTERPRETER,
+    QUERIES,
+    QUEUED_QUERIES,
+    RELAYING,
+    RESETS,
+)  # fmt: skip
 
 FIELDS = tuple(part for field in HEADERS for part in ("-H", field))
 WRK = ("wrk", "-t1", "-c64", "-d{seconds}s", *FIELDS)
@@ -71,6 +80,7 @@ def relay(name: str, about: str, *more: str, shape: Shape, limits: tuple[Limit, 
 def pgbench(
     name: str, about: str, *load: str, clients: int = 32, more: str = "", least: tuple[int, int] = (0, 0),
     least_seconds: int = 1, limits: tuple[Limit, ...] = (), pool: Mapping[str, object] | None = None,
+    why: str = QUERIES,
 ) -> Cpu:  # fmt: skip
     """A scenario of pgbench with so many clients; `more` is added to PgBouncer's settings, `pool` to our pool's."""
     return Cpu(
@@ -92,7 +102,7 @@ def pgbench(
         failures=r"number of failed transactions: [1-9].*|.*(?:FATAL|ERROR|aborted).*",
         limits=limits,
         least_seconds=least_seconds,
-        why=QUERIES,
+        why=why,
     )
 
 
@@ -216,14 +226,14 @@ SCENARIOS: dict[str, Scenario] = {
             "websocket",
             shape=Shape("websocket"),
             limits=under(1.2, "us_per_message", "nginx", "haproxy"),
-            why=INTERPRETER,
+            why=RELAYING,
         ),
         relay(
             "tcp",
             "TCP relay",
             shape=Shape("tcp"),
             limits=under(1.2, "us_per_message", "nginx", "haproxy"),
-            why=INTERPRETER,
+            why=RELAYING,
         ),
         Latency(
             name="latency-1k",
@@ -321,11 +331,12 @@ SCENARIOS: dict[str, Scenario] = {
             limits=at_most(1.25, lenient=True),
         ),
         pgbench("rows", "results of 10,000 rows (1.1 MB)", "-f", "{here}/rows.sql", limits=at_most(1.0)),
-        pgbench("queue", "pgbench -S, simple protocol", "-S", clients=1000, least_seconds=8),
+        pgbench("queue", "pgbench -S, simple protocol", "-S", clients=1000, least_seconds=8, why=QUEUED_QUERIES),
         pgbench(
             *("reset", "pgbench -S, simple protocol, DISCARD ALL after each transaction", "-S"),
             more="server_reset_query_always = 1",
             pool={"resetOnReturn": "always"},
+            why=RESETS,
         ),
         Memory(
             name="postgres-memory",

@@ -6,14 +6,13 @@ INTERVAL = 0.1  # seconds
 
 
 class LoopLag:
-    """`seconds`: an exponential average (over about a second) of the lag; `worst`: since it was last read."""
+    """`seconds`: an exponential average (over about a second) of the lag."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.seconds = 0.0
-        self._worst = 0.0
 
     def start(self) -> None:
         self._due = self._loop.time() + INTERVAL
@@ -22,12 +21,7 @@ class LoopLag:
     def _beat(self) -> None:
         lag = max(0.0, self._loop.time() - self._due)
         self.seconds += (lag - self.seconds) * 0.1
-        self._worst = max(self._worst, lag)
         self.start()
-
-    def take_worst(self) -> float:
-        worst, self._worst = self._worst, 0.0
-        return worst
 
     def stop(self) -> None:
         if self._timer is not None:

@@ -190,11 +190,11 @@ METRICS: tuple[Row[State], ...] = (
         "Connections of clients.", clients),
     Row("requests_total", "counter", ("upstream", "code", "outcome"),
         "Requests ended: with http by status code (499: the client left before an answer), with tcp, where a client's "
-        "connection is one, by outcome, with postgres transactions. Without the label upstream: those that came to "
-        "none.", requests),
+        "connection is one, by outcome, with postgres transactions (outcome ok). Without the label upstream: "
+        "those that came to none.", requests),
     Row("request_seconds", "histogram", ("upstream",),
-        "Time from a request's first byte to the end of its answer; with tcp that of the client's connection.",
-        count("request")),
+        "Time from a request's first byte to the end of its answer; with tcp that of the client's connection; none "
+        "with postgres.", count("request")),
     Row("rejections_total", "counter", ("upstream", "reason"),
         "Requests that the proxy answered itself, or connections that it refused, by reason. Without the label "
         "upstream: before one was chosen.", rejections),

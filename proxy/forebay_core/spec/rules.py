@@ -170,8 +170,8 @@ RULES = (
         "u.budget.maxConnections - u.budget.reserved >= (self.protocol == 'postgres' ? 2 : 1) * "
         "((has(self.autoscaling) ? self.autoscaling.maxReplicas : self.replicas) + 1))",
         "expected budgets in which every replica has a floor of 1, with postgres of 2 (a cancel takes a connection of "
-        "its own): maxConnections - reserved must be at least the floor times the maximum of replicas "
-        "(autoscaling.maxReplicas, else replicas) plus 1",
+        "its own): maxConnections - reserved must be at least the floor times one more than the maximum of "
+        "replicas (autoscaling.maxReplicas, else replicas)",
     ),
     # The API server refuses this by the list's key.
     Rule("spec", upstream_names_differ, message="expected every upstream to have a name of its own"),

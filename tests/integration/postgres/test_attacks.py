@@ -121,7 +121,6 @@ UNFINISHED = (
     *(b"\0", b"\0\0\0", b"\0\0\0\x20", startup(b"u")[:-1], packet(80877103)[:5], b"\0\0\0\x10\4\xd2\x16"),
     *(packet(80877103), packet(80877104), packet(80877103) + b"", b""),
 )
-NO_SYNC = (b"Q", b"F", b"S")
 
 
 async def test_hostile_starts(forebay: Start, server: ScriptedServer, codec: str) -> None:
