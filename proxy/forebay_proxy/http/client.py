@@ -104,7 +104,7 @@ class ClientConnection(asyncio.Protocol):
         peername = transport.get_extra_info("peername")  # None: it has gone already
         self.peer = self.peer or (peername[0].removeprefix(MAPPED) if peername else "")
         proxy = self.proxy
-        self.trusted = bool(proxy.trusted and self.peer) and proxy.trusts(self.peer)
+        self.trusted = bool(proxy.trusted) and proxy.trusts(self.peer)
         if not proxy.admit(self):
             self.write(answers.render(answers.MAX_CLIENTS, close=True, head_only=False))
             self.close_after_answer()
@@ -283,7 +283,8 @@ class ClientConnection(asyncio.Protocol):
         self.exchange = None
         if self.transport is None or self.phase == phases.CLOSING:
             return
-        if not exchange.request_done or (exchange.close_client and (self.buffer or self._paused)):
+        told_now = exchange.head.keep_alive  # what it has sent meanwhile, if anything, may still be on its way
+        if not exchange.request_done or (exchange.close_client and (told_now or self.buffer or self._paused)):
             self.close_after_answer()
         elif exchange.close_client or (self.ended and not self.buffer):
             self.close()

@@ -152,16 +152,16 @@ class Exchange(Waiter):
             write(answer)
         if connection.endpoint.health.errors:
             connection.endpoint.health.succeeded(now)
-        if upstream.pool.release(connection, self, now):
-            upstream.act()
         seconds = now - self.started
         upstream.count(status, seconds)
-        if seconds >= proxy.slow:
+        if seconds >= proxy.slow:  # told before the connection is the next one's
             self.status, self.bytes_out = status, size
             self._leased(connection)
             proxy.observe(self, upstream, now, seconds)
             client.lone = None  # what the log has been told of is not for the next one
             spare = False
+        if upstream.pool.release(connection, self, now):
+            upstream.act()
         del self.head, self.request  # an idle client keeps no bytes
         if spare:
             self.close_client = False
@@ -196,6 +196,8 @@ class Exchange(Waiter):
         if self.assigned_at:  # the log tells of it
             client.attend()
         connection.lone = client.lone is self  # type: ignore[attr-defined]
+        if not client.writable:  # it was full before there was a connection to stop
+            connection.transport.pause_reading()  # type: ignore[attr-defined]
         if self.body is None:
             client.expect(now, phases.ANSWER)
             connection.transport.write(self.request)  # type: ignore[attr-defined]
@@ -269,18 +271,18 @@ class Exchange(Waiter):
             tail = TAIL_KEEP if self.minor else TAIL_KEEP_1_0
         if more:
             client.expect(monotonic(), phases.STREAM)
+        self.bytes_out += len(payload)
         if payload and rechunk:
             payload = chunk(payload)
-        self.bytes_out += len(payload)
         write = client.write_last if self.close_client and not more else client.write
         write(head.head + tail + payload)
 
     def payload(self, data: bytes) -> None:
         """More of the answer's body, or of a tunnel's bytes."""
         client = self.client
+        self.bytes_out += len(data)
         if self._rechunk:
             data = chunk(data)
-        self.bytes_out += len(data)
         client.write(data)
         client.expect(monotonic(), phases.STREAM)
 
@@ -333,6 +335,7 @@ class Exchange(Waiter):
         self.status = 101
         self.tunnel = True
         self.close_client = True
+        self.bytes_out += len(rest)
         client.write(head.head + b"\r\n" + rest)
         client.expect(monotonic(), phases.STREAM)
         client.read_on()
@@ -408,7 +411,8 @@ class Exchange(Waiter):
             client.cut()
         else:
             self.status = failure.status
-            self.close_client = self.close_client or not self.request_done or client.proxy.draining
+            if not self.request_done or not self.minor or client.proxy.draining:  # 1.0: it would have to be told
+                self.close_client = True
             write = client.write_last if self.close_client else client.write
             write(answers.render(failure, close=self.close_client, head_only=self.to_head_request))
         self._finish(now)

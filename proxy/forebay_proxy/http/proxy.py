@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay_core.spec.model import Http, Spec
 from forebay_proxy.accesslog import AccessLog
-from forebay_proxy.http import answers
+from forebay_proxy.http import answers, phases
 from forebay_proxy.http.client import LINGER, ClientConnection
 from forebay_proxy.http.routes import Route, Router
 from forebay_proxy.tracing import Tracer
@@ -52,6 +52,8 @@ class HttpProxy:
         ]
         self.router = Router(routes, upstreams[spec.upstreams[0].name])
         self._attend()
+        for client in self.clients:
+            client.trusted = self.trusts(client.peer)
 
     def _attend(self) -> None:
         """What holds for requests has changed."""
@@ -84,7 +86,9 @@ class HttpProxy:
         return True
 
     def trusts(self, peer: str) -> bool:
-        """Whether the client's forwarding fields are believed."""
+        """Whether the client's forwarding fields are believed. An empty peer is one that has gone."""
+        if not peer:
+            return False
         address = ip_address(peer)
         return any(address in network for network in self.trusted if network.version == address.version)
 
@@ -95,7 +99,7 @@ class HttpProxy:
     def close_idle(self) -> None:
         """Close the clients that have asked for nothing: during a drain, those that could not be told."""
         for client in list(self.clients):
-            if client.exchange is None and not client.buffer:
+            if client.exchange is None and not client.buffer and client.phase != phases.CLOSING:
                 client.close()
 
     def cut_all(self) -> None:

@@ -112,6 +112,24 @@ async def test_only_slow_requests_are_logged_where_only_they_are_asked_for(tmp_p
     assert line["total_ms"] >= 400
 
 
+async def test_a_slow_request_is_told_by_its_own_times_though_another_waits_for_its_connection(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        spec = {"telemetry": {"slowRequest": "200ms"}}
+        forebay, log = logged(tmp_path, document(origin.port, spec=spec, pool={"size": 1, "maxOverflow": 0}))
+        async with forebay:
+            async with await Connection.open(forebay.port) as one, await Connection.open(forebay.port) as other:
+                for client in (one, other):  # from now on neither opens a connection
+                    assert (await client.ask(request_bytes())).status == 200
+                first = asyncio.create_task(one.ask(request_bytes("/slow/0.4")))
+                await origin.until(lambda stats: stats["active"] == 1)
+                await asyncio.gather(first, other.ask(request_bytes("/slow/0.3")))
+            ahead, behind = await lines(log, 2)
+    assert (ahead["target"], behind["target"]) == ("/slow/0.4", "/slow/0.3")
+    assert ahead["upstream_ms"] >= 399
+    assert behind["upstream_ms"] >= 299
+    assert ahead["wait_ms"] < behind["wait_ms"]
+
+
 async def test_both_logs_are_one_line(tmp_path: Path) -> None:
     async with Origin() as origin:
         telemetry = {"accessLog": "json", "slowRequest": "200ms"}

@@ -1,0 +1,136 @@
+"""What one client's connection sees and is told, where a real network would need luck to show it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from tests.proxy.test_lone_way import ANSWER, GET, POOL, Stage, Wire, settled
+from tests.support.forebay import http_pool
+
+from forebay_core.spec.load import parse
+from forebay_proxy.http import client
+
+ASKING = GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+UPGRADE = GET.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: test/1\r\n\r\n")
+SWITCHED = b"HTTP/1.1 101 Switched\r\nConnection: Upgrade\r\nUpgrade: test/1\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def wires(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "uncork", Wire.uncork)
+
+
+def on_stage(play: Callable[[Stage, Wire], Awaitable[None]]) -> None:
+    """Played with one client."""
+
+    async def whole() -> None:
+        stage = Stage(lone=False)
+        stage.come()
+        await play(stage, stage.clients[0])
+        await stage.leave()
+
+    asyncio.run(whole())
+
+
+def test_a_client_that_is_full_before_there_is_a_connection_is_not_read_for() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(ASKING)
+        assert here.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+        here.protocol.pause_writing()  # of those bytes
+        here.protocol.data_received(b"body")
+        await settled()
+        (there,) = stage.upstream.wires
+        assert there.written.endswith(b"body")
+        assert not there.reading
+        here.protocol.resume_writing()
+        assert there.reading
+
+    on_stage(play)
+
+
+def test_an_error_ends_the_connection_of_an_http_1_0_client() -> None:
+    """It would have to be told that it lasts (RFC 9112 section 9.3)."""
+
+    async def play(stage: Stage, here: Wire) -> None:
+        request = GET.replace(b"1.1", b"1.0").replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")
+        here.protocol.data_received(request)
+        await settled()
+        stage.upstream.wires[0].protocol.data_received(b"HTTP/1.1 nothing\r\n\r\n")
+        assert here.written.startswith(b"HTTP/1.1 502 ")
+        assert b"\r\nConnection: close\r\n" in here.written
+        assert here.ended
+
+    on_stage(play)
+
+
+def test_who_is_trusted_follows_the_document_on_connections_that_are_open() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        request = GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n")
+        for trusted, expected in (
+            (["192.0.2.0/24"], b"198.51.100.1, 192.0.2.1"),
+            ([], b"192.0.2.1"),
+            (["192.0.2.0/24"], b"198.51.100.1, 192.0.2.1"),
+        ):
+            pool = http_pool(80, spec={"http": {"trustedProxies": trusted}}, pool=POOL)
+            stage.proxy.configure(parse(pool, form="local").spec, {"origin": stage.upstream}, 100)
+            here.protocol.data_received(request)
+            await settled()
+            (there,) = stage.upstream.wires
+            assert b"\r\nX-Forwarded-For: " + expected + b"\r\n" in there.written
+            there.written = b""
+            there.protocol.data_received(ANSWER)
+
+    on_stage(play)
+
+
+def test_what_comes_with_a_switch_of_protocols_is_counted() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(UPGRADE)
+        await settled()
+        stage.upstream.wires[0].protocol.data_received(SWITCHED + bytes(1000))
+        stage.upstream.wires[0].protocol.data_received(bytes(10))
+        assert here.protocol.exchange.bytes_out == 1010
+
+    on_stage(play)
+
+
+def test_chunks_are_counted_without_their_framing() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(GET)
+        await settled()
+        there = stage.upstream.wires[0].protocol
+        there.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n")
+        there.data_received(b"6\r\nbodies\r\n")
+        assert here.written.endswith(b"4\r\nbody\r\n6\r\nbodies\r\n")
+        assert here.protocol.exchange.bytes_out == 10
+
+    on_stage(play)
+
+
+def test_a_drain_leaves_who_is_read_to_its_end() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(b"nothing\r\n\r\n")
+        assert here.written.startswith(b"HTTP/1.1 400 ")
+        stage.proxy.close_idle()
+        assert (here.ended, here.closed) == (True, False)
+
+    on_stage(play)
+
+
+def test_who_may_have_sent_more_before_it_was_told_of_the_end_is_read_to_its_end() -> None:
+    """A drain: the client did not ask for the close, and closing with unread input would reset it (RFC 9112 section
+    9.6)."""
+
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(GET)
+        await settled()
+        stage.proxy.drain()
+        stage.upstream.wires[0].protocol.data_received(ANSWER)
+        assert b"\r\nConnection: close\r\n" in here.written
+        assert (here.ended, here.closed) == (True, False)
+        here.protocol.data_received(GET)
+        assert not here.closed
+        here.hear_end()
+        assert here.closed
+
+    on_stage(play)
