@@ -3,7 +3,7 @@
 Wall time and CPU time depend on the machine and on who else is at work; the number of instructions hardly does. Real
 worker, real protocols, real pool, the compiled codec: only the transports are stand-ins that keep what is written, so
 that neither the kernel nor the event loop is counted, and nothing depends on time. One request is handed over after
-the other, each answered at once.
+the other, each answered at once; in the scripts `-queue` two at a time, of which one waits for the other's connection.
 
 valgrind's callgrind counts inside of one C function, and from zero each time that it is entered. That is
 PyObject_Dir: `dir()` calls it, and it calls the script, dressed as a `__dir__` method; a profile is written each time
@@ -36,7 +36,7 @@ from forebay_proxy.worker import Worker
 
 KEPT: list[socket.socket] = []
 WARM, COUNTED = 50, 100  # requests
-SCRIPTS = ("http", "upload", "postgres")
+SCRIPTS = ("http", "upload", "http-queue", "postgres", "postgres-queue")
 RECORD = Path(__file__).parent / "results" / "instructions.json"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -107,16 +107,18 @@ class Wire:
 
 async def exchange(
     pool: dict[str, Any], memory: Path, login: bytes, asked: bytes, answered: bytes
-) -> Callable[[], None]:
-    """A function that carries one request through a worker, there and back.
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A function that carries one request through a worker, there and back; and one that does so with those of two
+    clients at once, of whom the second waits for the only connection to the backend.
 
-    `login` is what the client says first, and answered by WELCOME; empty: there is no login. Until then the
+    `login` is what a client says first, and answered by WELCOME; empty: there is no login. Until then the
     connection to the backend is a real one.
     """
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        upstream = {"name": "bench", "endpoints": [{"host": "127.0.0.1", "port": listener.getsockname()[1]}]}
+        endpoints = [{"host": "127.0.0.1", "port": listener.getsockname()[1]}]
+        upstream = {"name": "bench", "endpoints": endpoints, "pool": {"size": 1, "maxOverflow": 0}}
         spec = {"listen": {"port": 0}, "upstreams": [upstream], **pool}
         document = {
             "apiVersion": "forebay.dev/v1alpha1",
@@ -126,19 +128,22 @@ async def exchange(
         }
         worker = Worker(parse(document, form="local"), Memory.at(memory), "bench", b"")
         await worker.start()
-        here = Wire()
-        here.protocol = worker.proxy(None)
-        here.protocol.connection_made(here)
-        here.protocol.data_received(login or asked)
+        wires = [Wire(), Wire()]
+        for wire in wires:
+            wire.protocol = worker.proxy(None)
+            wire.protocol.connection_made(wire)
+            wire.protocol.data_received(login or asked)
         backend, _ = await loop.sock_accept(listener)
-        await loop.sock_recv(backend, 1 << 16)
-        await loop.sock_sendall(backend, WELCOME if login else answered)
-        while not here.written or (login and not here.written[-1].endswith(READY)):
+        for _ in wires[:1] if login else wires:
+            await loop.sock_recv(backend, 1 << 16)
+            await loop.sock_sendall(backend, WELCOME if login else answered)
+        while not all(wire.written and (not login or wire.written[-1].endswith(READY)) for wire in wires):
             await asyncio.sleep(0.001)
     (there,) = worker.upstreams["bench"].pool.connections
     assert isinstance(there, UpstreamConnection)
     there.connection_made(Wire())
-    sent, come, client = there.transport.written, here.written, here.protocol
+    sent, (come, come_too) = there.transport.written, (wire.written for wire in wires)
+    client, waiting = (wire.protocol for wire in wires)
 
     def one() -> None:
         sent.clear()
@@ -148,8 +153,19 @@ async def exchange(
         if len(sent) != 1 or len(come) != 1:
             raise RuntimeError(f"{len(sent)} writes to the upstream and {len(come)} to the client, not one of each")
 
+    def two() -> None:
+        sent.clear()
+        come.clear()
+        come_too.clear()
+        client.data_received(asked)
+        waiting.data_received(asked)
+        there.data_received(answered)
+        there.data_received(answered)
+        if len(sent) != 2 or len(come) != 1 or len(come_too) != 1:
+            raise RuntimeError(f"{len(sent)} writes to the upstream, {len(come)} and {len(come_too)} to the clients")
+
     KEPT.append(backend)
-    return one
+    return one, two
 
 
 class Counted:
@@ -171,11 +187,10 @@ async def run() -> None:
     postgres = {"protocol": "postgres", "postgres": {"auth": {"method": "trust"}}}
     with tempfile.TemporaryDirectory() as directory:
         here = Path(directory)
-        scripts = [
-            await exchange(http, here / "http", b"", REQUEST, ANSWER),
-            await exchange(http, here / "upload", b"", UPLOAD, ANSWER),
-            await exchange(postgres, here / "postgres", START_UP, QUERY, ROW),
-        ]
+        request, requests = await exchange(http, here / "http", b"", REQUEST, ANSWER)
+        upload, _ = await exchange(http, here / "upload", b"", UPLOAD, ANSWER)
+        query, queries = await exchange(postgres, here / "postgres", START_UP, QUERY, ROW)
+        scripts = [request, upload, requests, query, queries]
     gc.disable()  # a collection, or none, is luck
     for name, script in zip(SCRIPTS, scripts, strict=True):
         gc.collect()
