@@ -28,6 +28,11 @@ LONGEST = 2000  # characters of a field that the client chose
 log = logging.getLogger(__name__)
 
 
+def nothing_lost() -> dict[str, int]:
+    """Lost lines by reason: those that came when it was full, and those with which the file descriptor had an error."""
+    return {"full": 0, "error": 0}
+
+
 class AccessLog:
     """Writes to a file descriptor, standard output by default. One per worker; built after a fork."""
 
@@ -37,11 +42,11 @@ class AccessLog:
         fd: int = 1,
         clock: Callable[[], float] = time.time,
         waiting: int = WAITING,
+        lost: dict[str, int] | None = None,
     ) -> None:
-        """``clock`` gives Unix time; ``waiting`` is the bound in bytes."""
+        """``clock`` gives Unix time; ``waiting`` is the bound in bytes; ``lost`` is where lost lines are counted."""
         self.lines_total = 0
-        self.dropped_total = 0
-        self.errors_total = 0  # lines that the file descriptor refused
+        self._lost = nothing_lost() if lost is None else lost
         self._loop = loop
         self._fd = fd
         self._clock = clock
@@ -105,7 +110,7 @@ class AccessLog:
     def _append(self, line: bytes) -> None:
         size = len(line)
         if self._accepted - self._done + size > self._limit:
-            self.dropped_total += 1
+            self._lost["full"] += 1
             return
         self._accepted += size
         self.lines_total += 1
@@ -160,9 +165,9 @@ class AccessLog:
             except BlockingIOError:  # somebody else has made it non-blocking
                 select.select([], [self._fd], [])
             except OSError as error:  # a closed pipe, a full disk: the proxy goes on without
-                if not self.errors_total:
+                if not self._lost["error"]:
                     log.error("the access log can't be written: %s", error.strerror)
-                self.errors_total += len(lines)
+                self._lost["error"] += len(lines)
                 break
         self._done += len(data)
 

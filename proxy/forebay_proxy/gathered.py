@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-WORKER = ("codes", "rejections")
+WORKER = ("codes", "rejections", "log_lost")
 UPSTREAM = (
     "wait", "connect", "hold", "request", "opened", "closed", "connect_errors", "codes", "rejections", "retries",
 )  # fmt: skip
@@ -13,7 +13,7 @@ class Counters:
     """Adds up the counting parts of worker states (`forebay_proxy.state`)."""
 
     def __init__(self) -> None:
-        self._total: dict[str, Any] = {"codes": {}, "rejections": {}, "upstreams": {}}
+        self._total: dict[str, Any] = {"codes": {}, "rejections": {}, "log_lost": {}, "upstreams": {}}
 
     def add(self, state: Mapping[str, Any]) -> None:
         """Take over what a worker had counted when it ended."""

@@ -94,6 +94,10 @@ def rejections(state: State) -> Readings:
                 yield (name, reason), number
 
 
+def log_lost(state: State) -> Readings:
+    return (((reason,), number) for part in counting(state) for reason, number in part["log_lost"].items())
+
+
 def each_worker(key: str) -> Callable[[State], Readings]:
     """A number per worker, told apart by process id."""
     return lambda state: (((str(worker["pid"]),), worker[key]) for worker in state["workers"])
@@ -200,6 +204,9 @@ METRICS: tuple[Row[State], ...] = (
         "upstream: before one was chosen.", rejections),
     Row("retries_total", "counter", ("upstream", "reason"),
         "Requests sent once more, by what had gone wrong.", counts("retries")),
+    Row("access_log_lost_total", "counter", ("reason",),
+        "Lines of the access log that were lost: full (4 MiB waited for standard output), error (it could not be "
+        "written to).", log_lost),
     Row("loop_lag_seconds", "gauge", ("worker",),
         "How late a worker's event loop runs its timers, averaged over about a second.", each_worker("loop_lag")),
     Row("process_cpu_seconds_total", "counter", ("worker",),

@@ -41,6 +41,7 @@ def worker_state(worker: "Worker") -> dict[str, Any]:
         "clients": len(proxy.clients),
         "codes": {str(code): count for code, count in proxy.codes.items()},
         "rejections": proxy.rejections,
+        "log_lost": dict(worker.log_lost),  # a thread counts in it
         "tasks": len(worker.tasks),
         "loop_lag": worker.lag.seconds,
         "cpu": usage.ru_utime + usage.ru_stime,

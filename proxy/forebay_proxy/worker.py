@@ -23,7 +23,7 @@ from forebay_core.spec.load import document_hash
 from forebay_core.spec.model import ProxyPool, Telemetry
 from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy import descriptors
-from forebay_proxy.accesslog import AccessLog
+from forebay_proxy.accesslog import AccessLog, nothing_lost
 from forebay_proxy.checks import Checker
 from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.discovery import Discovery, parents, targets
@@ -85,6 +85,7 @@ class Worker:
         self.wheel = Wheel(self.loop)
         self.tasks = Tasks("worker")
         self.lag = LoopLag(self.loop)
+        self.log_lost = nothing_lost()
         self.resolver = Resolver()
         self.server_tls = server_tls(pool)
         self.upstreams: dict[str, Upstream] = {}
@@ -191,7 +192,7 @@ class Worker:
             tracer = Tracer(tracing.endpoint, tracing.sample_ratio, self.pool.metadata.name, random.Random())
         logs = telemetry.access_log == "json" or telemetry.slow_request > 0
         log_all = telemetry.access_log == "json"
-        proxy.observe_with(AccessLog(self.loop) if logs else None, tracer, log_all=log_all)
+        proxy.observe_with(AccessLog(self.loop, lost=self.log_lost) if logs else None, tracer, log_all=log_all)
 
     def _configure(self, spec: UpstreamSpec, tls: ClientTLS | None) -> None:
         known = self.upstreams.get(spec.name) or self._revived(spec.name)

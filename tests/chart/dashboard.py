@@ -133,6 +133,9 @@ ONE = [
           {"{{version}}": f"count by (version) ({chosen('forebay_build_info', of=POOL)})",
            "{{implementation}}": f"count by (implementation) ({chosen('forebay_codec_info', of=POOL)})"},
           type="stat", width=6),
+    Panel("Lost log lines, per second", "Of the access log: full, as nobody has read them in time, or error, as they "
+          "could not be written.",
+          {"{{pod}} {{reason}}": rate("forebay_access_log_lost_total", by="pod, reason", of=POOL)}, "cps"),
 ]  # fmt: skip
 
 WHY = [

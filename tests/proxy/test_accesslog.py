@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forebay_proxy.accesslog import ATOMIC, LONGEST, AccessLog
+from forebay_proxy.accesslog import ATOMIC, LONGEST, AccessLog, nothing_lost
 
 FIELDS: dict[str, Any] = {
     "client": "10.1.2.3",
@@ -122,10 +122,11 @@ async def test_a_single_line_comes_without_a_flush_or_others(pipe: tuple[int, in
 async def test_a_stuck_reader_costs_lines_but_never_stops_the_loop_or_the_exit(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-    log = AccessLog(asyncio.get_running_loop(), writer, waiting=100_000)
+    lost = nothing_lost()
+    log = AccessLog(asyncio.get_running_loop(), writer, waiting=100_000, lost=lost)
     for _ in range(1000):
         log.write(**FIELDS)
-    assert log.lines_total + log.dropped_total == 1000
+    assert log.lines_total + lost["full"] == 1000
     assert 0 < log.lines_total < 500
     log.close(timeout=0.01)
     # Once it is read again, every line that was taken comes whole.
@@ -135,8 +136,9 @@ async def test_a_stuck_reader_costs_lines_but_never_stops_the_loop_or_the_exit(p
 
 async def test_room_returns_when_the_reader_does(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
-    log = AccessLog(asyncio.get_running_loop(), writer, waiting=2000)
-    while not log.dropped_total:
+    lost = nothing_lost()
+    log = AccessLog(asyncio.get_running_loop(), writer, waiting=2000, lost=lost)
+    while not lost["full"]:
         log.write(**FIELDS)
     accepted = log.lines_total
     log.flush()
@@ -150,12 +152,13 @@ async def test_room_returns_when_the_reader_does(pipe: tuple[int, int]) -> None:
 
 async def test_a_closed_pipe_is_counted_and_the_proxy_goes_on(pipe: tuple[int, int]) -> None:
     os.close(pipe[0])
-    log = AccessLog(asyncio.get_running_loop(), pipe[1])
+    lost = nothing_lost()
+    log = AccessLog(asyncio.get_running_loop(), pipe[1], lost=lost)
     for _ in range(2):
         log.write(**FIELDS)
         log.flush()
     log.close(timeout=10)
-    assert log.errors_total == 2
+    assert lost == {"full": 0, "error": 2}
 
 
 async def test_a_descriptor_that_somebody_made_non_blocking_loses_nothing(pipe: tuple[int, int]) -> None:

@@ -45,10 +45,10 @@ def busy(**fields: Any) -> dict[str, Any]:
 
 FULL = state(
     worker(11, clients=4, cpu=1.5, certificate_expiry=1_800_000_000.0, codes={"404": 2}, rejections={"no_route": 2},
-           upstreams={"backend": busy()}),
+           log_lost={"full": 2}, upstreams={"backend": busy()}),
     worker(12, clients=5, codec="pure", certificate_expiry=1_900_000_000.0, reload_success=False,
            upstreams={"backend": busy(limit=4) | {"wait_oldest": 0.25}}),
-    dead={"codes": {"404": 1}, "rejections": {}, "upstreams": {"backend": busy()}},
+    dead={"codes": {"404": 1}, "rejections": {}, "log_lost": {"full": 1}, "upstreams": {"backend": busy()}},
     supervisor=supervisor(
         restarts=1,
         replicas={"wanted": 3, "current": 2, "ready": 1},
@@ -126,6 +126,7 @@ def test_what_is_said_of_a_worker_is_not_summed() -> None:
     assert page.value("forebay_process_resident_memory_bytes", worker="12") == 40 << 20
     assert page.value("forebay_codec_info", implementation="pure") == 1
     assert page.value("forebay_codec_info", implementation="compiled") == 1
+    assert page.value("forebay_access_log_lost_total", reason="full") == 3
 
 
 def test_tcp_requests_have_an_outcome_and_no_code() -> None:

@@ -51,7 +51,7 @@ def test_workers_are_summed() -> None:
 
 def test_what_a_dead_worker_counted_is_no_new_request() -> None:
     busy = upstream(codes={"200": 10}, hold=histogram(0.1))
-    dead = {"codes": {}, "rejections": {}, "upstreams": {"backend": busy}}
+    dead = {"codes": {}, "rejections": {}, "log_lost": {}, "upstreams": {"backend": busy}}
     [row] = view(pool(busy, busy), pool(busy, dead=dead)).upstreams
     assert row.requests_per_second == 0
     assert row.hold_p50 is None

@@ -69,6 +69,7 @@ def worker(pid: int = 1, **fields: Any) -> dict[str, Any]:
         "clients": 0,
         "codes": {},
         "rejections": {},
+        "log_lost": {},
         "loop_lag": 0.0,
         "cpu": 0.0,
         "rss": 40 << 20,
