@@ -8,7 +8,7 @@ from tests.proxy.test_lone_way import ANSWER, GET, POOL, Stage, Wire, settled
 from tests.support.forebay import http_pool
 
 from forebay_core.spec.load import parse
-from forebay_proxy.http import client
+from forebay_proxy.http import client, phases
 
 ASKING = GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
 UPGRADE = GET.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: test/1\r\n\r\n")
@@ -103,6 +103,24 @@ def test_chunks_are_counted_without_their_framing() -> None:
         there.data_received(b"6\r\nbodies\r\n")
         assert here.written.endswith(b"4\r\nbody\r\n6\r\nbodies\r\n")
         assert here.protocol.exchange.bytes_out == 10
+
+    on_stage(play)
+
+
+def test_an_empty_line_behind_a_body_begins_no_request() -> None:
+    """RFC 9112 section 2.2: it is of clients from before HTTP/1.0, and would be a request that never comes."""
+
+    async def play(stage: Stage, here: Wire) -> None:
+        for _ in range(2):
+            here.protocol.data_received(GET)
+            await settled()
+            stage.upstream.wires[0].protocol.data_received(ANSWER)
+            here.protocol.data_received(b"\r\n")
+            assert (here.protocol.phase, here.protocol.buffer) == (phases.IDLE, b"")
+        assert here.written.endswith(ANSWER[-8:])
+        assert stage.upstream.codes == {200: 2}
+        stage.proxy.close_idle()
+        assert here.closed
 
     on_stage(play)
 

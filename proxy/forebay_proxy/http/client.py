@@ -258,6 +258,10 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, data: bytes, head: RequestHead | None, now: float) -> None:
         """`data` begins with this head; None: with a part of one."""
         if head is None:
+            if data == b"\r\n" and self.phase == phases.IDLE:  # clients of old send it behind a body
+                self.buffer = b""
+                self.rests = self.writable and self.proxy.lone is not None
+                return
             self.buffer = data
             if self.ended:  # it will never be complete
                 self.close()
