@@ -47,6 +47,7 @@ class AccessLog:
         """``clock`` gives Unix time; ``waiting`` is the bound in bytes; ``lost`` is where lost lines are counted."""
         self.lines_total = 0
         self._lost = nothing_lost() if lost is None else lost
+        self._failed = False
         self._loop = loop
         self._fd = fd
         self._clock = clock
@@ -165,7 +166,8 @@ class AccessLog:
             except BlockingIOError:  # somebody else has made it non-blocking
                 select.select([], [self._fd], [])
             except OSError as error:  # a closed pipe, a full disk: the proxy goes on without
-                if not self._lost["error"]:
+                if not self._failed:
+                    self._failed = True
                     log.error("the access log can't be written: %s", error.strerror)
                 self._lost["error"] += len(lines)
                 break

@@ -125,6 +125,45 @@ def test_an_empty_line_behind_a_body_begins_no_request() -> None:
     on_stage(play)
 
 
+def test_a_half_close_behind_an_empty_line_is_the_end() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(GET)
+        await settled()
+        here.protocol.data_received(b"\r\n")
+        here.hear_end()
+        assert not here.closed
+        stage.upstream.wires[0].protocol.data_received(ANSWER)
+        await settled()
+        assert here.closed
+
+    on_stage(play)
+
+
+def test_who_has_ended_is_not_read_to_its_end() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(GET)
+        here.hear_end()
+        await settled()
+        stage.proxy.drain()
+        stage.upstream.wires[0].protocol.data_received(ANSWER)
+        assert here.closed
+
+    on_stage(play)
+
+
+def test_an_answer_that_a_client_does_not_take_is_not_the_endpoints_failure() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(ASKING)
+        here.protocol.pause_writing()
+        here.protocol.data_received(b"body")
+        await settled()
+        here.protocol.on_deadline(here.protocol.deadline)
+        assert here.closed
+        assert [endpoint.health.errors for endpoint in stage.upstream.pool.endpoints] == [0]
+
+    on_stage(play)
+
+
 def test_a_drain_leaves_who_is_read_to_its_end() -> None:
     async def play(stage: Stage, here: Wire) -> None:
         here.protocol.data_received(b"nothing\r\n\r\n")

@@ -258,7 +258,7 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, data: bytes, head: RequestHead | None, now: float) -> None:
         """`data` begins with this head; None: with a part of one."""
         if head is None:
-            if data == b"\r\n" and self.phase == phases.IDLE:  # clients of old send it behind a body
+            if data == b"\r\n" and self.phase == phases.IDLE and not self.ended:  # clients of old send it behind a body
                 self.buffer = b""
                 self.rests = self.writable and self.proxy.lone is not None
                 return
@@ -287,7 +287,8 @@ class ClientConnection(asyncio.Protocol):
         self.exchange = None
         if self.transport is None or self.phase == phases.CLOSING:
             return
-        told_now = exchange.head.keep_alive  # what it has sent meanwhile, if anything, may still be on its way
+        # Told only now, it may have sent more that is still on its way.
+        told_now = exchange.head.keep_alive and not self.ended
         if not exchange.request_done or (exchange.close_client and (told_now or self.buffer or self._paused)):
             self.close_after_answer()
         elif exchange.close_client or (self.ended and not self.buffer):
@@ -338,9 +339,9 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(answers.HEADER_TIMEOUT)
         elif exchange is None:
             self.close()
-        elif phase == phases.ANSWER:
+        elif phase == phases.ANSWER and self.writable:
             exchange.timed_out(answers.RESPONSE_TIMEOUT, now)
-        elif phase == phases.STREAM:
+        elif phase in (phases.ANSWER, phases.STREAM):  # ANSWER: a client that is full keeps the upstream from answering
             self.cut()
             exchange.abandon("stream_idle")
         elif phase == phases.BODY and exchange.body is not None:
