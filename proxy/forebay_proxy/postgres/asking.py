@@ -94,6 +94,8 @@ class Asking(Asker):
         """For a lease's only messages, the batch: see `Session`."""
         if connection is not None:
             self._blocked = True
+            self.ready_at = connection.leased_at
+            self.deadline = connection.leased_at + self.upstream.pool.timeout
             self.take(connection, connection.leased_at)
         else:
             self.deadline = 0.0
@@ -152,6 +154,8 @@ class Asking(Asker):
             self._pending = batch[1]
             server.lone = self.database.lone and not (server.kept or self.client.full)
             server.write(batch[0])
+            if self.database.timed:
+                self.client.arm(self.database.query_timeout)
         else:
             self._send(server, batch[0], 0, *batch[1:])
         if (self._kept or self.client.paused) and not self._blocked:
@@ -183,6 +187,7 @@ class Asking(Asker):
 
     def _again_or_not(self, now: float) -> None:
         """A connection was lost before anything of the client's had been sent on it: another one, if there is time."""
+        self.client.arm(None)
         if now < self.deadline:
             self.acquire()
         else:

@@ -459,12 +459,12 @@ class Session(Asking, asyncio.Protocol):
         self.connection = None
         if self.client.full:
             connection.transport.resume_reading()
-        self._full = False
+        full, self._full = self._full, False
         database, upstream = self.database, self.upstream
         database.transactions += 1
         pool = upstream.pool
-        if connection.kept or connection.skip:  # more than it was asked for, and not for the next one
-            pool.retire(connection, "error")
+        if connection.kept or connection.skip or full:  # more than it was asked for; or it has not taken all: a COPY
+            pool.retire(connection, "error")  # that failed. Neither is for the next one
         if database.always_resets:
             rinse(connection, self, b"", reset="always")
             upstream.act()
@@ -473,12 +473,15 @@ class Session(Asking, asyncio.Protocol):
         self._rests = database.lone and not (
             self._kept or self._skip or self._skipping or self.pins or self.client.full or self._terminating
         )
+        if full and not self._blocked:
+            self.client.resume_reading()
         if self._terminating:
             self._end_if_done()
 
     def upstream_lost(self, connection: "PgConnection", exc: Exception | None, now: float) -> None:
         """The server has gone. The session goes on where one request, outside of a transaction, was under way."""
         self.connection = None
+        self._full = False
         words = connection.last_words
         if self._batch is not None:  # of the client nothing had been sent yet
             self._first.clear()
@@ -582,12 +585,15 @@ class Session(Asking, asyncio.Protocol):
                 self.upstream.pool.discard(connection, self, now, "error")
                 self._again_or_not(now)
                 self.upstream.act()
-        elif connection is None or (self.settled and self.status == IDLE):
-            self.client.say("client_idle", timeout=database.idle_timeout)
+            return
+        if connection is None or (self.settled and self.status == IDLE):
+            kind, timeout = "client_idle", database.idle_timeout
         elif self.settled:
-            self.client.say("idle_transaction", timeout=database.idle_transaction_timeout)
+            kind, timeout = "idle_transaction", database.idle_transaction_timeout
         else:
-            self.client.say("query_timeout", timeout=database.query_timeout)
+            kind, timeout = "query_timeout", database.query_timeout
+        if timeout:  # else the document has none any more
+            self.client.say(kind, timeout=timeout)
 
     def take_back(self) -> None:
         """The connection's place in the budget is another's now, and the time to end by itself is over."""

@@ -1,0 +1,147 @@
+"""What happens to a session between two leases: to what the server did not take, to timers, to a second try."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+import pytest
+from tests.integration.postgres.scripted import READY, ROW, ScriptedServer
+from tests.integration.postgres.server import Postgres
+from tests.support.forebay import Forebay, postgres_pool
+
+from forebay_core.pgwire import backend, frontend, startup
+
+Start = Callable[..., Awaitable[Forebay]]
+ONE = {"size": 1, "maxOverflow": 0, "timeout": "10s"}
+
+
+class Client:
+    """Says one thing after the other."""
+
+    def __init__(self, port: int, **settings: str) -> None:
+        self._port = port
+        self._who = {"user": "postgres", "database": "postgres", **settings}
+
+    async def __aenter__(self) -> Self:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self.writer.write(startup.write_startup(0, self._who))
+        await self.answer()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
+
+    async def answer(self, within: float = 10) -> bytes:
+        """Up to ReadyForQuery."""
+        return await asyncio.wait_for(self.reader.readuntil(READY), within)
+
+    async def ask(self, text: str) -> bytes:
+        self.writer.write(frontend.query(text))
+        return await self.answer()
+
+
+def copied(rows: bytes) -> bytes:
+    return b"d" + (len(rows) + 4).to_bytes(4, "big") + rows
+
+
+async def test_what_a_client_goes_on_to_copy_after_an_error_is_taken(forebay: Start, postgres: Postgres) -> None:
+    """The server does not read on at once, so that the client is not read either when its lease ends."""
+    pool = await forebay(postgres_pool(postgres.port, pool=ONE))
+    good = copied(b"1\n" * 30_000)
+    async with Client(pool.port) as client:
+        await client.ask("CREATE TABLE IF NOT EXISTS copied (n int)")
+        for _ in range(3):
+            client.writer.write(frontend.query("COPY copied FROM STDIN"))
+            assert (await client.reader.readexactly(5))[:1] == b"G"
+            client.writer.write(good * 40 + copied(b"x\n") + good * 80)
+            assert b"C22P02\0" in await client.answer()
+            client.writer.write(frontend.COPY_DONE)
+            assert b"SELECT 1\0" in await client.ask("SELECT 1")
+        assert b"\0\0\0\x010" in await client.ask("SELECT count(*) FROM copied")
+
+
+@pytest.mark.parametrize("name", ["one", ""])
+async def test_a_statement_has_a_second_try_where_the_connection_is_lost_before_it(forebay: Start, name: str) -> None:
+    """Without a name the second connection needs nothing sent before it."""
+    async with ScriptedServer() as server:
+        pool = await forebay(postgres_pool(server.port, pool=ONE | {"timeout": "500ms", "connectTimeout": "1s"}))
+
+        async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            server.answers[named[name]] = done[name]
+            raise ConnectionResetError
+
+        async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(1.5)  # longer than connectTimeout, whose timer has nothing to say of it
+            writer.write(ROW + READY)
+
+        named = {each: b"SET application_name TO '%b'" % each.encode() for each in (name, "two")}
+        done = {
+            each: backend.parameter_status("application_name", each) + backend.command_complete("SET") + READY
+            for each in named
+        }
+        server.answers = {named[each]: done[each] for each in named} | {b"SELECT slow": slow}
+        settings = {"application_name": name} if name else {}
+        async with Client(pool.port, **settings) as one, Client(pool.port, application_name="two") as two:
+            for client in (one, two, one, two):
+                await client.ask("SELECT 1")
+            await asyncio.sleep(0.6)  # what it asked before has no time left
+            server.answers[named[name]] = die
+            assert await one.ask("SELECT slow") == ROW + READY
+            assert server.answers[named[name]] is not die
+
+
+async def test_timeouts_that_a_document_no_longer_has_end_nobody(forebay: Start) -> None:
+    def document(**postgres: Any) -> dict[str, Any]:
+        return postgres_pool(server.port, pool=ONE, postgres=postgres)
+
+    async with ScriptedServer() as server:
+        pool = await forebay(document(queryTimeout="1s", clientIdleTimeout="1s"))
+        async with Client(pool.port) as idle, Client(pool.port) as asking:
+            await asking.ask("SELECT 1")
+            pool.write(document())
+            pool.reload()
+            await asyncio.sleep(1.5)  # what was armed has passed
+            for client in (idle, asking):
+                assert await client.ask("SELECT 1") == ROW + READY
+
+
+async def test_a_query_timeout_that_comes_while_a_statement_waits_holds_for_it(forebay: Start) -> None:
+    def document(**postgres: Any) -> dict[str, Any]:
+        return postgres_pool(server.port, pool=ONE, postgres=postgres)
+
+    async with ScriptedServer() as server:
+        go = asyncio.Event()
+
+        async def held(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await go.wait()
+            writer.write(ROW + READY)
+
+        async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+
+        server.answers |= {b"SELECT held": held, b"SELECT never": never}
+        pool = await forebay(document())
+        async with Client(pool.port) as one, Client(pool.port) as other:
+            for client in (one, other):
+                await client.ask("SELECT 1")
+            holding = asyncio.create_task(one.ask("SELECT held"))
+            async with asyncio.timeout(10):
+                while not any(b"SELECT held" in heard for heard in server.heard):
+                    await asyncio.sleep(0.01)
+            other.writer.write(frontend.query("SELECT never"))
+            async with asyncio.timeout(10):
+                while (await pool.metrics()).value("forebay_upstream_waiting") != 1:
+                    await asyncio.sleep(0.01)
+            before = (await pool.state())["workers"][0]["document"]
+            pool.write(document(queryTimeout="500ms"))
+            pool.reload()
+            async with asyncio.timeout(10):
+                while (await pool.state())["workers"][0]["document"] == before:
+                    await asyncio.sleep(0.01)
+            go.set()
+            assert await holding == ROW + READY
+            said = await asyncio.wait_for(other.reader.read(), 5)
+            assert backend.read_error(said, 0, len(said)).sqlstate == "57014"
