@@ -4,8 +4,8 @@ After kill -9 a connection with nothing unread stays in this network namespace's
 FIN_WAIT2, CLOSING, LAST_ACK) until the upstream has closed too, at most `tcp_fin_timeout` (60 s), so its end before
 that is proof. Then it is in TIME_WAIT for a minute, which is proof for who looks late: a successor takes its time to
 start. One with unread bytes is reset and leaves no trace, and one that reaches the 60 s leaves too: those count until
-the upstream itself says that they have gone, or `linger` is over, the one assumption that the budget makes (design
-section 4).
+the upstream itself says that they have gone, or `linger` is over, the one assumption that the budget makes
+(docs/explanation/ledger.md).
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""What a replica must not forget when its process dies: the memory of design section 4.
+"""What a replica must not forget when its process dies: the memory of docs/explanation/ledger.md.
 
 A small mapped file, locked while its process lives. It keeps the life (the replica's identity towards the budget), the
 highest sequence seen, whether the life drains, for each upstream the grant and the number of connections held, which

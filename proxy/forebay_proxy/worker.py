@@ -1,7 +1,7 @@
 """A worker: one event loop that serves all of one ProxyPool. What a pod runs, and what the supervisor runs N of.
 
 It has no opinion of its own about its share of a budget: grants come by `push`, from the supervisor or the operator,
-and are written to the memory before they are acted on or answered (design section 4).
+and are written to the memory before they are acted on or answered (docs/explanation/ledger.md).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The other rows of the design's table of faults: clients that are slow or race away, DNS, descriptors."""
+"""Faults of other kinds: clients that are slow or race away, DNS, descriptors."""
 
 import asyncio
 import os

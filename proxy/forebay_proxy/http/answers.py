@@ -1,6 +1,6 @@
 """The answers that the proxy gives itself: one table from what went wrong to status, reason and what the client may do.
 
-Kinds follow design rule 9: kind x source. `reason` is the label of `forebay_rejections_total`.
+`reason` is the label of `forebay_rejections_total`.
 """
 
 from typing import NamedTuple

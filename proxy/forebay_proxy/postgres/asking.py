@@ -196,7 +196,7 @@ class Asking(Asker):
     # ------------------------------------------------------------------ refusals
 
     def refuse(self, refusal: Refusal, now: float) -> None:
-        """No connection: the session goes on, what asked for it gets an error (design section 6)."""
+        """No connection: the session goes on, what asked for it gets an error (`refusals`)."""
         if may_come_back(self, refusal, now):
             self._timer = asyncio.get_running_loop().call_later(AGAIN_AFTER, self.acquire)
             return

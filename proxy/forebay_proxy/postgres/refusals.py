@@ -1,4 +1,4 @@
-"""What a client is told where the pool, or the server, gives it no connection (design section 6)."""
+"""What a client is told where the pool, or the server, gives it no connection."""
 
 from typing import TYPE_CHECKING, Final
 

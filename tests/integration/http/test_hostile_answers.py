@@ -1,4 +1,4 @@
-"""Hostile answers (design.md section 11): a 502 and a closed connection, or a visible cut where the answer had begun.
+"""Hostile answers: a 502 and a closed connection, or a visible cut where the answer had begun.
 No byte of them crosses over to another request."""
 
 import asyncio

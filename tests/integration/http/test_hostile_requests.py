@@ -1,4 +1,4 @@
-"""Hostile requests (design.md section 11): refused, never guessed at, and nothing of them reaches an upstream."""
+"""Hostile requests: refused, never guessed at, and nothing of them reaches an upstream."""
 
 import pytest
 from tests.conformance.http1_bodies import HOSTILE_BODIES
