@@ -20,7 +20,7 @@ from bench.why import (
     QUEUED_QUERIES,
     RELAYING,
     RESETS,
-)  # fmt: skip
+)
 
 FIELDS = tuple(part for field in HEADERS for part in ("-H", field))
 WRK = ("wrk", "-t1", "-c64", "-d{seconds}s", *FIELDS)

@@ -33,12 +33,12 @@ RELAYING = (
 )
 
 QUERIES = (
-    "The kernel takes some 13 µs of a transaction of pgbench -S in both. PgBouncer adds 1 µs of C to that; we add 2.5: "
-    "290 bytecodes of Python in 5 calls where a connection is free, 450 in 8 where it has to be waited for (a quarter "
-    "to half of all, with 32 clients on 20 connections), and two reads and two writes of uvloop's, which are a third "
-    "of it. The limit leaves 2 µs. Tried without effect: aiofastnet's transports in place of uvloop's, writes at the "
-    "end of a turn of the loop, the same files compiled by Cython, an interpreter built with profile-guided "
-    "optimisation, huge pages."
+    "The kernel takes some 13 µs of a transaction of pgbench -S in both. PgBouncer adds 1 µs of C to that; we some 2.5 "
+    "more: 290 bytecodes of Python in 5 calls where a connection is free, 450 in 8 where it has to be waited for (a "
+    "quarter to half of all, with 32 clients on 20 connections), and two reads and two writes of uvloop's, which are "
+    "a third of it. A limit of 1.1 leaves 1.4 more. Tried without effect: aiofastnet's transports in place of "
+    "uvloop's, writes at the end of a turn of the loop, the same files compiled by Cython, an interpreter built with "
+    "profile-guided optimisation, huge pages."
 )
 
 QUEUED_QUERIES = (

@@ -260,7 +260,7 @@ class ClientConnection(asyncio.Protocol):
         if head is None:
             if data == b"\r\n" and self.phase == phases.IDLE and not self.ended:  # clients of old send it behind a body
                 self.buffer = b""
-                self.rests = self.writable and self.proxy.lone is not None
+                self._rest()
                 return
             self.buffer = data
             if self.ended:  # it will never be complete
@@ -300,7 +300,11 @@ class ClientConnection(asyncio.Protocol):
                 # Not at once: others have their turn between the requests of a client that pipelines.
                 self.proxy.loop.call_soon(self._process_buffer)
             else:
-                self.rests = self.writable and self.proxy.lone is not None
+                self._rest()
+
+    def _rest(self) -> None:
+        """Nothing is under way."""
+        self.rests = self.writable and self.proxy.lone is not None
 
     def _refuse(self, failure: answers.Failure) -> None:
         """A request that can't be read: answered, and nothing after it is believed."""

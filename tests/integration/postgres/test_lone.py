@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.integration.postgres.server import Postgres
+from tests.support.criteria import metric
 from tests.support.forebay import Forebay, postgres_pool
 
 from forebay_core.pgwire import backend, frontend, reporting, scan_server, startup
@@ -14,7 +15,6 @@ Start = Callable[..., Awaitable[Forebay]]
 Messages = list[tuple[bytes, bytes]]
 
 EVERYTHING = reporting(b"TDCEZ12I", counts=True)
-CANCEL = (16).to_bytes(4, "big") + (80877102).to_bytes(4, "big")
 RUN = frontend.bind(b"", b"") + frontend.describe_portal(b"") + frontend.execute() + frontend.SYNC
 
 
@@ -28,26 +28,25 @@ class Raw:
     def __init__(self, pool: Forebay, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.pool, self._reader, self.writer = pool, reader, writer
         self._data = b""
-        self._key = b""
+        self._key = startup.CancelRequest(0, b"")
 
     async def start(self) -> None:
         """Log in."""
         self.writer.write(startup.write_startup(0, {"user": "postgres", "database": "postgres"}))
         welcome = await self._reader.readuntil(backend.ready_for_query(b"I"))
-        self._key = welcome[-14:-6]  # BackendKeyData stands before ReadyForQuery
+        key = welcome[-14:-6]  # BackendKeyData stands before ReadyForQuery
+        self._key = startup.CancelRequest(int.from_bytes(key[:4], "big"), key[4:])
 
     async def cancel(self) -> None:
         """As libpq does: on a connection of its own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.pool.port)
-        writer.write(CANCEL + self._key)
+        writer.write(startup.write_cancel(self._key))
         await reader.read()
         writer.close()
 
     async def waits(self) -> None:
         """Until it waits for a connection."""
-        async with asyncio.timeout(10):
-            while (await self.pool.metrics()).value("forebay_upstream_waiting") != 1:
-                await asyncio.sleep(0.01)
+        await metric(self.pool, "forebay_upstream_waiting", lambda value: value == 1)
 
     async def answers(self, count: int) -> Messages:
         """Types and contents of what is said up to the `count`th ReadyForQuery."""

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import pytest
+from tests.conformance.pgwire_cases import message
 from tests.integration.postgres.scripted import READY, ROW, ScriptedServer
 from tests.integration.postgres.server import Postgres
+from tests.support.criteria import metric
 from tests.support.forebay import Forebay, postgres_pool
 
 from forebay_core.pgwire import backend, frontend, startup
@@ -43,20 +45,26 @@ class Client:
         return await self.answer()
 
 
-def copied(rows: bytes) -> bytes:
-    return b"d" + (len(rows) + 4).to_bytes(4, "big") + rows
+async def reload(pool: Forebay, document: dict[str, Any]) -> None:
+    """Returns when the worker has taken it."""
+    before = (await pool.state())["workers"][0]["document"]
+    pool.write(document)
+    pool.reload()
+    async with asyncio.timeout(10):
+        while (await pool.state())["workers"][0]["document"] == before:
+            await asyncio.sleep(0.01)
 
 
 async def test_what_a_client_goes_on_to_copy_after_an_error_is_taken(forebay: Start, postgres: Postgres) -> None:
     """The server does not read on at once, so that the client is not read either when its lease ends."""
     pool = await forebay(postgres_pool(postgres.port, pool=ONE))
-    good = copied(b"1\n" * 30_000)
+    good = message(b"d", b"1\n" * 30_000)
     async with Client(pool.port) as client:
         await client.ask("CREATE TABLE IF NOT EXISTS copied (n int)")
         for _ in range(3):
             client.writer.write(frontend.query("COPY copied FROM STDIN"))
             assert (await client.reader.readexactly(5))[:1] == b"G"
-            client.writer.write(good * 40 + copied(b"x\n") + good * 80)
+            client.writer.write(good * 40 + message(b"d", b"x\n") + good * 80)
             assert b"C22P02\0" in await client.answer()
             client.writer.write(frontend.COPY_DONE)
             assert b"SELECT 1\0" in await client.ask("SELECT 1")
@@ -98,12 +106,11 @@ async def test_timeouts_that_a_document_no_longer_has_end_nobody(forebay: Start)
         return postgres_pool(server.port, pool=ONE, postgres=postgres)
 
     async with ScriptedServer() as server:
-        pool = await forebay(document(queryTimeout="1s", clientIdleTimeout="1s"))
+        pool = await forebay(document(queryTimeout="3s", clientIdleTimeout="3s"))
         async with Client(pool.port) as idle, Client(pool.port) as asking:
             await asking.ask("SELECT 1")
-            pool.write(document())
-            pool.reload()
-            await asyncio.sleep(1.5)  # what was armed has passed
+            await reload(pool, document())
+            await asyncio.sleep(3.5)  # what was armed has passed
             for client in (idle, asking):
                 assert await client.ask("SELECT 1") == ROW + READY
 
@@ -132,15 +139,8 @@ async def test_a_query_timeout_that_comes_while_a_statement_waits_holds_for_it(f
                 while not any(b"SELECT held" in heard for heard in server.heard):
                     await asyncio.sleep(0.01)
             other.writer.write(frontend.query("SELECT never"))
-            async with asyncio.timeout(10):
-                while (await pool.metrics()).value("forebay_upstream_waiting") != 1:
-                    await asyncio.sleep(0.01)
-            before = (await pool.state())["workers"][0]["document"]
-            pool.write(document(queryTimeout="500ms"))
-            pool.reload()
-            async with asyncio.timeout(10):
-                while (await pool.state())["workers"][0]["document"] == before:
-                    await asyncio.sleep(0.01)
+            await metric(pool, "forebay_upstream_waiting", lambda value: value == 1)
+            await reload(pool, document(queryTimeout="500ms"))
             go.set()
             assert await holding == ROW + READY
             said = await asyncio.wait_for(other.reader.read(), 5)
