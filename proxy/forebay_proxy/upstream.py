@@ -25,6 +25,7 @@ from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy.connection import CHECKED, LoginError, UpstreamConnection
 from forebay_proxy.dial import connect
 from forebay_proxy.tasks import Tasks
+from forebay_proxy.turn import Turn
 from forebay_proxy.wheel import Wheel
 
 DEFAULT_LINGER = 30.0  # seconds; `budget.linger` where there is a budget
@@ -71,6 +72,7 @@ class Upstream:
         *,
         make: Callable[[Endpoint, "Upstream"], UpstreamConnection],
         wheel: Wheel,
+        turn: Turn,
         tasks: Tasks,
         memory: Books,
         ssl_context: ssl.SSLContext | None,
@@ -83,6 +85,7 @@ class Upstream:
         self.name = spec.name
         self.spec = spec
         self.wheel = wheel
+        self.turn = turn
         self.ssl_context = ssl_context
         self.retry_budget = retry_budget
         self.knock: Kind | None = None  # the kind of connections that checks open, where connections are of kinds
@@ -186,6 +189,7 @@ class Upstream:
 
     def _expire(self) -> None:
         self._expiry = None
+        self.turn.end()  # timers come before it: what has been answered may be just what is waited for
         self.pool.expire(monotonic())
         self.act()
 
@@ -224,6 +228,7 @@ class Upstream:
     def _take_back(self) -> None:
         """The longest leases go first."""
         self._pressed = None
+        self.turn.end()  # leases that are over but for that
         leased = [connection for connection in self.pool.connections if connection.state == LEASED]
         for connection in sorted(leased, key=lambda c: c.leased_at):
             if self.pool.excess(connection.endpoint):

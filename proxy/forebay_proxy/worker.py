@@ -46,6 +46,7 @@ from forebay_proxy.tasks import Tasks
 from forebay_proxy.tcp import TcpConnection, TcpProxy
 from forebay_proxy.tls import ClientTLS, ServerTLS
 from forebay_proxy.tracing import Tracer
+from forebay_proxy.turn import Turn
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
 
@@ -83,6 +84,7 @@ class Worker:
         self.memory = memory
         self.pod = pod
         self.wheel = Wheel(self.loop)
+        self.turn = Turn(self.loop)
         self.tasks = Tasks("worker")
         self.lag = LoopLag(self.loop)
         self.log_lost = nothing_lost()
@@ -110,7 +112,7 @@ class Worker:
         elif pool.spec.protocol == "forward":
             self.proxy = ForwardProxy(self.wheel, self.tasks)
         elif pool.spec.protocol == "postgres":
-            self.proxy = PgProxy(self.wheel, self.tasks, self, secret)
+            self.proxy = PgProxy(self.wheel, self.turn, self.tasks, self, secret)
         else:
             self.proxy = TcpProxy(self.wheel)
 
@@ -208,6 +210,7 @@ class Worker:
             spec,
             make=CONNECTIONS[self.pool.spec.protocol],
             wheel=self.wheel,
+            turn=self.turn,
             tasks=self.tasks,
             memory=self.memory,
             ssl_context=tls.context if tls else None,

@@ -118,11 +118,6 @@ class LoggedSession(Session):
         if self.settled and not self._kept:  # nothing for a server
             self._began = 0.0
 
-    def answered_alone(self, connection: "PgConnection", answer: bytes) -> None:
-        endpoint, leased = connection.endpoint.name, connection.leased_at
-        super().answered_alone(connection, answer)
-        self._answered_at(endpoint, leased)
-
     def server_said(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
         endpoint, leased = connection.endpoint.name, connection.leased_at
         super().server_said(connection, data, ready, events)

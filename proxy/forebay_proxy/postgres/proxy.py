@@ -37,6 +37,7 @@ from forebay_proxy.postgres.server_login import Conversation, Knock
 from forebay_proxy.postgres.session import Session
 from forebay_proxy.secret_files import SecretError
 from forebay_proxy.tasks import Tasks
+from forebay_proxy.turn import Turn
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
 
@@ -51,10 +52,11 @@ log = logging.getLogger(__name__)
 class PgProxy:
     """See the module's docstring."""
 
-    def __init__(self, wheel: Wheel, tasks: Tasks, commands: Commands, secret: bytes) -> None:
+    def __init__(self, wheel: Wheel, turn: Turn, tasks: Tasks, commands: Commands, secret: bytes) -> None:
         """`commands` is the worker. `secret`: what all replicas know, and nobody else, so that to all of them who does
         not exist is the same one."""
         self.wheel = wheel
+        self.turn = turn
         self.commands = commands
         self.log: AccessLog | None = None
         self.log_all = False

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -89,8 +90,8 @@ class PgConnection(UpstreamConnection):
     """One connection to a PostgreSQL server, logged in as `kind` says."""
 
     __slots__ = (
-        "_conversation", "_login", "cancel_key", "kept", "last_words", "lone", "reported", "settings", "since", "skip",
-        "statements", "wanted", "write",
+        "_came", "_conversation", "_login", "_turn", "cancel_key", "kept", "last_words", "lone", "reported", "settings",
+        "since", "skip", "statements", "wanted", "write",
     )  # fmt: skip
 
     kind: Login
@@ -98,6 +99,8 @@ class PgConnection(UpstreamConnection):
 
     def __init__(self, endpoint: Endpoint, upstream: "Upstream") -> None:
         super().__init__(endpoint, upstream)
+        self._turn = upstream.turn
+        self._came = b""  # for the end of the turn
         self.kept = b""  # the beginning of a message
         self.skip = 0  # bytes that are yet to come of one that has been passed on
         self._login: asyncio.Future[None] | None = None
@@ -133,7 +136,7 @@ class PgConnection(UpstreamConnection):
         finally:
             self._login = self._conversation = None
         if self.kept:
-            self.data_received(b"")
+            self.received(b"")
         if self.retire is not None or self.kept or self.skip:
             raise LoginError("08P01", "the server said more than a login has")
         self.statements = ServerStatements(self.kind.most_statements)
@@ -179,12 +182,44 @@ class PgConnection(UpstreamConnection):
         self.write = self.transport.write
 
     def data_received(self, data: bytes) -> None:
-        owner = self.owner
-        if self.lone and owner is not None:
-            self.lone = False
-            if answered(data, self.wanted):
-                owner.answered_alone(self, data)
-                return
+        """Bytes of the server. What may be a lone answer waits for the end of the turn."""
+        if self.lone and not self._came:
+            self._came = data
+            turn = self._turn
+            if not turn.answers:
+                turn.begin()
+            turn.answers.append(self)
+            return
+        self.lone = False  # or what comes next in this turn would be taken for the beginning of an answer
+        came, self._came = self._came, b""
+        self.received(came + data)
+
+    def eof_received(self) -> bool:
+        """An answer of this turn is still to be passed on, and then the connection is for nobody else."""
+        if self._came:
+            self.retire = "error"
+        return super().eof_received()
+
+    @staticmethod
+    def deal(parties: "Iterator[PgConnection]", now: float) -> None:
+        """With the answers of a turn."""
+        for connection in parties:
+            data = connection._came
+            connection._came = b""
+            if connection.lone:
+                connection.lone = False
+                owner = connection.owner
+                if owner is not None and answered(data, connection.wanted):
+                    owner.answered_alone(connection, data, now)
+                    continue
+            if data:
+                connection.received(data)
+
+    def broke(self) -> None:
+        self.transport.abort()
+
+    def received(self, data: bytes) -> None:
+        """Bytes of the server, whatever they are."""
         if self.kept:
             data = self.kept + data
             self.kept = b""

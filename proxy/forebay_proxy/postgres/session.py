@@ -17,7 +17,7 @@ next one may be lone: nothing is under way, kept or pinned. `_alone` says it of 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,8 +52,8 @@ class Session(Asking, asyncio.Protocol):
     """See the module's docstring. `client` has the deadlines, and is the protocol before and after."""
 
     __slots__ = (
-        "_alone", "_began_with", "_changed", "_copying", "_full", "_pipeline", "_rests", "_skip", "cancel_key",
-        "cancelling", "lexing", "pins", "statements", "status", "unnamed", "used",
+        "_alone", "_began_with", "_came", "_changed", "_copying", "_full", "_pipeline", "_rests", "_skip", "_turn",
+        "cancel_key", "cancelling", "lexing", "pins", "statements", "status", "unnamed", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -71,6 +71,8 @@ class Session(Asking, asyncio.Protocol):
         self._full = False  # the server does not read
         self._rests = False
         self._alone = False
+        self._turn = client.proxy.turn
+        self._came = b""  # for the end of the turn
         self._skip = 0
         self._pipeline: Pipeline | None = None
         self._copying = False  # the server takes a COPY
@@ -92,38 +94,57 @@ class Session(Asking, asyncio.Protocol):
         if self.connection is not None:
             self.connection.transport.resume_reading()
 
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the client. What may be lone waits for the end of the turn."""
+        if self._rests and not self._came:
+            self._came = data
+            turn = self._turn
+            if not turn.requests:
+                turn.begin()
+            turn.requests.append(self)
+            return
+        came, self._came = self._came, b""
+        self.received(came + data)
+
+    @staticmethod
+    def deal(parties: "Iterator[Session]", now: float) -> None:
+        """With the statements of a turn."""
+        for session in parties:
+            data = session._came
+            session._came = b""
+            first = lone(data, plain) if session._rests else 0
+            if not first:
+                if data:
+                    session.received(data)
+                continue
+            session._rests = False
+            if first == 1:
+                owed = b"Q"
+            else:
+                owed = b"S"
+                session.unnamed = data[:first]
+            pool = session.upstream.pool
+            lent: Any = pool.lend(session, now)
+            if lent is not None and lent.settings is session.settings:
+                session._pending = owed
+                session.connection = lent
+                lent.lone = True
+                write = lent.write  # what is no method is called faster so (Python 3.11)
+                write(data)
+                continue
+            session._batch = data, owed, (), (), ()
+            if lent is None and pool.line_up(session, now):
+                session._blocked = session._alone = True
+                if len(pool.waiters) == 1:  # the timer is the first one's
+                    session.upstream.act()
+            else:
+                session._ask_alone(lent)
+
+    def broke(self) -> None:
+        self.client.abort()
+
     def received(self, data: bytes) -> None:
-        """Bytes of the client."""
-        first = lone(data, plain) if self._rests else 0
-        if not first:
-            self._received(data)
-            return
-        self._rests = False
-        if first == 1:
-            owed = b"Q"
-        else:
-            owed = b"S"
-            self.unnamed = data[:first]
-        pool, now = self.upstream.pool, monotonic()
-        lent: Any = pool.lend(self, now)
-        if lent is not None and lent.settings is self.settings:
-            self._pending = owed
-            self.connection = lent
-            lent.lone = True
-            write = lent.write  # what is no method is called faster so (Python 3.11)
-            write(data)
-            return
-        self._batch = data, owed, (), (), ()
-        if lent is None and pool.line_up(self, now):
-            self._blocked = self._alone = True
-            if len(pool.waiters) == 1:  # the timer is the first one's
-                self.upstream.act()
-        else:
-            self._ask_alone(lent)
-
-    data_received = received  # as the transport calls it: one call less for each message
-
-    def _received(self, data: bytes) -> None:
+        """Bytes of the client, whatever they are."""
         self.attend()
         if self._blocked:
             self._kept += data
@@ -438,7 +459,7 @@ class Session(Asking, asyncio.Protocol):
         self._copying = True
         self._pending = answered + (b"E" if pending[:1] == b"S" else b"") + pending.replace(b"S", b"")
 
-    def answered_alone(self, connection: "PgConnection", answer: bytes) -> None:
+    def answered_alone(self, connection: "PgConnection", answer: bytes, now: float) -> None:
         """The end of a lone statement's lease: the whole answer, of which nothing has to be heeded."""
         self.connection = None
         self._pending = b""
@@ -449,7 +470,7 @@ class Session(Asking, asyncio.Protocol):
         database.transactions += 1
         if database.always_resets:
             rinse(connection, self, b"", reset="always")
-        elif upstream.pool.release(connection, self, monotonic()):
+        elif upstream.pool.release(connection, self, now):
             upstream.act()
 
     def finish(self, connection: "PgConnection") -> None:
@@ -509,6 +530,8 @@ class Session(Asking, asyncio.Protocol):
 
     def cancelled(self) -> None:
         """The client asks to cancel what it asked for."""
+        if self._came:
+            self.data_received(b"")  # which is asked for now
         connection = self.connection
         if connection is not None and self._batch is None:
             if self.cancelling < 2:  # one that is under way, and one for what was asked since
@@ -620,5 +643,6 @@ class Session(Asking, asyncio.Protocol):
             pool.discard(connection, self, now, "error")
             self.client.proxy.cancel(connection, None)
         self._batch = None
+        self._rests, self._came = False, b""
         self._forget_timer()
         self.upstream.act()
