@@ -20,6 +20,7 @@ from forebay_proxy.http.client import ClientConnection
 from forebay_proxy.http.proxy import HttpProxy
 from forebay_proxy.http.upstream import HttpConnection
 from forebay_proxy.tasks import Tasks
+from forebay_proxy.turn import Turn
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
 
@@ -172,6 +173,7 @@ class Stage:
             spec.upstreams[0],
             make=HttpConnection,
             wheel=wheel,
+            turn=Turn(asyncio.get_running_loop()),
             tasks=self._tasks,
             memory=Books(),
             ssl_context=None,
