@@ -41,9 +41,7 @@ QUERIES = (
     "profile-guided optimisation, huge pages."
 )
 
-QUEUED_QUERIES = (
-    "Nearly all wait for a connection, which takes half as many bytecodes of Python again as to find one free."
-)
+QUEUED_QUERIES = "Nearly all wait for a connection, which takes more steps in Python than to find one free."
 
 RESETS = (
     "A transaction is two exchanges with the server here. The second, our own, goes through `rinse.py` and the "

@@ -121,12 +121,7 @@ class LoggedSession(Session):
     def server_said(self, connection: "PgConnection", data: bytes, ready: bytes, events: Events) -> None:
         endpoint, leased = connection.endpoint.name, connection.leased_at
         super().server_said(connection, data, ready, events)
-        if ready:
-            self._answered_at(endpoint, leased)
-
-    def _answered_at(self, endpoint: str, leased: float) -> None:
-        """The server is ready: the query is over, if it owes nothing more."""
-        if self._began and self.settled:
+        if ready and self._began and self.settled:
             self.transactions += self.idle
             self._ended(monotonic(), endpoint, leased, None)
 
