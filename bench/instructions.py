@@ -4,7 +4,7 @@ Wall time and CPU time depend on the machine and on who else is at work; the num
 worker, real protocols, real pool, the compiled codec: only the transports are stand-ins that keep what is written, so
 that neither the kernel nor the event loop is counted, and nothing depends on time. One request is handed over after
 the other, each answered at once; in the scripts `-queue` two at a time, of which one waits for the other's connection.
-PostgreSQL pays for a turn of the loop (`turn.py`) with each read here; under load some 20 share one.
+What PostgreSQL's side reads is dealt with at once here but for a few, as turns of the loop are short (`turn.py`).
 
 valgrind's callgrind counts inside of one C function, and from zero each time that it is entered. That is
 PyObject_Dir: `dir()` calls it, and it calls the script, dressed as a `__dir__` method; a profile is written each time
@@ -145,7 +145,13 @@ async def exchange(
     there.connection_made(Wire())
     sent, (come, come_too) = there.transport.written, (wire.written for wire in wires)
     client, waiting = (wire.protocol for wire in wires)
-    end = worker.turn.end if login else bool  # of the loop's turn, which means nothing to HTTP
+    turn = worker.turn  # of the loop
+
+    def end_turn() -> None:
+        if turn.answers or turn.requests:
+            turn.end()
+
+    end = end_turn if login else bool  # a turn means nothing to HTTP
 
     def one() -> None:
         sent.clear()

@@ -4,7 +4,11 @@ Between two reads lies the kernel's code, which leaves little of ours in the pro
 end of the turn only notes what has come, and is dealt with behind the last read, all with the same steps right after
 each other; the loop writes behind that what has been written meanwhile, as ever. And what answers free is there for the
 requests of the same turn, in whatever order the kernel has told of them: hardly one of those finds a pool empty that is
-just large enough. A turn of a loop with little to do has one event, and costs what it did.
+just large enough.
+
+A loop that has little to do reads once or twice in a turn: there is nothing to be won, and the end of a turn costs
+another round of the loop. So while turns are short, what comes is dealt with at once, and every now and then a turn
+tells whether they still are.
 
 (J. R. Larus, M. Parkes: Using Cohort-Scheduling to Enhance Server Performance, USENIX ATC 2002.)
 """
@@ -13,7 +17,11 @@ import asyncio
 from collections.abc import Iterator
 from operator import length_hint
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+SHORT: Final = 4.0  # reads in a turn, on average
+WEIGHT: Final = 0.125  # of the newest turn in that
+AT_ONCE: Final = 64  # reads between two turns that are looked at, while they are short
 
 
 class Party(Protocol):
@@ -28,19 +36,29 @@ class Party(Protocol):
 
 
 class Turn:
-    """Of one loop. All of `answers` are of one class, and all of `requests`. Who adds the first calls `begin`."""
+    """Of one loop. All of `answers` are of one class, and all of `requests`. Who is the first to be added to one of
+    them asks `begin`."""
 
-    __slots__ = ("_loop", "answers", "requests")
+    __slots__ = ("_at_once", "_length", "_loop", "_partly", "answers", "requests")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._length = 0.0  # reads in a turn, on average
+        self._at_once = 0  # so many more reads are dealt with at once
+        self._partly = False  # of this turn, or the next one, reads have been dealt with at once
         self.answers: list[Party] = []
         self.requests: list[Party] = []
 
-    def begin(self) -> None:
-        """There is something to deal with, of one side, before anything is added to it."""
+    def begin(self, party: Party) -> bool:
+        """Before anything is added to a side that is empty. False: turns are short, and what it has noted has been
+        dealt with."""
+        if self._at_once:
+            self._at_once -= 1
+            party.deal(iter((party,)), monotonic())
+            return False
         if not self.answers and not self.requests:
             self._loop.call_soon(self.end)
+        return True
 
     def end(self) -> None:
         """Deal with all that has come. What is added meanwhile has a turn of its own."""
@@ -50,6 +68,18 @@ class Turn:
         for came in (answers, requests):
             if came:
                 self._deal(came, now)
+        self._look_at(len(answers) + len(requests))
+
+    def _look_at(self, length: int) -> None:
+        """At how long this turn was."""
+        if not length:
+            return
+        if self._partly:
+            self._partly = False
+            return
+        self._length += (length - self._length) * WEIGHT
+        if self._length < SHORT:
+            self._at_once, self._partly = AT_ONCE, True
 
     def _deal(self, came: list[Party], now: float) -> None:
         parties = iter(came)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forebay_proxy.turn import Turn
+from forebay_proxy.turn import AT_ONCE, Turn
 
 
 class Party:
@@ -42,10 +42,9 @@ def dealt() -> list[str]:
 
 def came(turn: Turn, *, answers: str = "", requests: str = "") -> None:
     for names, parties in ((requests, turn.requests), (answers, turn.answers)):
-        for name in names.split():
-            if not parties:
-                turn.begin()
-            parties.append(Party(name))
+        for party in map(Party, names.split()):
+            if parties or turn.begin(party):
+                parties.append(party)
 
 
 async def ended() -> None:
@@ -61,13 +60,54 @@ async def test_answers_come_before_requests_and_each_in_its_order(dealt: list[st
     assert dealt == ["a1", "a2", "q1", "q2"]
 
 
-async def test_every_turn_has_its_own_end(dealt: list[str]) -> None:
-    turn = Turn(asyncio.get_running_loop())
-    for name in ("q1", "q2", "q3"):
-        came(turn, requests=name)
+async def turns(turn: Turn, count: int, reads: int) -> None:
+    """So many turns of so many reads."""
+    for _ in range(count):
+        came(turn, requests="q " * reads)
         await ended()
-        assert dealt[-1] == name
-    assert dealt == ["q1", "q2", "q3"]
+
+
+async def waits(turn: Turn, dealt: list[str]) -> bool:
+    """Whether what comes now waits for the end of the turn; that is awaited."""
+    dealt.clear()
+    came(turn, answers="a")
+    waited = not dealt
+    await ended()
+    assert dealt == ["a"]
+    return waited
+
+
+async def test_while_turns_are_short_few_reads_wait_for_the_end(dealt: list[str]) -> None:
+    turn = Turn(asyncio.get_running_loop())
+    waited = [await waits(turn, dealt) for _ in range(3 * AT_ONCE)]
+    at_once = [False] * AT_ONCE
+    assert waited == [True, *at_once, True, True, *at_once, True, True, *at_once][: 3 * AT_ONCE]
+
+
+async def test_while_turns_are_long_all_wait_for_the_end(dealt: list[str]) -> None:
+    turn = Turn(asyncio.get_running_loop())
+    await turns(turn, 100, 16)
+    for _ in range(3):
+        assert await waits(turn, dealt)
+        await turns(turn, 3, 16)
+
+
+async def test_turns_get_short_again(dealt: list[str]) -> None:
+    turn = Turn(asyncio.get_running_loop())
+    await turns(turn, 100, 16)
+    await turns(turn, 30, 1)
+    assert [await waits(turn, dealt) for _ in range(AT_ONCE)].count(True) <= 2
+
+
+async def test_what_was_read_before_is_dealt_with_before(dealt: list[str]) -> None:
+    """The end of a turn that a timer needs at once is a short one."""
+    turn = Turn(asyncio.get_running_loop())
+    came(turn, requests="q1")
+    turn.end()
+    came(turn, requests="q2", answers="a2")
+    assert dealt == ["q1", "q2", "a2"]
+    await ended()
+    assert dealt == ["q1", "q2", "a2"], "the end that was to come has nothing left"
 
 
 @pytest.mark.parametrize("requests", ["bad", "bad q1", "q1 bad q2", "q1 bad bad q2", "q1 bad", "worse q1", "worse"])

@@ -186,9 +186,8 @@ class PgConnection(UpstreamConnection):
         if self.lone and not self._came:
             self._came = data
             turn = self._turn
-            if not turn.answers:
-                turn.begin()
-            turn.answers.append(self)
+            if turn.answers or turn.begin(self):
+                turn.answers.append(self)
             return
         self.lone = False  # or what comes next in this turn would be taken for the beginning of an answer
         came, self._came = self._came, b""

@@ -99,9 +99,8 @@ class Session(Asking, asyncio.Protocol):
         if self._rests and not self._came:
             self._came = data
             turn = self._turn
-            if not turn.requests:
-                turn.begin()
-            turn.requests.append(self)
+            if turn.requests or turn.begin(self):
+                turn.requests.append(self)
             return
         came, self._came = self._came, b""
         self.received(came + data)
