@@ -6,9 +6,9 @@ each other; the loop writes behind that what has been written meanwhile, as ever
 requests of the same turn, in whatever order the kernel has told of them: hardly one of those finds a pool empty that is
 just large enough.
 
-A loop that has little to do reads once or twice in a turn: there is nothing to be won, and the end of a turn costs
-another round of the loop. So while turns are short, what comes is dealt with at once, and every now and then a turn
-tells whether they still are.
+A loop that has little to do reads once or twice in a turn: there is nothing to be won, and the end of a turn has a
+price. So while turns are short, what comes is dealt with at once, and every now and then a turn tells whether they
+still are.
 
 (J. R. Larus, M. Parkes: Using Cohort-Scheduling to Enhance Server Performance, USENIX ATC 2002.)
 """
@@ -25,14 +25,14 @@ AT_ONCE: Final = 64  # reads between two turns that are looked at, while they ar
 
 
 class Party(Protocol):
-    """What notes bytes for the end of the turn."""
+    """What notes bytes, before it asks whether they are for the end of the turn."""
 
     @staticmethod
     def deal(parties: Iterator[Any], now: float) -> None:
         """With what each of these, all of one class, has noted. `now`: of the turn, monotonic seconds."""
 
     def broke(self) -> None:
-        """Dealing with what it had noted has raised: it is to be closed at once."""
+        """Dealing at the end of a turn with what it had noted has raised: it is to be closed at once."""
 
 
 class Turn:

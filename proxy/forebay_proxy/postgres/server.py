@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from forebay_core.balance import Endpoint
-from forebay_core.lease import LEASED, Kind
+from forebay_core.lease import LEASED, OPENING, Kind
 from forebay_core.pgwire import ProtocolError, answered, backend, frontend, scan_server, startup
 from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.pgwire.fields import read_message
@@ -182,7 +182,7 @@ class PgConnection(UpstreamConnection):
         self.write = self.transport.write
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the server. What may be a lone answer waits for the end of the turn."""
+        """Bytes of the server. What may be a lone answer may wait for the end of the turn."""
         if self.lone and not self._came:
             self._came = data
             turn = self._turn
@@ -194,9 +194,10 @@ class PgConnection(UpstreamConnection):
         self.received(came + data)
 
     def eof_received(self) -> bool:
-        """An answer of this turn is still to be passed on, and then the connection is for nobody else."""
-        if self._came:
-            self.retire = "error"
+        """It ends: the transport tells so in the loop's next turn, and statements of this one must not be sent into it.
+        An answer that has been read before is still passed on."""
+        if self.state != OPENING:
+            self.upstream.pool.retire(self, "upstream")
         return super().eof_received()
 
     @staticmethod

@@ -95,7 +95,7 @@ class Session(Asking, asyncio.Protocol):
             self.connection.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client. What may be lone waits for the end of the turn."""
+        """Bytes of the client. What may be lone may wait for the end of the turn."""
         if self._rests and not self._came:
             self._came = data
             turn = self._turn
