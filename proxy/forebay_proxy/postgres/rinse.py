@@ -81,10 +81,12 @@ def rinse(
     pool.resetOnReturn."""
     pool = connection.upstream.pool
     pins = frozenset(pins)
-    undoing: bytes | None = b""
-    if reset == "always" or (reset == "auto" and "session" in pins):
+    undoing: bytes | None
+    if reset == "never":
+        undoing = None if pins else b""
+    elif reset == "always" or "session" in pins:
         undoing = ALL
-    elif reset == "auto":
+    else:
         undoing = undo(pins)
     if undoing is None or connection.kept or connection.skip:
         pool.discard(connection, owner, monotonic(), "error")

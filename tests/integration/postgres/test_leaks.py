@@ -190,6 +190,27 @@ async def test_what_functions_leave_crosses_without_a_reset(forebay: Start, post
         await hides(2)
 
 
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+async def test_with_never_a_connection_with_state_is_closed_instead(
+    forebay: Start, postgres: Postgres, mode: str
+) -> None:
+    pool = {"size": 1, "maxOverflow": 0, "resetOnReturn": "never"}
+    proxy = await forebay(postgres_pool(postgres.port, postgres={"poolMode": mode}, pool=pool))
+    address = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+
+    async def asked(*statements: str) -> list[object]:
+        async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+            found = [await (await connection.execute(statement)).fetchone() for statement in statements]
+        return [row[0] for row in found if row is not None]
+
+    (first, _) = await asked("SELECT pg_backend_pid()", "SELECT set_config('work_mem', '77MB', false)")
+    (second, left) = await asked("SELECT pg_backend_pid()", "SHOW work_mem")
+    assert left != "77MB"
+    assert second != first
+    if mode == "transaction":
+        assert await asked("SELECT pg_backend_pid()") == [second], "one without state is kept"
+
+
 @pytest.mark.parametrize("reset", ["auto", "always"])
 @pytest.mark.timeout(170)
 async def test_nothing_crosses(forebay: Start, postgres: Postgres, reset: str) -> None:
