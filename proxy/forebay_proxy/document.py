@@ -8,6 +8,7 @@ from forebay_core.spec.model import ProxyPool
 from forebay_proxy.files import FileError
 from forebay_proxy.forward.files import read_files
 from forebay_proxy.postgres.files import check_files as check_logins
+from forebay_proxy.tracing import tracing_libraries
 from forebay_proxy.worker import client_tls, server_tls
 
 
@@ -44,7 +45,7 @@ def read(path: Path, running: ProxyPool) -> Document:
 
 
 def check_files(pool: ProxyPool) -> None:
-    """The files that it names can be used. Raises Refused."""
+    """What it names can be used: files, and the libraries of an extra. Raises Refused."""
     try:
         for upstream in pool.spec.upstreams:
             if upstream.tls is not None:
@@ -54,5 +55,7 @@ def check_files(pool: ProxyPool) -> None:
             read_files(pool.spec.forward)
         if pool.spec.postgres is not None:
             check_logins(pool.spec.postgres)
+        if pool.spec.telemetry.tracing is not None:
+            tracing_libraries()
     except FileError as error:
         raise Refused(str(error)) from None

@@ -1,5 +1,5 @@
-"""What the files that a document names have in common."""
+"""What has in common what a document names and does not hold itself: files, and libraries of an extra."""
 
 
 class FileError(Exception):
-    """A file can't be used; the message is a line with the file and the fault."""
+    """One can't be used; the message is a line with its name and the fault."""

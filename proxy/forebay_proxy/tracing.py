@@ -16,8 +16,11 @@ import random
 import re
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from forebay_proxy.files import FileError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -32,8 +35,26 @@ EXPORT_TIMEOUT = 3.0  # seconds; bounds what an unreachable collector costs an e
 Period = tuple[float, float]  # from and to, in monotonic seconds
 
 
-class TracingUnavailable(Exception):
+class TracingUnavailable(FileError):
     """Tracing is set, but its libraries are not installed; the message is one line."""
+
+
+def tracing_libraries() -> SimpleNamespace:
+    """What a Tracer needs of the extra. Raises TracingUnavailable where it is not installed."""
+    try:
+        from opentelemetry.exporter.otlp.proto.http import trace_exporter
+        from opentelemetry.sdk import resources, trace
+        from opentelemetry.sdk.trace import export
+    except ImportError as error:
+        raise TracingUnavailable(
+            f"spec.telemetry.tracing needs the extra forebay[tracing], and {error.name} is not installed"
+        ) from None
+    return SimpleNamespace(
+        OTLPSpanExporter=trace_exporter.OTLPSpanExporter,
+        Resource=resources.Resource,
+        ReadableSpan=trace.ReadableSpan,
+        BatchSpanProcessor=export.BatchSpanProcessor,
+    )
 
 
 class Trace:
@@ -70,24 +91,15 @@ class Tracer:
         """``endpoint`` is an OTLP/HTTP URL (without a path, the standard /v1/traces), ``service`` the
         resource's service.name; ``processor`` replaces the exporter. Raises TracingUnavailable.
         """
-        try:
-            from opentelemetry.sdk import trace as sdk
-            from opentelemetry.sdk.resources import Resource
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-            if processor is None:
-                from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-                processor = BatchSpanProcessor(OTLPSpanExporter(traces_url(endpoint), timeout=EXPORT_TIMEOUT))
-        except ImportError as error:
-            raise TracingUnavailable(
-                f"spec.telemetry.tracing needs the extra forebay[tracing], and {error.name} is not installed"
-            ) from None
+        sdk = tracing_libraries()
+        if processor is None:
+            exporter = sdk.OTLPSpanExporter(traces_url(endpoint), timeout=EXPORT_TIMEOUT)
+            processor = sdk.BatchSpanProcessor(exporter)
         self._ratio = sample_ratio
         self._rng = rng
         self._processor = processor
         self._span = sdk.ReadableSpan
-        self._resource = Resource.create({"service.name": service})
+        self._resource = sdk.Resource.create({"service.name": service})
         self._monotonic = monotonic
         self._wall = wall
 

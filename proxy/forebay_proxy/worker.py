@@ -45,7 +45,7 @@ from forebay_proxy.state import worker_state
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.tcp import TcpConnection, TcpProxy
 from forebay_proxy.tls import ClientTLS, ServerTLS
-from forebay_proxy.tracing import Tracer
+from forebay_proxy.tracing import Tracer, tracing_libraries
 from forebay_proxy.turn import Turn
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
@@ -156,6 +156,8 @@ class Worker:
             read_files(pool.spec.forward)
         if isinstance(self.proxy, PgProxy):
             self.proxy.load(pool.spec)
+        if pool.spec.telemetry.tracing is not None:
+            tracing_libraries()
         tls = {u.name: client_tls(u, pool.spec.protocol) for u in pool.spec.upstreams if u.tls is not None}
         relisten = pool.spec.listen != self.pool.spec.listen
         if relisten:

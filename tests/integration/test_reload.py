@@ -3,14 +3,16 @@
 import asyncio
 import copy
 import json
+import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.certs import CA
 from tests.support.criteria import marked, metric, own, ready_workers, settled, unharmed
-from tests.support.forebay import Forebay, http_pool
+from tests.support.forebay import PYTHONPATH, Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
 from tests.support.raw import Answer, Connection, fetch, request_bytes, unverified
@@ -294,3 +296,31 @@ async def test_a_pod_follows_its_file(forebay: Start, origin: Origin) -> None:
     await f.child.line("is not taken", after=seen)
     assert (await f.metrics()).value("forebay_config_last_reload_success") == 0
     assert (await f.metrics()).value("forebay_upstream_connections_limit") == 4
+
+
+@pytest.mark.parametrize("command", ["run", "worker"])
+async def test_tracing_without_its_libraries_is_refused(
+    forebay: Start, origin: Origin, tmp_path: Path, command: str
+) -> None:
+    """At the start it is one line, later the last good document stays in force."""
+    (tmp_path / "without" / "opentelemetry").mkdir(parents=True)
+    (tmp_path / "without" / "opentelemetry" / "__init__.py").write_text("raise ImportError(name='opentelemetry.sdk')")
+    env = {"PYTHONPATH": f"{tmp_path / 'without'}{os.pathsep}{PYTHONPATH}"}
+    document = http_pool(origin.port, pool={"size": 3, "maxOverflow": 0})
+    traced = {**document, "spec": {**document["spec"], "telemetry": {"tracing": {"endpoint": "http://127.0.0.1:9"}}}}
+    refusal = "spec.telemetry.tracing needs the extra forebay[tracing], and opentelemetry.sdk is not installed"
+
+    refused = await Forebay(tmp_path / "refused", traced, command=command, env=env).spawn()
+    async with asyncio.timeout(20):
+        assert await refused.wait() == 1
+    assert refusal in refused.stderr
+    assert not refused.tracebacks()
+
+    f = await forebay(document, command=command, env=env)
+    seen = len(f.child.lines)
+    f.write(traced)
+    f.reload()
+    await f.child.line("is not taken, the last good document stays in force", after=seen)
+    assert refusal in "\n".join(f.child.lines[seen:])
+    assert (await fetch(f.port)).status == 200
+    await take(f, changed(document, size=4))
