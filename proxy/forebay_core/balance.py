@@ -20,12 +20,12 @@ RING_POINTS = 160  # per endpoint of the largest weight, as ketama: shares withi
 class Endpoint:
     """One host and port of an upstream. Compared by identity: a re-resolved name makes new ones.
 
-    ``open`` counts its connections of any state, ``idle`` holds the free ones, last used last; the pool engine owns
-    both.
+    ``open`` counts its connections of any state, ``closing`` those that are being closed, ``idle`` holds the free ones,
+    last used last; the pool engine owns them.
     """
 
     __slots__ = (
-        "__weakref__", "address", "health", "host", "idle", "listed", "name", "open", "port", "role",
+        "__weakref__", "address", "closing", "health", "host", "idle", "listed", "name", "open", "port", "role",
         "weight",
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ class Endpoint:
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.role: str | None = None  # a database's: primary or standby
         self.listed = True  # one of the upstream's; False: a forward proxy's origin
-        self.open = 0
+        self.open = self.closing = 0
         self.idle: list[Any] = []
 
     def __repr__(self) -> str:

@@ -27,7 +27,7 @@ one owner.
 
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -63,6 +63,8 @@ FAIRNESS = 0.1
 
 # Uses after which a connection is closed in any case: Python compares larger integers more slowly.
 MOST_USES = (1 << 30) - 1
+
+NONE_ENDING: Counter[Endpoint] = Counter()
 
 CLOSE_REASONS = ("idle", "recycle", "uses", "error", "overflow", "shrink", "drain", "upstream")
 
@@ -304,7 +306,8 @@ class Pool:
         endpoint = self._choose(waiter, now)
         if endpoint is None:
             self._refuse(NO_ENDPOINT, waiter, now)
-        if not self.waiters and self.pause_timeout is None:
+        # Where there are kinds, those who wait do so for idle connections of others.
+        if self.pause_timeout is None and (self._kinds or not self.waiters):
             connection = self._idle_for(waiter, endpoint, now)
             if connection is not None:
                 self._lease(connection, waiter, now)
@@ -473,8 +476,7 @@ class Pool:
         self._opening.discard(connection)
         connection.owner = None
         if connected:
-            connection.state = CLOSING
-            self.closing += 1
+            self._closing(connection)
         else:
             self._forget(connection)
         waiter = connection.wanted_by
@@ -491,6 +493,7 @@ class Pool:
             return
         if connection.state == CLOSING:
             self.closing -= 1
+            connection.endpoint.closing -= 1
         elif connection.state == IDLE:
             connection.endpoint.idle.remove(connection)
             self.closed_total["upstream"] += 1
@@ -638,6 +641,7 @@ class Pool:
         for endpoint in endpoints:
             mine = [c for c in self.connections if c.endpoint is endpoint]
             assert endpoint.open == len(mine)
+            assert endpoint.closing == sum(c.state == CLOSING for c in mine)
             assert set(endpoint.idle) == {c for c in mine if c.state == IDLE}
 
     # ------------------------------------------------------------------ inside
@@ -756,7 +760,7 @@ class Pool:
             if waiter.kind is not connection.kind:
                 other = self._next_of(connection.kind)
                 late = not waiter.assigned_at and now - waiter.ready_at > FAIRNESS
-                if (other is None or late) and not self._room(connection.endpoint):
+                if (other is None or late) and self._in_the_way(connection.endpoint, waiter):
                     self._close(connection, "overflow")  # it makes room for one of the kind that is waited for
                     return
                 if other is None:
@@ -795,12 +799,12 @@ class Pool:
                 opening[waiter.kind] -= 1
                 yield waiter
 
-    def _uncovered(self) -> Waiter | None:
-        """Who has waited longest of the others."""
+    def _uncovered(self, but: Container[Kind | None] = ()) -> Waiter | None:
+        """Who has waited longest of the others. `but`: where there are kinds, it is of none of these."""
         if not self._kinds:
             return next(islice(self.waiters, self.opening, None), None)
         covered = set(self._covered())
-        return next((waiter for waiter in self.waiters if waiter not in covered), None)
+        return next((w for w in self.waiters if w not in covered and w.kind not in but), None)
 
     def _reason_to_close(self, connection: Connection, now: float) -> str | None:
         if connection.retire is not None:
@@ -814,11 +818,20 @@ class Pool:
     def _room(self, endpoint: Endpoint) -> bool:
         return self.total + self.left < self.limit and endpoint.open + self.left < self.endpoint_limit
 
-    def excess(self, endpoint: Endpoint) -> bool:
-        """Whether the limit is exceeded even when all that are closing have gone."""
+    def _crowds(self, other: Endpoint, endpoint: Endpoint) -> bool:
+        """Whether one connection less to `other` is a place at `endpoint`, which has none."""
+        return other is endpoint or endpoint.open + self.left < self.endpoint_limit
+
+    def _in_the_way(self, endpoint: Endpoint, waiter: Waiter) -> bool:
+        """Whether one connection less to this endpoint is a place for the waiter, for whom there is none here."""
+        return not self._room(endpoint) and any(self._crowds(endpoint, e) for e in self._playing(waiter.kind))
+
+    def excess(self, endpoint: Endpoint, ending: Counter[Endpoint] = NONE_ENDING) -> bool:
+        """Whether the limit is exceeded even when all that are closing have gone, and of the others so many as `ending`
+        says."""
         return (
-            self.total - self.closing + self.left > self.limit
-            or endpoint.open - self.closing + self.left > self.endpoint_limit
+            self.total - self.closing - ending.total() + self.left > self.limit
+            or endpoint.open - endpoint.closing - ending[endpoint] + self.left > self.endpoint_limit
         )
 
     def _new(self, endpoint: Endpoint, kind: Kind | None) -> Connection:
@@ -844,8 +857,9 @@ class Pool:
             self.opens.append(connection)
         elif self.idle and (waiter.key is not None or waiter.kind is not None):
             # There is no place because others keep idle connections: the oldest of those makes room.
-            idle = [connection for other in self.endpoints for connection in other.idle]
-            self._drop_idle(min(idle, key=lambda c: c.idle_since), "overflow")
+            idle = [c for other in self.endpoints if self._crowds(other, endpoint) for c in other.idle]
+            if idle:
+                self._drop_idle(min(idle, key=lambda c: c.idle_since), "overflow")
 
     def _supply(self, now: float) -> None:
         """Open what waiters and `min_idle` lack; refuse at once those for whom no endpoint is left."""
@@ -855,8 +869,9 @@ class Pool:
             if not self.total:
                 self._refuse_from(0, DRAINING, now)
             return
+        full: set[Kind | None] = set()  # of these there is no room at the endpoint
         while self.pause_timeout is None and self.total + self.left < self.limit:
-            waiter = self._uncovered()
+            waiter = self._uncovered(full)
             if waiter is None:
                 break
             endpoint = self._choose(waiter, now)
@@ -868,7 +883,9 @@ class Pool:
             before = self.opening
             self._open_for(waiter, endpoint)
             if self.opening == before:
-                break
+                if not self._kinds:
+                    break
+                full.add(waiter.kind)
         self._promise(now)
         if not self.min_idle or self.draining or (self._kinds and self._kind is None):
             return
@@ -899,10 +916,14 @@ class Pool:
 
     def _close(self, connection: Connection, reason: str) -> None:
         """A free connection: the driver closes it, and reports `closed` when the upstream has closed too."""
-        self.closing += 1
-        connection.state = CLOSING
+        self._closing(connection)
         self.closed_total[reason] += 1
         self.closes.append(connection)
+
+    def _closing(self, connection: Connection) -> None:
+        connection.state = CLOSING
+        self.closing += 1
+        connection.endpoint.closing += 1
 
     def _forget(self, connection: Connection) -> None:
         connection.state = CLOSED

@@ -91,6 +91,7 @@ class World:
             for endpoint, role in zip(self.endpoints, ("primary", "standby"), strict=True):
                 self.pool.set_role(endpoint, role, self.now)
         self.cap: int | None = None
+        self.cap_each: int | None = None  # a grant that holds for each endpoint apart
         self.dialing: list[Connection] = []
         self.open: set[Connection] = set()  # what the upstream sees, until it has closed itself
         self.shutting: list[Connection] = []
@@ -172,11 +173,20 @@ class World:
         self.pool.tick(self.now)
 
     def do_grant(self, n: int) -> None:
-        self.cap = n % 6
+        self.cap, self.cap_each = n % 6, None
         self.pool.set_grant(self.cap, self.now)
 
+    def do_grant_each(self, n: int) -> None:
+        if not self.aside:  # a place beside the leases is of one kind of grant or the other
+            self.cap, self.cap_each = None, n % 6
+            self.pool.set_grant(self.cap_each, self.now, per_endpoint=True)
+            self.carry_out()
+            for endpoint in self.pool.endpoints:
+                kept = endpoint.open - sum(c.endpoint is endpoint for c in self.shutting)
+                assert not endpoint.idle or kept + self.pool.left <= self.cap_each, "idle connections above the grant"
+
     def do_no_grant(self, _: int) -> None:
-        self.cap = None
+        self.cap = self.cap_each = None
         self.pool.set_grant(None, self.now)
 
     def do_left(self, n: int) -> None:
@@ -221,7 +231,7 @@ class World:
             self.pool.set_role(self.endpoints[n % 2], ("primary", "standby", None)[n % 3], self.now)
 
     def do_take_spare(self, n: int) -> None:
-        if self.spare and self.pool.take_spare(self.endpoints[n % 2]):
+        if self.spare and self.cap_each is None and self.pool.take_spare(self.endpoints[n % 2]):
             self.aside += 1
             granted = inf if self.cap is None else self.cap
             assert len(self.open) + self.aside + self.pool.left <= granted, "a spare place above the grant"
@@ -251,6 +261,9 @@ class World:
             if self.cap is not None:
                 assert len(self.open) + self.aside + self.pool.left <= self.cap, "opened above the grant"
             for connection in self.pool.opens:
+                if self.cap_each is not None:
+                    there = sum(c.endpoint is connection.endpoint for c in self.open)
+                    assert there + self.pool.left <= self.cap_each, "opened above the endpoint's grant"
                 kind = connection.kind
                 assert not kind or kind.role in (None, connection.endpoint.role), "opened to one of another role"
                 assert not self.origins or connection.endpoint is kind.endpoint, "opened to another origin"

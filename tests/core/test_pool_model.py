@@ -5,7 +5,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.pool_model import OPERATIONS, run
+from tests.core.pool_model import OPERATIONS, Settings, World, run
 
 from forebay_core.lease import IDLE, LEASED, Connection, Waiter
 from forebay_core.pool import Pool
@@ -143,3 +143,75 @@ def test_after_a_pause_an_idle_connection_serves_though_one_of_another_kind_is_b
     """For somebody who has gone: it was taken to be for the one who waits."""
     gone, served = [("acquire", 1), ("cancel", 0)], [("acquire", 3), ("connected", 1), ("release", 0)]
     run([*gone, *served, ("grant", 3), ("pause", 0), ("acquire", 3), ("pause", 0)], session=True)
+
+
+def test_an_idle_connection_serves_its_kind_though_others_wait_for_theirs():
+    """And though more connections are being opened than waiters are left who want them."""
+    world = World(settings=Settings(min_idle=0), session=True)
+    for n in (3, 6):
+        world.do_acquire(n)
+    world.carry_out()
+    for step in (world.do_connected, world.do_connected, world.do_release, world.do_release):
+        step(0)
+    for n in (1, 4, 10):
+        world.do_acquire(n)
+    world.do_cancel(0)
+    world.carry_out()
+    world.do_acquire(3)
+    assert world.clients[-1].connection is not None
+    world.carry_out()
+    world.check()
+
+
+def leased_at_both(seconds_between=0.0):
+    """Two leases of each role, all that a grant for each endpoint allows; who waits for the primary has done so for
+    longer than who waits for the standby."""
+    world = World(settings=Settings(size=20, max_overflow=0, min_idle=0, max_uses=0), session=True)
+    world.do_grant_each(3)
+    for n in (1, 2, 1, 2):
+        world.do_acquire(n)
+    world.carry_out()
+    for _ in range(4):
+        world.do_connected(0)
+    waiting = []
+    for n in (1, 2):
+        world.do_acquire(n)
+        waiting.append(world.clients[-1])
+        world.now += seconds_between
+    world.carry_out()
+    world.check()
+    standby = next(c.connection for c in world.clients if c.connection and c.kind.role == "standby")
+    return world, standby, waiting
+
+
+def test_who_waits_for_a_full_endpoint_is_in_nobodys_way():
+    world, standby, (_, waiting) = leased_at_both()
+    world.do_upstream_closes(sorted(world.open, key=id).index(standby))
+    world.carry_out()
+    world.do_connected(0)
+    assert waiting.connection is not None
+
+
+def test_a_connection_is_not_closed_for_who_waits_for_another_endpoint():
+    world, standby, (_, waiting) = leased_at_both(seconds_between=0.2)
+    holders = [c for c in world.clients if c.connection]
+    world.do_release(next(n for n, c in enumerate(holders) if c.connection is standby))
+    world.carry_out()
+    assert waiting.connection is standby
+    assert not world.shutting
+
+
+def test_a_smaller_grant_for_each_endpoint_closes_what_is_idle_at_each():
+    world = World(settings=Settings(size=20, max_overflow=0, min_idle=0, max_waiting=20, max_uses=0), session=True)
+    world.do_grant_each(5)
+    for n in (1, 2, 1, 2, 1, 2, 1, 2):
+        world.do_acquire(n)
+    world.carry_out()
+    for _ in range(8):
+        world.do_connected(0)
+    for _ in range(8):
+        world.do_release(0)
+    world.check()
+    world.do_grant_each(3)
+    world.check()
+    assert [len(endpoint.idle) for endpoint in world.endpoints] == [2, 2]
