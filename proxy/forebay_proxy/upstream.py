@@ -7,13 +7,16 @@ the only part that is a task; requests never are.
 import asyncio
 import contextlib
 import errno
+import logging
 import re
 import socket
 import ssl
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic
-from typing import Protocol
+from typing import Final, Protocol
 
 from forebay_core.balance import Endpoint, Picker, picker
 from forebay_core.health import HealthGroup, HealthPolicy
@@ -28,6 +31,8 @@ from forebay_proxy.tasks import Tasks
 from forebay_proxy.turn import Turn
 from forebay_proxy.wheel import Wheel
 
+log = logging.getLogger(__name__)
+
 DEFAULT_LINGER = 30.0  # seconds; `budget.linger` where there is a budget
 
 CONNECT_ERRORS = {
@@ -41,7 +46,7 @@ CONNECT_ERRORS = {
 }
 # Not the endpoint's fault, so no reason to eject it.
 OWN_FAULTS = ("no_descriptors", "no_ports", "login", CHECKED)
-
+LOGGED_AGAIN: Final = 60.0  # seconds; failures to connect for the same reason in between are only counted
 
 # A peer that has vanished without a FIN is found within 30 s, idle or not.
 KEEPALIVE = (
@@ -104,6 +109,7 @@ class Upstream:
         self.request_seconds = Histogram()
         self.codes: dict[int | str, int] = {}
         self.connect_errors: dict[str, int] = {}
+        self._logged: dict[str, float] = {}  # when one of them was, by reason
         self.rejections: dict[str, int] = {}
         self.retries: dict[str, int] = {}
         self.health = HealthGroup(HealthPolicy())
@@ -230,9 +236,11 @@ class Upstream:
         self._pressed = None
         self.turn.end()  # leases that are over but for that
         leased = [connection for connection in self.pool.connections if connection.state == LEASED]
+        ending: Counter[Endpoint] = Counter()  # leases that end soon: a transaction is rolled back before
         for connection in sorted(leased, key=lambda c: c.leased_at):
-            if self.pool.excess(connection.endpoint):
+            if self.pool.excess(connection.endpoint, ending):
                 connection.owner.take_back()  # type: ignore[attr-defined]
+                ending[connection.endpoint] += connection.state == LEASED
 
     def may_retry(self, reason: str) -> bool:
         """Whether the retry budget allows one more; True spends it and counts it by its reason."""
@@ -286,7 +294,8 @@ class Upstream:
         except LoginError as error:
             refusal = error.refusal
         except OSError as error:
-            reason, sentence = CONNECT_ERRORS.get(error.errno or 0, ("connect_failed", "connecting failed"))
+            otherwise = "connect_failed", f"connecting failed: {error.strerror or error}"
+            reason, sentence = CONNECT_ERRORS.get(error.errno or 0, otherwise)
             refusal = Refusal(reason, f"{endpoint.name}: {sentence}")
         except asyncio.CancelledError:
             self.pool.failed(connection, Refusal("draining", "the proxy is shutting down"), monotonic())
@@ -298,6 +307,7 @@ class Upstream:
         else:
             if refusal.reason != CHECKED:
                 self.connect_errors[refusal.reason] = self.connect_errors.get(refusal.reason, 0) + 1
+                self._log(refusal, now)
             if refusal.reason not in OWN_FAULTS:
                 endpoint.health.failed(now, refusal.detail)
             transport, sock = connection.transport, connection.sock
@@ -311,6 +321,12 @@ class Upstream:
                 self._tasks.spawn(self._outlast(connection, sock), f"end of {endpoint.name}")
         self.act()
         return refusal
+
+    def _log(self, refusal: Refusal, now: float) -> None:
+        """Whoever is on call reads there what the backend says, but not once for each attempt."""
+        if now - self._logged.get(refusal.reason, -inf) >= LOGGED_AGAIN:
+            self._logged[refusal.reason] = now
+            log.warning("upstream %s: %s", self.name, refusal.detail)
 
     async def _outlast(self, connection: UpstreamConnection, sock: socket.socket) -> None:
         await self.outlast(sock)

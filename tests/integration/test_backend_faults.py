@@ -127,6 +127,9 @@ async def test_a_backend_that_is_away_is_ejected_and_comes_back(forebay: Start, 
         metrics = await f.metrics()
         assert metrics.value("forebay_upstream_endpoint_healthy") == 0
         assert metrics.value("forebay_upstream_connect_errors_total", reason="connect_refused") >= 2
+        assert f.stderr.count(f"127.0.0.1:{origin.port}: the upstream refused the connection") == 1, (
+            "once, for whoever looks"
+        )
         assert metrics.value("forebay_rejections_total", reason="no_endpoint") == seen.count(503)
 
         await origin.start()

@@ -35,8 +35,8 @@ class Asking(Asker):
     """See the module's docstring. The other part of it is `Session`."""
 
     __slots__ = (
-        "_batch", "_blocked", "_first", "_kept", "_pending", "_skipping", "_terminating", "_timer", "client",
-        "connection", "database", "settings", "upstream",
+        "_batch", "_blocked", "_first", "_kept", "_not_set", "_pending", "_skipping", "_terminating", "_timer",
+        "client", "connection", "database", "settings", "upstream",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -50,6 +50,7 @@ class Asking(Asker):
         self._batch: Batch | None = None  # what waits for a connection, or for one to be made ready
         self._pending = b""  # a byte for each answer that the server owes
         self._first: list[bytes] = []  # what is still to be sent before the batch, one round trip each
+        self._not_set: backend.ErrorFields | None = None  # what the server says to that, until it is ready again
         self._blocked = False
         self._kept = b""
         self._skipping = False  # after an error of our own in the middle of messages: to be dropped up to their Sync
@@ -162,6 +163,7 @@ class Asking(Asker):
             self._unblock()
 
     def _send_first(self, server: "PgConnection") -> None:
+        self._not_set = None
         self.client.arm(self.upstream.connect_timeout)
         server.write(self._first.pop(0))
 
@@ -172,12 +174,15 @@ class Asking(Asker):
                 connection.report(data, start, end)
             elif kind == b"E":
                 error = backend.read_error(data, start, end)
-                connection.last_words = error if error.severity != "ERROR" else None
-                if connection.last_words is None:
-                    connection.settings = self._batch = None
-                    self.client.fail(error.sqlstate, error.message)
-                return
+                if error.severity != "ERROR":  # nothing follows but the end
+                    connection.last_words = error
+                    return
+                self._not_set = error
         if not ready:
+            return
+        if self._not_set is not None:  # only now is the connection good for the next one
+            connection.settings = self._batch = None
+            self.client.fail(self._not_set.sqlstate, self._not_set.message)
             return
         self.client.arm(None)
         if self._first:
