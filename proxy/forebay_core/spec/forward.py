@@ -88,7 +88,7 @@ class PerOrigin(Model):
 class Parent(Model):
     """A proxy that requests are passed to instead of to their origins."""
 
-    host: Host = Field(description="Host name or IP address. A name is resolved again as its records expire.")
+    host: Host = Field(description="Host name or IP address. A name is resolved again every 5 s.")
     port: Port = Field(description="TCP port.")
     credentials_secret: ParentSecret | None = Field(
         None,

@@ -62,7 +62,8 @@ class Listen(Model):
     """Where clients connect."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        description="TCP port. In local mode 0 takes any free port; in a cluster the port is from 1 to 65535."
+        description="TCP port. In local mode 0 takes any free port; in a cluster the port is from 1 to 65535, "
+        "but for 9901, the admin port's."
     )
     address: Host = Field("0.0.0.0", description="Address to listen on, in local mode.", json_schema_extra=LOCAL_ONLY)
     tls: ListenTLS | None = Field(None, description="TLS towards clients. Absent: plain.")
@@ -112,7 +113,8 @@ class Http(Model):
     )
     body_timeout: PositiveDuration = Field(
         10.0,
-        description="How long a request's body may stall while others wait for its connection; then 408.",
+        description="How long a request's body may stall before it has a connection, or while others wait for its; "
+        "then 408.",
     )
     response_timeout: PositiveDuration = Field(
         60.0,
@@ -125,7 +127,7 @@ class Http(Model):
         75.0, description="How long a client's connection stays open between requests."
     )
     max_header_bytes: HeaderSize = Field(
-        32 << 10, description="Size of a message's head in bytes, of requests (431) and answers (502)."
+        32 << 10, description="Size of a message's head in bytes, of requests (431, a target 414) and answers (502)."
     )
     max_body_bytes: AnySize = Field(0, description="Size of a request's body in bytes; beyond it 413. 0: no limit.")
     request_buffer: BufferSize = Field(

@@ -58,7 +58,7 @@ class ServiceTarget(Model):
 class Endpoint(Model):
     """One server of an upstream."""
 
-    host: Host = Field(description="Host name or IP address. A name is resolved again as its records expire.")
+    host: Host = Field(description="Host name or IP address. A name is resolved again every 5 s.")
     port: Port = Field(description="TCP port.")
     weight: Annotated[int, Field(ge=1, le=1000)] = Field(
         1, description="Share of the load in relation to the other endpoints."
@@ -206,9 +206,9 @@ class Pool(Model):
     )
     reset_on_return: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="When a connection is reset (DISCARD ALL) before another client gets it. auto: where a client "
-        "left something that can be seen; always: this covers what happens inside functions too; never: a "
-        "connection on which something was left is closed instead.",
+        description="When a connection is reset before another client gets it. auto: where a client left something "
+        "that can be seen; always, by DISCARD ALL: this covers what happens inside functions too; never: a connection "
+        "on which something was left is closed instead, in session mode each.",
         json_schema_extra=POSTGRES_ONLY,
     )
 
