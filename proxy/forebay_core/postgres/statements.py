@@ -167,7 +167,7 @@ class Pipeline:
     or `ready`.
     """
 
-    __slots__ = ("_batches", "_client", "_pending", "_server", "_unnamed_is_ours", "copying")
+    __slots__ = ("_batches", "_client", "_pending", "_server", "_unnamed_is_ours", "copying", "stray")
 
     def __init__(self, client: ClientStatements, server: ServerStatements, *, unnamed_there: bool = False) -> None:
         """`unnamed_there`: the client's unnamed statement is on the server already."""
@@ -176,6 +176,7 @@ class Pipeline:
         self._batches: deque[_Batch] = deque()
         self._pending: dict[tuple[str, bytes], tuple[_Batch, Statement | None]] = {}
         self.copying = False  # the server takes a COPY
+        self.stray = False  # a Sync within it: is answered after all where the COPY fails before the server reads it
 
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self._batches)} batches, {len(self._pending)} changes pending>"
@@ -278,7 +279,9 @@ class Pipeline:
 
     def sync(self) -> None:
         """Sync. One that the server reads while it takes a COPY is not answered."""
-        if not self.copying:
+        if self.copying:
+            self.stray = True
+        else:
             self._open().end = "sync"
 
     def query(self, ends_all: bool = False) -> None:
@@ -354,6 +357,7 @@ class Pipeline:
         """CopyInResponse. The Syncs sent since, up to CopyDone or CopyFail, are not answered."""
         if not self._batches:
             return
+        self.stray = False
         ends = head = self._batches[0]
         if head.end == "query" and head.done == head.sent:  # the Query's own COPY
             while not ends.copy_ends and len(self._batches) > 1:
@@ -361,9 +365,13 @@ class Pipeline:
                 if ends.copy_ends or ends.sent or ends.end != "sync":
                     break
                 del self._batches[1]
+                self.stray = True
         else:
+            syncs = 0
             while not head.copy_ends and head.end:
                 self._join()
+                syncs += 1
+            self.stray = syncs > 1  # the first is the one of the Execute, which the server reads before any of the COPY
         self.copying = not ends.copy_ends
         if not self.copying:
             ends.copy_ends -= 1
@@ -372,6 +380,7 @@ class Pipeline:
 
     def complete(self, tag: bytes) -> None:
         """CommandComplete, before its `reply`: some commands end every prepared statement."""
+        self.stray = False
         if tag in ENDS_ALL:
             self._client.clear()
             self._server.clear()

@@ -4,7 +4,6 @@ A cancel request takes a connection of its own, on the spare place of a grant, o
 lease that it is meant for does not end before that connection has: it must not hit the next client's query.
 """
 
-import contextlib
 import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -70,7 +69,9 @@ class Cancels:
             try:
                 if connection.state != CLOSED:
                     assert connection.cancel_key is not None
-                    await self.request(connection.upstream, endpoint, connection.cancel_key, PATIENCE)
+                    sent = await self.request(connection.upstream, endpoint, connection.cancel_key, PATIENCE)
+                    if sent is None:  # the signal may still come
+                        connection.upstream.pool.retire(connection, "error")
             finally:
                 waiting.popleft()
                 if session is not None:
@@ -80,18 +81,20 @@ class Cancels:
 
     async def request(
         self, upstream: Upstream, endpoint: Endpoint, request: startup.CancelRequest, patience: float
-    ) -> bool:
-        """Send one, and wait until the server has passed the signal on, which it shows by closing. False where it could
-        not be sent, or the server has not closed in time."""
+    ) -> bool | None:
+        """Send one, and wait until the server has passed the signal on, which it shows by closing. False where there
+        was no place to send it from; None where it could not be sent, or the server has not closed in time."""
 
         async def say(connection: AsideConnection) -> bool:
             connection.write(startup.write_cancel(request))
             await connection.over.wait()
             return True
 
-        sent = None
-        with contextlib.suppress(NoPlace):
+        sent: bool | None
+        try:
             sent = await self._asides.talk(upstream, endpoint, say, patience)
+        except NoPlace:
+            sent = False
         if not sent:
             upstream.rejections["cancel"] = upstream.rejections.get("cancel", 0) + 1
-        return bool(sent)
+        return sent

@@ -52,8 +52,8 @@ class Session(Asking, asyncio.Protocol):
     """See the module's docstring. `client` has the deadlines, and is the protocol before and after."""
 
     __slots__ = (
-        "_alone", "_began_with", "_came", "_changed", "_copying", "_full", "_pipeline", "_rests", "_skip", "_turn",
-        "cancel_key", "cancelling", "lexing", "pins", "statements", "status", "unnamed", "used",
+        "_alone", "_began_with", "_came", "_changed", "_copying", "_full", "_pipeline", "_rests", "_skip", "_stray",
+        "_turn", "cancel_key", "cancelling", "lexing", "pins", "statements", "status", "unnamed", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -76,6 +76,7 @@ class Session(Asking, asyncio.Protocol):
         self._skip = 0
         self._pipeline: Pipeline | None = None
         self._copying = False  # the server takes a COPY
+        self._stray = False  # a Sync within it: is answered after all where the COPY fails before the server reads it
 
     # ------------------------------------------------------------------ the client's side
 
@@ -287,6 +288,7 @@ class Session(Asking, asyncio.Protocol):
         """What the server owes an answer to. Syncs before the end of a COPY are not answered (PostgreSQL docs
         55.2.7)."""
         if self._copying:
+            self._stray |= b"S" in kinds
             self._copying = kinds[-1] not in COPY_ENDS
         else:
             self._pending += kinds.translate(None, NOT_ANSWERED)
@@ -400,6 +402,7 @@ class Session(Asking, asyncio.Protocol):
                     self._changed.add(name)
             elif kind == b"C":
                 tag = data[start + 5 : end - 1]
+                self._stray = False
                 if tag in RESETS:
                     self._changed.add(RESET)
                 if pipeline is None and tag in ENDS_ALL:
@@ -417,6 +420,8 @@ class Session(Asking, asyncio.Protocol):
                     data, events = data[:start], events[:index]
                     break
                 self._copying = False
+                if self._stray or (pipeline is not None and pipeline.stray):  # one ReadyForQuery too many may follow
+                    self.upstream.pool.retire(connection, "error")
                 self.pins.failed()
                 if self.used and pipeline is None:
                     connection.statements.doubt(self.used, error.sqlstate.encode())
@@ -456,6 +461,7 @@ class Session(Asking, asyncio.Protocol):
             self._pipeline.copy_in()
             return
         self._copying = True
+        self._stray = b"S" in pending[1:]
         self._pending = answered + (b"E" if pending[:1] == b"S" else b"") + pending.replace(b"S", b"")
 
     def answered_alone(self, connection: "PgConnection", answer: bytes, now: float) -> None:
@@ -483,9 +489,10 @@ class Session(Asking, asyncio.Protocol):
         database, upstream = self.database, self.upstream
         database.transactions += 1
         pool = upstream.pool
-        if connection.kept or connection.skip or full:  # more than it was asked for; or it has not taken all: a COPY
-            pool.retire(connection, "error")  # that failed. Neither is for the next one
-        if database.always_resets:
+        if connection.kept or connection.skip or self._skip or full:  # more than it was asked for; or it has not been
+            pool.retire(connection, "error")  # given all of a COPY that failed. Neither is for the next one
+        self._stray = False
+        if database.always_resets and connection.retire is None:
             rinse(connection, self, b"", reset="always")
             upstream.act()
         elif pool.release(connection, self, monotonic()):

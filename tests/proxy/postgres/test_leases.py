@@ -4,11 +4,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
+import pytest
+from tests.integration.postgres.scripted import Answer
 from tests.proxy.postgres.harness import Client, Rig, eventually
 
-from forebay_core.pgwire import backend, frontend
+from forebay_core.pgwire import backend, frontend, startup
 
 Start = Callable[..., Awaitable[Rig]]
+COPY = "COPY t FROM STDIN"
+COPY_IN = b"G\0\0\0\7\0\0\0"
+BAD = b"d\0\0\0\7bad"
+COPY_DONE = b"c\0\0\0\4"
+SYNC = b"S\0\0\0\4"
+EXTENDED = frontend.parse(frontend.Statement(b"", COPY.encode(), b"\0\0")) + frontend.bind(b"", b"")
+EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
 READY = backend.ready_for_query(b"I")
 
 
@@ -63,3 +72,95 @@ async def test_what_is_taken_back_is_no_more_than_the_others_need(rig: Start) ->
     assert (await clients[0].error()).sqlstate == "57P01", "the longest"
     await eventually(lambda: pool.total == 5)
     assert (len(r.proxy.clients), pool.leased, pool.closed_total["shrink"]) == (5, 5, 1)
+
+
+def fails(syncs_before: int, go_on: asyncio.Event) -> Answer:
+    """A server's COPY that fails at its first row. So many Syncs it reads before that, to ignore them; those behind it
+    are answered when the script goes on."""
+
+    async def copies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(COPY_IN)
+        await reader.readexactly(len(SYNC) * syncs_before + len(BAD))
+        writer.write(backend.error_response("ERROR", "22P04", "bad row"))
+        if syncs_before:  # of the extended protocol: it skips up to a Sync
+            await reader.readexactly(len(SYNC))
+        writer.write(READY)
+        await go_on.wait()
+
+    return copies
+
+
+@pytest.mark.parametrize("reset", ["auto", "always"])
+async def test_half_a_message_of_a_copy_that_fails_is_not_left_to_the_next_client(rig: Start, reset: str) -> None:
+    r = await rig(pool={"size": 1, "maxOverflow": 0, "resetOnReturn": reset})
+    go_on = asyncio.Event()
+    go_on.set()
+    r.server.answers[COPY.encode()] = fails(0, go_on)
+    client, other = await r.session(), await r.session()
+    client.send(frontend.query(COPY))
+    await client.until(b"G")
+    client.send(BAD + b"d\0\0\0\x68" + b"x" * 10)
+    assert [kind for kind, _ in await client.until(b"Z")] == [b"E", b"Z"]
+    assert (await other.ask("SELECT 1"))[-1] == (b"Z", b"I")
+    client.send(b"x" * 90 + frontend.query("SELECT 1"))
+    assert (await client.until(b"Z"))[-1] == (b"Z", b"I")
+    assert r.upstream.pool.closed_total["error"] == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "syncs"),
+    [
+        (frontend.query(COPY), BAD + SYNC, 0),
+        (frontend.query(COPY) + SYNC, BAD, 0),
+        (EXTENDED + EXECUTE + SYNC, BAD + SYNC + COPY_DONE + SYNC, 1),
+    ],
+    ids=["simple", "before it begins", "extended"],
+)
+async def test_a_sync_within_a_copy_that_fails_is_nobody_elses(
+    rig: Start, first: bytes, then: bytes, syncs: int
+) -> None:
+    """It is answered after all where the server reads it behind the failure."""
+    r = await rig(pool={"size": 1, "maxOverflow": 0})
+    go_on = asyncio.Event()
+    r.server.answers[COPY.encode()] = r.server.usual[b"E"] = fails(syncs, go_on)
+    r.server.answers[b"SELECT secret"] = row("secret")
+    client, other = await r.session(), await r.session()
+    client.send(first)
+    await client.until(b"G")
+    client.send(then)
+    assert (await client.until(b"Z"))[-2][0] == b"E"
+    other.send(frontend.query("SELECT secret"))
+    pool = r.upstream.pool
+    await eventually(lambda: pool.waiters or any(b"secret" in heard for heard in r.server.heard))
+    go_on.set()
+    assert (await other.until(b"Z"))[1][1].endswith(b"secret")
+    assert pool.closed_total["error"] == 1
+
+
+async def test_a_connection_whose_cancel_request_is_still_under_way_is_for_nobody_else(
+    rig: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has it, and has not passed the signal on in time: it may still come."""
+    monkeypatch.setattr("forebay_proxy.postgres.cancel.PATIENCE", 0.1)
+    r = await rig(pool={"size": 1, "maxOverflow": 0})
+    answer = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answer.wait()
+        writer.write(row("slow"))
+
+    r.server.answers[b"SELECT slow"] = slow
+    r.server.cancel_ends.clear()
+    client = await r.client()
+    client.start("somebody")
+    key = next(body for kind, body in await client.until(b"Z") if kind == b"K")
+    client.send(frontend.query("SELECT slow"))
+    await eventually(lambda: r.server.heard and b"slow" in r.server.heard[0])
+    asks = await r.client()
+    asks.send(startup.write_cancel(startup.CancelRequest(int.from_bytes(key[:4]), key[4:])))
+    await eventually(lambda: r.server.cancels)
+    answer.set()
+    await client.until(b"Z")
+    assert (await client.ask("SELECT 1"))[-1] == (b"Z", b"I")
+    assert len(r.server.heard) == 2, "the second query went to another connection"
+    r.server.cancel_ends.set()
