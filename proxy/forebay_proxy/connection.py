@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay_core.balance import Endpoint
 from forebay_core.lease import CLOSING, IDLE, LEASED, OPENING, Connection, Refusal
+from forebay_proxy.ending import keep_end_behind
 
 if TYPE_CHECKING:
     from forebay_proxy.upstream import Upstream
@@ -104,6 +105,8 @@ class UpstreamConnection(Connection, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        if self.upstream.ssl_context is not None:
+            keep_end_behind(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.state == OPENING:  # between connect() and `opened`: the opener finds it out

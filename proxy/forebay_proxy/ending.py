@@ -35,6 +35,13 @@ def uncork(transport: Any) -> None:
     (_views.get(fd) or _view(fd)).setsockopt(IPPROTO_TCP, TCP_CORK, 0)
 
 
+def keep_end_behind(transport: Any) -> None:
+    """Of a peer over TLS that is not read from for now, take nothing in from the kernel. uvloop would read on, up to
+    256 KiB, and where it reads the connection's end it drops what it has not handed over: an answer would lack its
+    last part, or a tunnel, with nothing to show it."""
+    transport.set_read_buffer_limits(1, 0)
+
+
 def end_tls(transport: Any, data: bytes) -> None:
     """Send `data` with our close_notify, and close without waiting for the client's (RFC 8446 section 6.1). The
     transport has nothing left to send; it may have then, for as long as the client pleases."""

@@ -13,6 +13,7 @@ from forebay_core.lease import CLOSING, LEASED, Connection, Refusal, Refused, Wa
 from forebay_core.spec.model import Spec
 from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.connection import UpstreamConnection
+from forebay_proxy.ending import keep_end_behind
 from forebay_proxy.tracing import Tracer
 from forebay_proxy.upstream import KEEPALIVE, Upstream
 from forebay_proxy.wheel import Wheel
@@ -101,6 +102,8 @@ class TcpClient(Waiter, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        if transport.get_extra_info("ssl_object") is not None:
+            keep_end_behind(transport)
         peername = self.transport.get_extra_info("peername")
         self.peer = self.peer or (peername[0] if peername else "")
         sock = self.transport.get_extra_info("socket")

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from forebay_core.http1 import ProtocolError, RequestHead, scan_request
-from forebay_proxy.ending import end_tls, uncork
+from forebay_proxy.ending import end_tls, keep_end_behind, uncork
 from forebay_proxy.http import answers, phases
 from forebay_proxy.http.exchange import Exchange
 
@@ -101,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
             self.write = self._write_first
         else:  # its listening socket may have been another worker's a moment ago, which had no TLS then
             uncork(transport)
+            keep_end_behind(transport)
         peername = transport.get_extra_info("peername")  # None: it has gone already
         self.peer = self.peer or (peername[0].removeprefix(MAPPED) if peername else "")
         proxy = self.proxy
@@ -394,7 +395,7 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close when what was written is sent."""
         if self.transport is not None:
-            if self.transport.get_write_buffer_size():
+            if self.tls or self.transport.get_write_buffer_size():  # over TLS that does not count what TCP still has
                 self._begin_closing()
             else:  # it closes at once
                 self.attend()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from forebay_core.pgwire import ProtocolError, backend
 from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.postgres.errors import said
+from forebay_proxy.ending import keep_end_behind
 from forebay_proxy.postgres import refusals
 from forebay_proxy.postgres.asking import Settings
 from forebay_proxy.postgres.console import Console
@@ -50,6 +51,8 @@ class PgClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        if transport.get_extra_info("ssl_object") is not None:
+            keep_end_behind(transport)
         self.write = self.transport.write
         self.since = monotonic()
         if self.alpn is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != self.alpn:

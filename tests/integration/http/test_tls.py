@@ -1,8 +1,11 @@
 """TLS on either side: the same HTTP as without, and clear refusals where it can't be."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +211,53 @@ async def test_the_alpn_of_a_client_that_offers_h2_is_http_1_1(tmp_path: Path, c
         async with await Connection.open(forebay.port, tls=tls) as client:
             assert client.writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
             assert (await client.ask(request_bytes())).status == 200
+
+
+def answers_and_ends(listener: socket.socket, pair: Pair, answer: bytes) -> None:
+    """A backend of one connection: it answers, says goodbye, and closes its side at once."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    raw, _ = listener.accept()
+    with context.wrap_socket(raw, server_side=True) as connection, contextlib.suppress(OSError):
+        connection.recv(1 << 16)
+        connection.sendall(answer)
+        connection.settimeout(0.01)
+        with contextlib.suppress(TimeoutError):
+            connection.unwrap()
+        socket.socket.shutdown(connection, socket.SHUT_WR)
+        connection.settimeout(10)
+        connection.recv(1)
+
+
+def read_slowly(port: int, request: bytes) -> bytes:
+    """All that comes, by a client that is slower than its backend: what is to come waits in the proxy and before it."""
+    found = bytearray()
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(request)
+        time.sleep(0.2)
+        with contextlib.suppress(ConnectionResetError):
+            while data := client.recv(1 << 16):
+                found += data
+                time.sleep(0.004)
+    return bytes(found)
+
+
+@pytest.mark.parametrize("way", ["answer", "tunnel"])
+async def test_a_client_that_reads_slowly_gets_the_whole_of_what_a_backend_says_before_it_ends(
+    tmp_path: Path, ca: CA, way: str
+) -> None:
+    body = content(6_000_000)
+    if way == "answer":
+        headers: tuple[tuple[str, str], ...] = (("Connection", "close"),)
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    else:
+        headers = UPGRADE
+        head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test/1\r\n\r\n"
+    tls = {"mode": "verify-ca", "caFile": str(ca.cert)}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        backend = asyncio.create_task(asyncio.to_thread(answers_and_ends, listener, ca.server(), head + body))
+        async with running(tmp_path, document(listener.getsockname()[1], tls=tls)) as forebay:
+            found = await asyncio.to_thread(read_slowly, forebay.port, request_bytes("/", headers=headers))
+        await backend
+    assert found.endswith(body[-1000:]), (len(found), len(body))
+    assert found.partition(b"\r\n\r\n")[2] == body
