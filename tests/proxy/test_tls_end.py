@@ -1,6 +1,7 @@
 """How a TLS client's connection ends that does not take what it is sent."""
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -46,10 +47,16 @@ async def test_a_client_that_reads_nothing_and_ends_is_let_go(tmp_path: Path, mo
     anything = ssl.create_default_context()
     anything.check_hostname, anything.verify_mode = False, ssl.CERT_NONE
 
+    ended = asyncio.Event()
+
     async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(1 << 16):
-            writer.write(ANSWER)
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1 << 16):
+                writer.write(ANSWER)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
 
     backend = await asyncio.start_server(answers, "127.0.0.1", 0)
     document = http_pool(80, spec={"http": {"keepAliveTimeout": "200ms", "streamIdleTimeout": "300ms"}})
@@ -85,4 +92,5 @@ async def test_a_client_that_reads_nothing_and_ends_is_let_go(tmp_path: Path, mo
     backend.close()
     for connection in list(upstream.pool.connections):
         connection.transport.abort()  # type: ignore[attr-defined]
+    await ended.wait()
     wheel.close()
