@@ -105,8 +105,7 @@ class UpstreamConnection(Connection, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        if self.upstream.ssl_context is not None:
-            keep_end_behind(transport)
+        keep_end_behind(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.state == OPENING:  # between connect() and `opened`: the opener finds it out

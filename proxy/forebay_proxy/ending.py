@@ -39,7 +39,8 @@ def keep_end_behind(transport: Any) -> None:
     """Of a peer over TLS that is not read from for now, take nothing in from the kernel. uvloop would read on, up to
     256 KiB, and where it reads the connection's end it drops what it has not handed over: an answer would lack its
     last part, or a tunnel, with nothing to show it."""
-    transport.set_read_buffer_limits(1, 0)
+    if transport.get_extra_info("ssl_object") is not None:
+        transport.set_read_buffer_limits(1, 0)
 
 
 def end_tls(transport: Any, data: bytes) -> None:

@@ -102,8 +102,7 @@ class TcpClient(Waiter, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        if transport.get_extra_info("ssl_object") is not None:
-            keep_end_behind(transport)
+        keep_end_behind(transport)
         peername = self.transport.get_extra_info("peername")
         self.peer = self.peer or (peername[0] if peername else "")
         sock = self.transport.get_extra_info("socket")

@@ -5,7 +5,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import uvloop
 from tests.support.certs import CA
-from tests.support.forebay import pool_document
+from tests.support.forebay import http_pool, pool_document
+from tests.support.raw import request_bytes
 
 from forebay_core.spec.load import parse
 from forebay_proxy.ending import end_tls, uncork
@@ -313,3 +314,60 @@ async def test_which_listeners_cork(tmp_path: Path, ca: CA, protocol: str, tls: 
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == corked
         await worker.ignore(sock)
     await worker.close()
+
+
+async def test_a_tls_client_that_reads_nothing_and_ends_is_let_go(
+    tmp_path: Path, ca: CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it does not take is in the transport below TLS, which does not count it as its own."""
+    monkeypatch.setattr("forebay_proxy.http.client.LINGER", 0.1)
+    monkeypatch.setattr("forebay_proxy.http.client.LINGER_MOST", 0.3)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + bytes(20_000)
+    ended = asyncio.Event()
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while await reader.read(1 << 16):
+                writer.write(answer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
+
+    backend = await asyncio.start_server(answers, "127.0.0.1", 0)
+    pair = ca.server("localhost")
+    document = http_pool(
+        backend.sockets[0].getsockname()[1],
+        spec={
+            "http": {"keepAliveTimeout": "200ms", "streamIdleTimeout": "300ms"},
+            "listen": {"port": 0, "tls": {"certFile": str(pair.cert), "keyFile": str(pair.key)}},
+        },
+    )
+    pool = parse(document, form="local")
+    worker = Worker(pool, Memory.at(tmp_path / "memory"), "test", b"")
+    await worker.apply(pool)
+    (upstream,) = worker.upstreams.values()
+
+    def asks(address: tuple[str, int]) -> ssl.SSLSocket:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(address)
+        client = ssl.create_default_context(cafile=str(ca.cert)).wrap_socket(sock, server_hostname="localhost")
+        client.sendall(request_bytes("/") * 2)
+        return client
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        await worker.listen(listener)
+        with await asyncio.to_thread(asks, listener.getsockname()) as client:
+            async with asyncio.timeout(PATIENCE):
+                while upstream.codes.get(200, 0) < 2:
+                    await asyncio.sleep(0.01)
+                socket.socket.shutdown(client, socket.SHUT_WR)
+                while worker.proxy.clients:
+                    await asyncio.sleep(0.01)
+        await worker.drain(0, 0)
+        await ended.wait()
+        await worker.ignore(listener)
+    await worker.close()
+    backend.close()

@@ -51,8 +51,7 @@ class PgClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        if transport.get_extra_info("ssl_object") is not None:
-            keep_end_behind(transport)
+        keep_end_behind(transport)
         self.write = self.transport.write
         self.since = monotonic()
         if self.alpn is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != self.alpn:

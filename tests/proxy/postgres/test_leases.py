@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import pytest
-from tests.integration.postgres.scripted import Answer
+from tests.integration.postgres.scripted import READY, Answer
 from tests.proxy.postgres.harness import Client, Rig, eventually
 
 from forebay_core.pgwire import backend, frontend, startup
@@ -18,7 +18,6 @@ COPY_DONE = b"c\0\0\0\4"
 SYNC = b"S\0\0\0\4"
 EXTENDED = frontend.parse(frontend.Statement(b"", COPY.encode(), b"\0\0")) + frontend.bind(b"", b"")
 EXECUTE = b"E\0\0\0\x09\0\0\0\0\0"
-READY = backend.ready_for_query(b"I")
 
 
 def row(text: str) -> bytes:
