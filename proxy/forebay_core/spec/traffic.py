@@ -92,9 +92,9 @@ class Retries(Model):
     attempts: Annotated[int, Field(ge=0, le=10)] = Field(1, description="Retries of a request at most. 0: none.")
     retry_on: Annotated[Seq[Literal["connectFailure", "reusedConnectionReset"]], Field(max_length=2)] = Field(
         ("connectFailure", "reusedConnectionReset"),
-        description="What is retried: an opening that failed; an idempotent request on a reused "
-        "connection that "
-        "ended before the first byte of an answer.",
+        description="What is retried. connectFailure: a request whose connection could not be opened, where the "
+        "upstream has more than one endpoint. reusedConnectionReset: an idempotent request on a reused connection "
+        "that ended before the first byte of an answer.",
     )
     budget_percent: Percent = Field(
         20, description="Retries may be this percentage of the requests, beyond minPerSecond."
