@@ -17,6 +17,19 @@ from forebay_core.health import EndpointHealth
 RING_POINTS = 160  # per endpoint of the largest weight, as ketama: shares within about 10 % of the ideal
 
 
+class Server:
+    """What listens at one address and port: where a budget holds for each endpoint apart, it holds here. Endpoints
+    that come and go, or have other names for the same address, share it. ``open`` and ``closing``: of all of them.
+    """
+
+    __slots__ = ("__weakref__", "address", "closing", "open", "port")
+
+    def __init__(self, address: str, port: int) -> None:
+        self.address = address
+        self.port = port
+        self.open = self.closing = 0
+
+
 class Endpoint:
     """One host and port of an upstream. Compared by identity: a re-resolved name makes new ones.
 
@@ -25,12 +38,14 @@ class Endpoint:
     """
 
     __slots__ = (
-        "__weakref__", "address", "closing", "health", "host", "idle", "listed", "name", "open", "port", "role",
-        "weight",
+        "address", "closing", "health", "host", "idle", "listed", "name", "open", "port", "role", "server", "weight",
     )  # fmt: skip
 
-    def __init__(self, host: str, port: int, weight: int, address: str, health: EndpointHealth) -> None:
-        """``address`` is the resolved IP address, or ``host`` itself. Raises ValueError: weight below 1."""
+    def __init__(
+        self, host: str, port: int, weight: int, address: str, health: EndpointHealth, server: Server | None = None
+    ) -> None:
+        """``address`` is the resolved IP address, or ``host`` itself; ``server`` what is known to be there, if anything
+        is. Raises ValueError: weight below 1."""
         if weight < 1:
             raise ValueError(f"weight of endpoint {host}:{port} is {weight}: expected 1 or more")
         self.host = host
@@ -38,6 +53,7 @@ class Endpoint:
         self.weight = weight
         self.address = address
         self.health = health
+        self.server = server or Server(address, port)
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.role: str | None = None  # a database's: primary or standby
         self.listed = True  # one of the upstream's; False: a forward proxy's origin

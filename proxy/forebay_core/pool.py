@@ -33,7 +33,7 @@ from itertools import islice
 from math import inf
 from typing import NoReturn, Protocol
 
-from forebay_core.balance import Endpoint, Picker
+from forebay_core.balance import Endpoint, Picker, Server
 from forebay_core.histogram import Histogram
 from forebay_core.lease import (
     CLOSED,
@@ -64,7 +64,7 @@ FAIRNESS = 0.1
 # Uses after which a connection is closed in any case: Python compares larger integers more slowly.
 MOST_USES = (1 << 30) - 1
 
-NONE_ENDING: Counter[Endpoint] = Counter()
+NONE_ENDING: Counter[Server] = Counter()
 
 CLOSE_REASONS = ("idle", "recycle", "uses", "error", "overflow", "shrink", "drain", "upstream")
 
@@ -145,7 +145,7 @@ class Pool:
         self._kinds = kinds or session
         self._kind: Kind | None = None  # the one asked for last
         self.spare = 1 if session else 0
-        self._spares: set[Endpoint | None] = set()  # places that are taken beside the leases; None: at any endpoint
+        self._spares: set[Server | None] = set()  # places that are taken beside the leases; None: at any endpoint
         self.connections: set[Connection] = set()
         self._opening: set[Connection] = set()  # those of them
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
@@ -264,15 +264,18 @@ class Pool:
     def take_spare(self, endpoint: Endpoint) -> bool:
         """A place at the endpoint beside the leases, for asking or cancelling; False where it is taken. Ends with
         `return_spare`."""
-        place, held = (endpoint, endpoint.open + self.left) if self.grant_per_endpoint else (None, self.held)
+        place = endpoint.server if self.grant_per_endpoint else None
+        held = (self.open if place is None else place.open) + self.left
         if not self.spare or place in self._spares or (self.grant is not None and held >= self.grant):
+            return False
+        if self.sealed and not self._keeps_spare(self.total if place is None else place.open):
             return False
         self._spares.add(place)
         return True
 
     def return_spare(self, endpoint: Endpoint, now: float) -> None:
         """The connection beside the leases is closed at both ends."""
-        self._spares.discard(endpoint if endpoint in self._spares else None)
+        self._spares.discard(endpoint.server if endpoint.server in self._spares else None)
         self._supply(now)
 
     def _set_sole(self) -> None:
@@ -494,6 +497,7 @@ class Pool:
         if connection.state == CLOSING:
             self.closing -= 1
             connection.endpoint.closing -= 1
+            connection.endpoint.server.closing -= 1
         elif connection.state == IDLE:
             connection.endpoint.idle.remove(connection)
             self.closed_total["upstream"] += 1
@@ -596,17 +600,29 @@ class Pool:
 
     @property
     def held(self) -> int:
-        """What counts against the budget: every connection of any state, spare ones, and what predecessors left."""
-        return self.open + self.left
+        """What counts against the budget: every connection of any state, spare ones, and what predecessors left. In a
+        drain also the place beside the leases, as long as there is anything to be cancelled from it."""
+        return self.open + self.left + (not self._spares and self._keeps_spare(self.total))
 
     @property
     def open(self) -> int:
         """Every connection of this process, of any state, with the spare ones."""
         return self.total + len(self._spares)
 
-    def held_at(self, endpoint: Endpoint) -> int:
+    @property
+    def servers(self) -> set[Server]:
+        """All that are known: those of the endpoints, and of what is still open to others."""
+        endpoints = {connection.endpoint for connection in self.connections}.union(self.endpoints)
+        return {endpoint.server for endpoint in endpoints} | {place for place in self._spares if place is not None}
+
+    def held_at(self, server: Server) -> int:
         """What counts against a budget that holds for each endpoint apart."""
-        return endpoint.open + (endpoint in self._spares) + self.left
+        taken = server in self._spares
+        return server.open + taken + self.left + (not taken and self._keeps_spare(server.open))
+
+    def _keeps_spare(self, there: int) -> bool:
+        """Whether a share that is being given back still has its place beside the leases, where so many are open."""
+        return self.sealed and self.spare > 0 and self.drain_keep > 0 and there > 0
 
     def statistics(self, now: float) -> PoolStatistics:
         leased = [c for c in self.connections if c.state == LEASED]
@@ -642,6 +658,9 @@ class Pool:
             mine = [c for c in self.connections if c.endpoint is endpoint]
             assert endpoint.open == len(mine)
             assert endpoint.closing == sum(c.state == CLOSING for c in mine)
+            there = [c for c in self.connections if c.endpoint.server is endpoint.server]
+            assert endpoint.server.open == len(there)
+            assert endpoint.server.closing == sum(c.state == CLOSING for c in there)
             assert set(endpoint.idle) == {c for c in mine if c.state == IDLE}
 
     # ------------------------------------------------------------------ inside
@@ -816,22 +835,23 @@ class Pool:
         return "shrink" if self.excess(connection.endpoint) else None
 
     def _room(self, endpoint: Endpoint) -> bool:
-        return self.total + self.left < self.limit and endpoint.open + self.left < self.endpoint_limit
+        return self.total + self.left < self.limit and endpoint.server.open + self.left < self.endpoint_limit
 
     def _crowds(self, other: Endpoint, endpoint: Endpoint) -> bool:
         """Whether one connection less to `other` is a place at `endpoint`, which has none."""
-        return other is endpoint or endpoint.open + self.left < self.endpoint_limit
+        return other.server is endpoint.server or endpoint.server.open + self.left < self.endpoint_limit
 
     def _in_the_way(self, endpoint: Endpoint, waiter: Waiter) -> bool:
         """Whether one connection less to this endpoint is a place for the waiter, for whom there is none here."""
         return not self._room(endpoint) and any(self._crowds(endpoint, e) for e in self._playing(waiter.kind))
 
-    def excess(self, endpoint: Endpoint, ending: Counter[Endpoint] = NONE_ENDING) -> bool:
+    def excess(self, endpoint: Endpoint, ending: Counter[Server] = NONE_ENDING) -> bool:
         """Whether the limit is exceeded even when all that are closing have gone, and of the others so many as `ending`
         says."""
+        server = endpoint.server
         return (
             self.total - self.closing - ending.total() + self.left > self.limit
-            or endpoint.open - endpoint.closing - ending[endpoint] + self.left > self.endpoint_limit
+            or server.open - server.closing - ending[server] + self.left > self.endpoint_limit
         )
 
     def _new(self, endpoint: Endpoint, kind: Kind | None) -> Connection:
@@ -842,6 +862,7 @@ class Pool:
         self.opening += 1
         self._opening.add(connection)
         endpoint.open += 1
+        endpoint.server.open += 1
         return connection
 
     def _open_for(self, waiter: Waiter, endpoint: Endpoint) -> None:
@@ -924,9 +945,11 @@ class Pool:
         connection.state = CLOSING
         self.closing += 1
         connection.endpoint.closing += 1
+        connection.endpoint.server.closing += 1
 
     def _forget(self, connection: Connection) -> None:
         connection.state = CLOSED
         connection.endpoint.open -= 1
+        connection.endpoint.server.open -= 1
         self.total -= 1
         self.connections.discard(connection)

@@ -29,6 +29,7 @@ from forebay_proxy.workers import Workers
 log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at ledger, states and the document's file
+PAUSE = 10.0  # seconds after a look that failed
 ROUNDS = 8  # of writing and pushing in one tick: a cut takes three where nobody hangs
 
 
@@ -90,13 +91,21 @@ class Supervisor:
             self._wake.clear()
             if self._workers.stopping:
                 continue
-            await self._reload_if_changed()
-            self._workers.wanted = self._scaling.replicas + self._surge
-            self._workers.keep_number()
-            await self._control()
-            await self._end_leavings()
-            self._scale(await self._workers.gather())
-            self._workers.kill_hung()
+            try:
+                await self._look()
+            except Exception:  # a mistake of ours must not end the loop, and not go unseen
+                log.exception("the look failed, the next one is in %g s", PAUSE)
+                await asyncio.sleep(PAUSE)
+
+    async def _look(self) -> None:
+        """Once round."""
+        await self._reload_if_changed()
+        self._workers.wanted = self._scaling.replicas + self._surge
+        self._workers.keep_number()
+        await self._control()
+        await self._end_leavings()
+        self._scale(await self._workers.gather())
+        self._workers.kill_hung()
 
     async def _control(self) -> None:
         """Listening sockets to those who live, then what the ledger has for them."""

@@ -18,7 +18,7 @@ from math import inf
 from time import monotonic
 from typing import Final, Protocol
 
-from forebay_core.balance import Endpoint, Picker, picker
+from forebay_core.balance import Endpoint, Picker, Server, picker
 from forebay_core.health import HealthGroup, HealthPolicy
 from forebay_core.histogram import Histogram
 from forebay_core.lease import LEASED, Connection, Kind, Refusal, Waiter
@@ -130,7 +130,7 @@ class Upstream:
         return f"<Upstream {self.name} {self.pool!r}>"
 
     def configure(self, spec: UpstreamSpec) -> None:
-        """Take a changed document for the same upstream; endpoints come apart, by `set_addresses`."""
+        """Take a changed document for the same upstream; endpoints come apart, by `set_endpoints`."""
         self.spec = spec
         self.pre_ping = spec.pool.pre_ping
         self.hash_header = hash_header(spec)
@@ -156,11 +156,16 @@ class Upstream:
 
     def set_endpoints(self, wanted: Sequence[tuple[str, int, int, str]]) -> None:
         """Endpoints as (host, port, weight, address); those that stay keep their connections and their health."""
-        known = {(e.host, e.port, e.weight, e.address): e for e in self.pool.endpoints if e.listed}
+        known = {(e.host, e.port, e.address): e for e in self.pool.endpoints if e.listed}
+        servers = {(s.address, s.port): s for s in self.pool.servers}
         endpoints = []
-        for host, port, weight, address in dict.fromkeys(wanted):
-            endpoint = known.pop((host, port, weight, address), None)
-            endpoints.append(endpoint or Endpoint(host, port, weight, address, self.health.add()))
+        for host, port, address, weight in {(h, p, a): (h, p, a, w) for h, p, w, a in wanted}.values():
+            endpoint = known.pop((host, port, address), None)
+            if endpoint is None:
+                server = servers.setdefault((address, port), Server(address, port))
+                endpoint = Endpoint(host, port, weight, address, self.health.add(), server)
+            endpoint.weight = weight
+            endpoints.append(endpoint)
         for endpoint in known.values():
             self.health.remove(endpoint.health)
         self.pool.set_endpoints(endpoints, monotonic())
@@ -214,8 +219,7 @@ class Upstream:
         pool = self.pool
         if not pool.grant_per_endpoint:
             return pool.held
-        places = {connection.endpoint for connection in pool.connections} | set(pool.endpoints)
-        return max(map(pool.held_at, places), default=pool.left)
+        return max(map(pool.held_at, pool.servers), default=pool.left)
 
     def press(self, within: float | None) -> None:
         """What is leased above the limit is cut in so many seconds, if it still is then: others need the places. None:
@@ -236,11 +240,11 @@ class Upstream:
         self._pressed = None
         self.turn.end()  # leases that are over but for that
         leased = [connection for connection in self.pool.connections if connection.state == LEASED]
-        ending: Counter[Endpoint] = Counter()  # leases that end soon: a transaction is rolled back before
+        ending: Counter[Server] = Counter()  # leases that end soon: a transaction is rolled back before
         for connection in sorted(leased, key=lambda c: c.leased_at):
             if self.pool.excess(connection.endpoint, ending):
                 connection.owner.take_back()  # type: ignore[attr-defined]
-                ending[connection.endpoint] += connection.state == LEASED
+                ending[connection.endpoint.server] += connection.state == LEASED
 
     def may_retry(self, reason: str) -> bool:
         """Whether the retry budget allows one more; True spends it and counts it by its reason."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from forebay_core.balance import Endpoint, picker
+from forebay_core.balance import Endpoint, Server, picker
 from forebay_core.health import HealthGroup, HealthPolicy
 from forebay_core.lease import CLOSING, IDLE, Connection, Kind, Refusal, Refused, Waiter
 from forebay_core.pool import Pool
@@ -92,13 +92,18 @@ class World:
                 self.pool.set_role(endpoint, role, self.now)
         self.cap: int | None = None
         self.cap_each: int | None = None  # a grant that holds for each endpoint apart
+        self.told: int | None = None  # in a drain: the least that the pool has said it holds, so the bound of its life
         self.dialing: list[Connection] = []
         self.open: set[Connection] = set()  # what the upstream sees, until it has closed itself
         self.shutting: list[Connection] = []
         self.clients: list[Client] = []
 
-    def endpoint(self, n: int) -> Endpoint:
-        return Endpoint(f"10.0.0.{n}", 80, 1, f"10.0.0.{n}", self.group.add())
+    def endpoint(self, n: int, server: Server | None = None) -> Endpoint:
+        return Endpoint(f"10.0.0.{n}", 80, 1, f"10.0.0.{n}", self.group.add(), server)
+
+    def at(self, server: Server) -> int:
+        """What is open there."""
+        return sum(connection.endpoint.server is server for connection in self.open)
 
     # ------------------------------------------------------------------ what happens
 
@@ -173,24 +178,27 @@ class World:
         self.pool.tick(self.now)
 
     def do_grant(self, n: int) -> None:
+        self.told = None
         self.cap, self.cap_each = n % 6, None
         self.pool.set_grant(self.cap, self.now)
 
     def do_grant_each(self, n: int) -> None:
         if not self.aside:  # a place beside the leases is of one kind of grant or the other
+            self.told = None
             self.cap, self.cap_each = None, n % 6
             self.pool.set_grant(self.cap_each, self.now, per_endpoint=True)
             self.carry_out()
             for endpoint in self.pool.endpoints:
-                kept = endpoint.open - sum(c.endpoint is endpoint for c in self.shutting)
+                kept = self.at(endpoint.server) - sum(c.endpoint.server is endpoint.server for c in self.shutting)
                 assert not endpoint.idle or kept + self.pool.left <= self.cap_each, "idle connections above the grant"
 
     def do_no_grant(self, _: int) -> None:
-        self.cap = self.cap_each = None
+        self.cap = self.cap_each = self.told = None
         self.pool.set_grant(None, self.now)
 
     def do_left(self, n: int) -> None:
-        self.pool.set_left(n % 3, self.now)
+        if not self.pool.draining or n % 3 < self.pool.left:  # the dead open nothing
+            self.pool.set_left(n % 3, self.now)
 
     def do_pause(self, n: int) -> None:
         if self.pool.pause_timeout is None:
@@ -225,6 +233,15 @@ class World:
         if self.origins:
             return
         self.pool.set_endpoints([self.endpoints, self.endpoints[:1], self.endpoints[1:]][n % 3], self.now)
+
+    def do_back_again(self, n: int) -> None:
+        """An address has left the list, and comes back: what is leased there still goes on."""
+        if not self.origins:
+            old = self.endpoints[n % 2]
+            self.endpoints[n % 2] = new = self.endpoint(n % 2 + 1, old.server)
+            self.group.remove(old.health)
+            self.pool.set_endpoints(self.endpoints, self.now)
+            self.pool.set_role(new, old.role, self.now)
 
     def do_role(self, n: int) -> None:
         if self.spare:
@@ -262,7 +279,7 @@ class World:
                 assert len(self.open) + self.aside + self.pool.left <= self.cap, "opened above the grant"
             for connection in self.pool.opens:
                 if self.cap_each is not None:
-                    there = sum(c.endpoint is connection.endpoint for c in self.open)
+                    there = self.at(connection.endpoint.server)
                     assert there + self.pool.left <= self.cap_each, "opened above the endpoint's grant"
                 kind = connection.kind
                 assert not kind or kind.role in (None, connection.endpoint.role), "opened to one of another role"
@@ -276,6 +293,9 @@ class World:
         pool.check()
         assert pool.total == len(self.open), "the engine's count is not what is open"
         assert {c for c in pool.connections if c.state == CLOSING} == set(self.shutting)
+        if pool.sealed and self.cap is not None:
+            self.told = min(pool.held, self.told if self.told is not None else pool.held)
+            assert len(self.open) + self.aside + pool.left <= self.told, "more than it had said in a drain"
         waiting = {c for c in self.clients if not c.settled}
         assert waiting == set(pool.waiters), "a waiter is lost, or kept after its end"
         assert len(waiting) <= self.settings.max_waiting

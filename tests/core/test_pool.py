@@ -342,7 +342,7 @@ def test_each_endpoint_has_a_spare_place_where_the_grant_is_per_endpoint():
     assert bench.pool.take_spare(one), "though two are open in all"
     assert not bench.pool.take_spare(one)
     assert bench.pool.take_spare(two)
-    assert [bench.pool.held_at(endpoint) for endpoint in (one, two)] == [2, 2]
+    assert [bench.pool.held_at(endpoint.server) for endpoint in (one, two)] == [2, 2]
     assert bench.pool.open == 4
     bench.pool.return_spare(one, 0.0)
     bench.pool.set_left(1, 0.0)

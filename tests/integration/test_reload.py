@@ -107,6 +107,24 @@ async def test_a_changed_file_is_enough(forebay: Start, origin: Origin) -> None:
     assert (await f.metrics()).value("forebay_upstream_connections_limit") == 5
 
 
+async def test_a_name_that_could_not_be_resolved_is_mended(forebay: Start, origin: Origin) -> None:
+    """The control loop goes on without an address, also where the budget is counted at each."""
+    document = http_pool(
+        spec={"replicas": 2},
+        endpoints=[{"host": "nosuch.invalid", "port": origin.port}],
+        budget={"maxConnections": 12, "per": "endpoint"},
+    )
+    f = await forebay(document)
+    async with asyncio.timeout(15):
+        while "origin" not in (await f.state())["supervisor"]["verdict"]["upstreams"]:
+            await asyncio.sleep(0.1)
+    mended = copy.deepcopy(document)
+    mended["spec"]["upstreams"][0]["endpoints"][0]["host"] = "127.0.0.1"
+    await take(f, mended)
+    answer = await fetch(f.port, "/")
+    assert answer.status == 200
+
+
 async def test_a_smaller_pool_is_reached_without_cutting_anything(forebay: Start, origin: Origin) -> None:
     document = http_pool(origin.port, pool={"size": 8, "maxOverflow": 0})
     f = await forebay(document)

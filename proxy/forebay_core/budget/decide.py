@@ -80,12 +80,13 @@ def decide(seen: Seen) -> Decision:
     since = {life: seen.dead_since.get(life, seen.now) for life in dead}
     left = proofs.leavings(ledger, since, seen.reported, seen.terms, seen.now)
     lives = served(ledger, seen, dead)
+    joining = {a.life: homes[a.pod] for a in seen.answers.values() if a.pod in homes}
     wanted: dict[Key, int] = {}
     for upstream, term in seen.terms.items():
         capped = upstream in seen.capped
-        wanted |= shares.wishes(ledger, upstream, term, lives, seen.demand, besides=seen.besides, capped=capped)
+        able = [life for life in lives if (life, upstream) in ledger.entries or life in joining]
+        wanted |= shares.wishes(ledger, upstream, term, able, seen.demand, besides=seen.besides, capped=capped)
     pressing = shares.pressing(ledger, seen.terms, wanted)
-    joining = {a.life: homes[a.pod] for a in seen.answers.values() if a.pod in homes}
     made = list(changes(ledger, seen.terms, wanted, joining, seen.answers, left))
     after = applied(ledger, made, seen.terms, ledger.sequence + 1)
     orphaned = proofs.orphaned(ledger, seen.cluster, dead)
@@ -101,7 +102,8 @@ def home(uid: str, pod: proofs.Pod, cluster: proofs.Cluster) -> Home:
 
 
 def served(ledger: Ledger, seen: Seen, dead: Mapping[str, str]) -> list[str]:
-    """The lives that shares are for, oldest first: not dead, not draining, and their pod is wanted."""
+    """The lives that shares are for, oldest first: not dead, not draining, and their pod is wanted. Who does not answer
+    keeps what it has, and joins nothing."""
     lives = ledger.lives()
     newcomers = sorted(a.life for a in seen.answers.values() if a.life not in lives)
     pods = {life: lives[life].pod for life in lives} | {life: seen.answers[life].pod for life in newcomers}

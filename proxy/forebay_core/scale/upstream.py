@@ -161,7 +161,7 @@ def _view(
     pressed = wait_p95 > targets.target_wait
     steady, quick = holds(ticks, STABLE, now, 1), holds(panic, PANIC, now, 1)
     parts = {life: _part(each, name, target, steady, quick, pressed) for life, each in lives.items()}
-    endpoints = max([r.endpoints for r in readings], default=1) if target.per_endpoint else 1
+    endpoints = max([1, *(r.endpoints for r in readings)]) if target.per_endpoint else 1  # 0: no address is known yet
     return View(
         parts,
         ticks,

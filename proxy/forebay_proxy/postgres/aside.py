@@ -88,7 +88,7 @@ class Asides:
     async def place(self, upstream: Upstream, endpoint: Endpoint, patience: float) -> AsyncIterator[None]:
         """The spare place at the endpoint. Raises NoPlace where it has not come in `patience` seconds."""
         pool = upstream.pool
-        turn = self._turns.setdefault(endpoint if pool.grant_per_endpoint else upstream, asyncio.Lock())
+        turn = self._turns.setdefault(endpoint.server if pool.grant_per_endpoint else upstream, asyncio.Lock())
         try:
             async with asyncio.timeout(patience):
                 await turn.acquire()

@@ -21,6 +21,15 @@ def test_a_budget_per_endpoint_is_counted_over_all_of_them() -> None:
     assert all(5 <= wanted <= 8 for wanted in verdict.wanted.values())
 
 
+def test_a_budget_per_endpoint_without_an_address_yet() -> None:
+    """Names may be resolved later, and a document may be mended: until then there is a verdict all the same."""
+    fleet = Fleet(2, Targets({"db": UpstreamTargets(15, 20, per_endpoint=True)}), grant=4)
+    for replica in fleet.replicas:
+        replica.db = replica.db._replace(limit=0, endpoints=0, healthy=0)
+    verdict = fleet.ticks(3, waiting=3, wait_oldest=2.0).upstreams["db"]
+    assert verdict.wanted == {"life-0": 1, "life-1": 1}
+
+
 def test_places_that_serve_nobody_come_on_top() -> None:
     """Of a grant of 8 three are of the dead, and one is for cancelling: with what is left it can't do its work."""
     fleet = Fleet(2, targets(60), grant=8)

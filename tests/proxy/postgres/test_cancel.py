@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 
 import pytest
-from tests.proxy.postgres.harness import Rig
+from tests.proxy.postgres.harness import Rig, eventually
 
+from forebay_core.pgwire import frontend
 from forebay_core.pgwire.startup import CancelRequest
 from forebay_proxy.postgres.aside import Asides, NoPlace
 from forebay_proxy.postgres.cancel import Cancels
@@ -61,4 +63,31 @@ async def test_a_server_that_hangs_as_it_is_asked_for_tls(rig: Start) -> None:
                 pass
         over.set()
         async with asides.place(r.upstream, there, 5.0):
+            pass
+
+
+async def test_in_a_drain_the_place_is_counted_as_held(rig: Start) -> None:
+    """The ledger gives away what a draining life does not hold: it may open nothing above what it has said."""
+    r = await rig()
+    pool = r.upstream.pool
+    pool.set_grant(4, monotonic(), per_endpoint=True)
+    client = await r.session()
+    r.server.answers[b"SELECT slow"] = b""
+    client.send(frontend.query("SELECT slow"))
+    await eventually(lambda: pool.leased)
+    assert r.upstream.held == 1
+    pool.drain(monotonic(), keep=1)
+    assert r.upstream.held == 2
+    r.server.cancel_ends.clear()
+    asides = Asides(r.worker.tasks)
+    cancels = Cancels(r.worker.tasks, asides)
+    (endpoint,) = pool.endpoints
+    assert not await cancels.request(r.upstream, endpoint, REQUEST, 0.1)
+    assert (r.server.open, r.upstream.held) == (2, 2)
+    r.server.cancel_ends.set()
+    await client.close()
+    await eventually(lambda: not pool.open)
+    assert r.upstream.held == 0
+    with pytest.raises(NoPlace):
+        async with asides.place(r.upstream, endpoint, 0.05):
             pass
