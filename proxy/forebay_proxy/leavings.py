@@ -1,33 +1,36 @@
 """What a dead predecessor's connections still hold at the upstream, asked of the kernel.
 
 After kill -9 a connection with nothing unread stays in this network namespace's table without an owner (FIN_WAIT1,
-FIN_WAIT2, CLOSING, LAST_ACK) until the upstream has closed too, at most `tcp_fin_timeout` (60 s), so its end before
-that is proof. Then it is in TIME_WAIT for a minute, which is proof for who looks late: a successor takes its time to
-start. One with unread bytes is reset and leaves no trace, and one that reaches the 60 s leaves too: those count until
-the upstream itself says that they have gone, or `linger` is over, the one assumption that the budget makes
-(docs/explanation/ledger.md).
+FIN_WAIT2, CLOSING, LAST_ACK) until the upstream has closed too. Then it is in TIME_WAIT for a minute, which is proof
+for who looks late: a successor takes its time to start. In FIN_WAIT2 the table says how long the kernel will keep it
+(`tcp_fin_timeout` from its beginning): its end before that is proof too. One with unread bytes is reset and leaves no
+trace, and one whose time is over leaves too: those count until the upstream itself says that they have gone, or
+`linger` is over, the one assumption that the budget makes (docs/explanation/ledger.md).
 """
 
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from forebay_proxy.journal import Record
 
 GOING = frozenset(("04", "05", "09", "0B"))  # FIN_WAIT1, FIN_WAIT2, LAST_ACK, CLOSING; include/net/tcp_states.h
+KEPT = "05"  # FIN_WAIT2
 CLOSED = "06"  # TIME_WAIT
 TABLES = (Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6"))
-FORGETS = 55.0  # seconds after which the kernel may drop one that is still open: a little less than its 60
+TICKS = 100  # a second, of times in these tables (USER_HZ)
+MARGIN = 1.0  # seconds by which the kernel may be early
 Trace = tuple[int, str]  # our port, and the far end as `encoded`
 
 
 class Ownerless(NamedTuple):
-    """Connections that no process owns: those that the other end has not closed yet, and those that it has."""
+    """Connections that no process owns: those that the other end has not closed yet, with the seconds for which the
+    kernel keeps them all the same, and those that it has closed."""
 
-    going: Set[Trace]
+    going: Mapping[Trace, float]
     closed: Set[Trace]
 
 
@@ -38,8 +41,7 @@ class Leavings:
     def __init__(self, count: int, records: Sequence[Record], linger: float, now: float) -> None:
         self._unknown = max(0, count - len(records))
         self._traces = {record: (record.own_port, encoded(record.address, record.port)) for record in records}
-        self._shown: set[Record] = set()
-        self._believed_until = now + FORGETS
+        self._kept_until: dict[Record, float] = {}  # by the kernel, as it has said
         self._until = now + linger
 
     @property
@@ -64,8 +66,8 @@ class Leavings:
             self._unknown = 0
         for record, trace in list(self._traces.items()):
             if trace in seen.going:
-                self._shown.add(record)
-            elif over or trace in seen.closed or (record in self._shown and now < self._believed_until):
+                self._kept_until[record] = now + seen.going[trace] - MARGIN
+            elif over or trace in seen.closed or now < self._kept_until.get(record, 0.0):
                 self.gone(record)
 
     def gone(self, record: Record) -> None:
@@ -75,7 +77,7 @@ class Leavings:
 
 def ownerless(tables: Iterable[Path] = TABLES) -> Ownerless:
     """As the kernel's tables say now."""
-    going, closed = set[Trace](), set[Trace]()
+    going, closed = dict[Trace, float](), set[Trace]()
     for table in tables:
         try:
             lines = table.read_text("ascii").splitlines()[1:]
@@ -85,7 +87,10 @@ def ownerless(tables: Iterable[Path] = TABLES) -> Ownerless:
             fields = line.split()
             if (fields[3] in GOING or fields[3] == CLOSED) and fields[9] == "0":
                 trace = int(fields[1].rpartition(":")[2], 16), fields[2]
-                (closed if fields[3] == CLOSED else going).add(trace)
+                if fields[3] == CLOSED:
+                    closed.add(trace)
+                else:
+                    going[trace] = int(fields[5][3:], 16) / TICKS if fields[3] == KEPT else 0.0
     return Ownerless(going, closed)
 
 

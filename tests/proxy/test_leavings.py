@@ -12,23 +12,24 @@ from pathlib import Path
 import pytest
 
 from forebay_proxy.journal import Record
-from forebay_proxy.leavings import FORGETS, TABLES, Leavings, Ownerless, encoded, ownerless
+from forebay_proxy.leavings import TABLES, Leavings, Ownerless, encoded, ownerless
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
 
-def row(remote: str, state: str, inode: int = 0, port: int = 0xA000) -> str:
-    queues = "00000000:00000000 00:00000000 00000000"
+def row(remote: str, state: str, inode: int = 0, port: int = 0xA000, kept: float = 0.0) -> str:
+    queues = f"00000000:00000000 03:{int(kept * 100):08X} 00000000"
     return f"   0: 0100007F:{port:04X} {remote} {state} {queues}     0        0 {inode} 1 0\n"
 
 
 RECORDS = [Record(number, 0, "127.0.0.1", 80, 50_000 + number) for number in range(5)]
 
 
-def there(*numbers: int, closed: Iterable[int] = ()) -> Ownerless:
+def there(*numbers: int, closed: Iterable[int] = (), kept: float = 60.0) -> Ownerless:
     """The kernel shows these of the records, and somebody else's to the same address."""
     traces = [(50_000 + number, encoded("127.0.0.1", 80)) for number in range(100)]
-    return Ownerless({traces[number] for number in (*numbers, 99)}, {traces[number] for number in (*closed, 98)})
+    going = {traces[number]: kept for number in (*numbers, 99)}
+    return Ownerless(going, {traces[number] for number in (*closed, 98)})
 
 
 def test_what_the_kernel_has_shown_and_shows_no_more_has_gone() -> None:
@@ -99,19 +100,29 @@ def test_the_most_at_one_endpoint() -> None:
     assert Leavings(0, [], linger=30, now=100).most == 0
 
 
-def test_the_kernel_forgets_after_a_minute_what_linger_does_not() -> None:
-    """An ownerless connection leaves the table at `tcp_fin_timeout`, open or not: a longer linger counts it on."""
+def test_the_kernel_forgets_after_a_while_what_linger_does_not() -> None:
+    """An ownerless connection leaves the table at its time, open or not, however late its successor came to look: a
+    longer linger counts it on."""
     left = Leavings(4, RECORDS[:4], linger=300, now=100)
-    left.update(there(0, 1, 2, 3), 100.1)
-    left.update(there(0, 1, 2), 100 + FORGETS - 1)
+    left.update(there(0, 1, 2, 3, kept=20), 100.1)
+    left.update(there(0, 1, 2, kept=5), 115)
     assert left.left == 3
-    left.update(there(0, 1, 2), 100 + FORGETS)
-    left.update(there(), 161)
-    assert left.left == 3
+    left.update(there(0, 1, kept=2), 118)
+    assert left.left == 2
+    left.update(there(), 119.9)
+    assert left.left == 2
     left.update(there(), 399)
-    assert left.left == 3
+    assert left.left == 2
     left.update(there(), 400)
     assert left.left == 0
+
+
+def test_the_end_of_one_whose_time_is_not_known_proves_nothing() -> None:
+    """The kernel gives up on one that the other end has not answered."""
+    left = Leavings(1, RECORDS[:1], linger=300, now=100)
+    left.update(there(0, kept=0), 100.1)
+    left.update(there(), 100.2)
+    assert left.left == 1
 
 
 def test_the_table_is_read_by_state_owner_and_address(tmp_path: Path) -> None:
@@ -123,11 +134,11 @@ def test_the_table_is_read_by_state_owner_and_address(tmp_path: Path) -> None:
         + row(ours, "05", 4711, port=5)  # going, but its owner lives
         + "".join(row(ours, state, port=6) for state in ("01", "08", "0A"))  # open, or listening
         + row(ours, "06", port=9)
-        + row(other, "05", port=7)
+        + row(other, "05", port=7, kept=59.5)
     )  # fmt: skip
     v6.write_text(HEAD + row(encoded("::1", 8080), "05", port=8))
-    four = {(port, ours) for port in (1, 2, 3, 4)} | {(7, other)}
-    assert ownerless((v4, v6)) == (four | {(8, encoded("::1", 8080))}, {(9, ours)})
+    four = {(port, ours): 0.0 for port in (1, 2, 3, 4)} | {(7, other): 59.5}
+    assert ownerless((v4, v6)) == (four | {(8, encoded("::1", 8080)): 0.0}, {(9, ours)})
     assert ownerless((v4, tmp_path / "no-ipv6")) == (four, {(9, ours)})
 
 
@@ -155,13 +166,13 @@ def test_the_real_kernel_shows_what_a_killed_process_leaves() -> None:
             ports = list(map(int, process.stdout.readline().split()))
             records = [Record(number, 0, *address, port) for number, port in enumerate(ports)]
             traces = {(port, encoded(*address)) for port in ports}
-            assert not ownerless().going & traces
+            assert not ownerless().going.keys() & traces
             left = Leavings(3, records, linger=300, now=0)
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
         for open_still in (3, 2, 1, 0):
             deadline = time.monotonic() + 5
-            while len(ownerless().going & traces) != open_still:
+            while len(ownerless().going.keys() & traces) != open_still:
                 assert time.monotonic() < deadline, TABLES[0].read_text()
             left.update(ownerless(), 1.0)
             assert left.left == open_still
