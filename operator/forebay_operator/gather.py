@@ -23,7 +23,7 @@ import aiohttp
 
 from forebay_core.budget.ledger import Ledger
 from forebay_core.budget.proofs import Node
-from forebay_operator.api import Api, ApiError, NotFound, Refused
+from forebay_operator.api import Api, ApiError, Conflict, NotFound, Refused
 from forebay_operator.blueprint import Blueprint
 from forebay_operator.budgeting import Look
 from forebay_operator.events import confirmed
@@ -110,10 +110,13 @@ def _sequence(ledger: Ledger | None) -> int:
 
 
 async def _afresh(key: Key, store: Store, api: Api) -> None:
+    uid = store.pools[key]["metadata"]["uid"]
     try:
         pool = await api.get("ProxyPool", key.namespace, key.name)
     except NotFound:
-        raise Gone from None
+        if store.pools.get(key, {"metadata": {"uid": uid}})["metadata"]["uid"] == uid:
+            raise Gone from None
+        raise Conflict(409, "it was made anew while it was asked for") from None
     pods = await api.list("Pod", key.namespace, selector_text(key.name))
     try:
         deployment = await api.get("Deployment", key.namespace, name_of(key.name))
@@ -164,9 +167,7 @@ async def _gone(
     """Of the pods that lives of the ledger ran in, those whose objects have gone: kept where they had ended, missing
     where not. Returns the pods."""
     homes = {home.pod for home in ledger.lives().values() if home.pod} if ledger is not None else set()
-    departed = {pod.uid: pod for pod in map(Pod.of, store.departed(key))}
-    store.forget_departed(key, list(departed))
-    ended = {uid: pod for uid, pod in departed.items() if pod.finished and uid in homes}
+    ended = {uid: pod for uid, pod in store.take_ended(key).items() if uid in homes}
     past = replace(memory.past, ended={**memory.past.ended, **ended})
     unknown = homes - pods.keys() - past.ended.keys() - past.missing.keys() - reports.keys()
     if unknown:

@@ -11,10 +11,11 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from forebay_operator.namesakes import Namesakes
-from forebay_operator.observed import of_pool
+from forebay_operator.observed import Pod, of_pool
 
 Raw = Mapping[str, Any]
 
+ENDED = 1000  # pods of one pool that have ended
 
 Name = tuple[str, str]  # kind and name of an object
 
@@ -27,15 +28,14 @@ class Key(NamedTuple):
 
 
 class Store:
-    """See the module's docstring. `appeared`: pools that came, for whoever leads. `departed`: pods whose objects have
-    gone, as they were seen last, until `forget`."""
+    """See the module's docstring. `appeared`: pools that came, for whoever leads."""
 
     def __init__(self) -> None:
         self.pools: dict[Key, Raw] = {}
         self.appeared: asyncio.Queue[Key] = asyncio.Queue()
         self.namesakes = Namesakes()
         self._pods: dict[Key, dict[str, Raw]] = {}
-        self._departed: dict[Key, dict[str, Raw]] = {}
+        self._ended: dict[Key, dict[str, Pod]] = {}  # by UID, the latest last
         self._deployments: dict[Key, Raw] = {}
         self._wakes: dict[Key, asyncio.Event] = {}
         self._objects: dict[Key, dict[Name, int]] = {}
@@ -45,11 +45,17 @@ class Store:
         """Set whenever something of this pool has changed."""
         return self._wakes.setdefault(key, asyncio.Event())
 
+    def _rouse(self, key: Key) -> None:
+        if key in self._wakes:  # else nobody follows it
+            self._wakes[key].set()
+
     def pods(self, key: Key) -> list[Raw]:
         return list(self._pods.get(key, {}).values())
 
-    def departed(self, key: Key) -> list[Raw]:
-        return list(self._departed.get(key, {}).values())
+    def take_ended(self, key: Key) -> dict[str, Pod]:
+        """Pods that had ended when their objects went, by UID, since this was asked last: the latest of them, as nobody
+        may ask for long."""
+        return self._ended.pop(key, {})
 
     def deployment(self, key: Key) -> Raw | None:
         return self._deployments.get(key)
@@ -65,7 +71,7 @@ class Store:
             self.pools[key] = raw
         elif self.pools.get(key, raw)["metadata"]["uid"] == raw["metadata"]["uid"]:  # else its successor is there
             self.pools.pop(key, None)
-        self.wake(key).set()
+        self._rouse(key)
 
     def see_pod(self, raw: Raw, *, deleted: bool = False) -> None:
         key = Key(raw["metadata"]["namespace"], of_pool(raw))
@@ -73,10 +79,15 @@ class Store:
         self.namesakes.see_pod(key, monotonic(), gone=deleted)
         if deleted:
             self._pods.get(key, {}).pop(uid, None)
-            self._departed.setdefault(key, {})[uid] = raw
+            pod = Pod.of(raw)
+            if pod.finished and key in self.pools:
+                ended = self._ended.setdefault(key, {})
+                ended[uid] = pod
+                if len(ended) > ENDED:
+                    del ended[next(iter(ended))]
         else:
             self._pods.setdefault(key, {})[uid] = raw
-        self.wake(key).set()
+        self._rouse(key)
 
     def see_deployment(self, raw: Raw, *, deleted: bool = False) -> None:
         key = Key(raw["metadata"]["namespace"], of_pool(raw))
@@ -84,7 +95,7 @@ class Store:
             self._deployments[key] = raw
         elif self._deployments.get(key, raw)["metadata"]["uid"] == raw["metadata"]["uid"]:
             self._deployments.pop(key, None)
-        self.wake(key).set()
+        self._rouse(key)
 
     def see_object(self, raw: Raw, *, deleted: bool = False) -> None:
         """Any other object that a pool owns: it is kept only what it was like, to tell when somebody has been at it."""
@@ -97,7 +108,7 @@ class Store:
             known[name] = now
         if was is not None and was != now:
             self._disturbed.setdefault(key, set()).add(name)
-            self.wake(key).set()
+            self._rouse(key)
 
     def wrote(self, raw: Raw) -> None:
         """The API server's answer to an apply of ours: what is seen like this is no news."""
@@ -118,14 +129,10 @@ class Store:
         else:
             self._deployments[key] = deployment
 
-    def forget_departed(self, key: Key, uids: list[str]) -> None:
-        for uid in uids:
-            self._departed.get(key, {}).pop(uid, None)
-
     def forget(self, key: Key) -> None:
         """The pool has gone."""
         for table in (
-            self.pools, self._pods, self._departed, self._deployments, self._wakes, self._objects, self._disturbed,
+            self.pools, self._pods, self._ended, self._deployments, self._wakes, self._objects, self._disturbed,
         ):  # fmt: skip
             table.pop(key, None)
 

@@ -65,6 +65,12 @@ def raw_pod(name: str, **status: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def raw_ended(name: str) -> dict[str, Any]:
+    """One that has run to its end."""
+    over = {"name": "proxy", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}, "lastState": {}}
+    return raw_pod(name, phase="Succeeded", containerStatuses=[over])
+
+
 def pod(name: str, **fields: Any) -> Pod:
     values: dict[str, Any] = {
         "name": name, "uid": f"{name}-uid", "node": "node1", "ip": "10.0.0.1", "ready": True, "terminating": False,

@@ -5,11 +5,11 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from tests.controlplane.fakes import FakeApi, FakeReplica, FakeSession
-from tests.controlplane.parts import BOOT, SETTINGS, ledger, pool, raw_pod
+from tests.controlplane.parts import BOOT, SETTINGS, ledger, pool, raw_ended, raw_pod
 
 from forebay_core.budget.proofs import Node
 from forebay_core.budget.record import dump
-from forebay_operator.api import Api, Refused
+from forebay_operator.api import Api, Conflict, NotFound, Refused
 from forebay_operator.gather import Gone, clock, gather
 from forebay_operator.memory import Memory
 from forebay_operator.past import Past
@@ -171,6 +171,26 @@ async def test_a_pool_that_has_gone() -> None:
         await world.look()
 
 
+async def test_a_pool_that_is_made_anew_while_it_is_asked_for_has_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the API server answers is what was there; the watch has told of both by then."""
+    world = World()
+    world.memory.stale = True
+    old = world.api.objects.pop(("ProxyPool", *ORDERS))
+    new = pool()
+    new["metadata"]["uid"] = "another"
+
+    async def late(kind: str, namespace: str, name: str) -> Any:
+        monkeypatch.undo()
+        world.store.see_pool(old, deleted=True)
+        world.store.see_pool(world.api.put(new))
+        raise NotFound(404, "not found")
+
+    monkeypatch.setattr(world.api, "get", late)
+    with pytest.raises(Conflict):
+        await world.look()
+    assert (await world.look()).raw["metadata"]["uid"] == "another"
+
+
 async def test_an_answer_counts_for_the_pod_that_it_names() -> None:
     """An address may have passed to another pod."""
     world = World("a")
@@ -192,9 +212,9 @@ async def test_nodes_that_may_not_be_seen_prove_nothing_and_stop_nothing() -> No
 async def test_pods_that_went_are_not_kept_where_there_is_no_ledger() -> None:
     world = World()
     world.store.see_pool(world.api.put(pool()))
-    world.store.see_pod(raw_pod("a"), deleted=True)
+    world.store.see_pod(raw_ended("a"), deleted=True)
     await world.look()
-    assert world.store.departed(ORDERS) == []
+    assert world.store.take_ended(ORDERS) == {}
 
 
 def starting(world: World, name: str, since: float) -> None:

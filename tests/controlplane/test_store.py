@@ -4,9 +4,9 @@ import copy
 from typing import Any
 
 import pytest
-from tests.controlplane.parts import pool
+from tests.controlplane.parts import pool, raw_ended, raw_pod
 
-from forebay_operator.store import Key, Store
+from forebay_operator.store import ENDED, Key, Store
 
 ORDERS = Key("shop", "orders")
 SERVICE = ("Service", "orders-forebay")
@@ -89,3 +89,17 @@ def test_a_pool_appears_once_for_each_time_that_it_comes(store: Store) -> None:
     store.see_pool(pool(), deleted=True)
     store.see_pool(pool())
     assert store.appeared.qsize() == 2
+
+
+def test_of_pods_that_went_those_that_had_ended_are_kept(store: Store) -> None:
+    """What a standby hears for weeks does not grow, nor what is heard of a pool that has gone."""
+    store.see_pod(raw_pod("running"), deleted=True)
+    for number in range(ENDED + 1):
+        store.see_pod(raw_ended(f"p{number}"), deleted=True)
+    kept = store.take_ended(ORDERS)
+    assert next(iter(kept)) == "p1-uid"
+    assert len(kept) == ENDED
+    assert store.take_ended(ORDERS) == {}
+    store.forget(ORDERS)
+    store.see_pod(raw_ended("late"), deleted=True)
+    assert store.take_ended(ORDERS) == {}
