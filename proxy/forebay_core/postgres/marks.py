@@ -8,14 +8,14 @@ Precedents: PgBouncer's "SQL feature map for pooling modes" lists what breaks in
 | reason       | seen                                                        | undone by                          |
 |--------------|-------------------------------------------------------------|------------------------------------|
 | listen       | LISTEN                                                      | UNLISTEN *                         |
-| temp         | CREATE TEMP, INTO TEMP, pg_temp. (not ON COMMIT DROP)       | DISCARD TEMP                       |
+| temp         | CREATE TEMP, INTO TEMP, pg_temp. (not ON COMMIT DROP)       | DISCARD TEMP, DEALLOCATE ALL       |
 | cursor       | DECLARE ... WITH HOLD                                       | CLOSE ALL                          |
 | lock         | session-level advisory locks                                | SELECT pg_advisory_unlock_all()    |
 | prepare      | PREPARE                                                     | DEALLOCATE ALL                     |
 | set:<name>   | SET, set_config(..., false); `*` where the name is unknown  | RESET <name>, DEALLOCATE ALL       |
 | unclear      | DO, text that can't be read, an identifier with escapes     | DISCARD ALL                        |
 | long         | an unnamed Parse too long to be kept (`extended`)           | nothing needed: it is replaced     |
-| load, slot, backup, dblink, seed | LOAD; temporary slots, backup mode, dblink connections, setseed | nothing |
+| load, slot, backup, dblink, seed | LOAD; temporary slots, backup mode, dblink connections, setseed, SET seed | nothing |
 """
 
 import re
@@ -40,12 +40,14 @@ class Ends(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a text shows. `reasons` as in the table above. `clears`: reasons that hold no more once all of it has
-    succeeded, `set:` with an empty name for all of them. `deallocates`: the name in a lone
-    DEALLOCATE, which may be one of the protocol's (drivers close theirs so).
+    """What a text shows. `reasons` as in the table above; `prepared`: those of them that an EXECUTE brings again.
+    `clears`: reasons that hold no more once all of it has succeeded, `set:` with an empty name for all but those in
+    LEFT_BY_RESET_ALL. `deallocates`: the name in a lone DEALLOCATE, which may be one of the protocol's (drivers close
+    theirs so).
     """
 
     reasons: frozenset[str] = frozenset()
+    prepared: frozenset[str] = frozenset()
     clears: frozenset[str] = frozenset()
     ends: Ends = Ends.NOTHING
     deallocates: bytes | None = None
@@ -62,6 +64,10 @@ _UNDO = {
     "prepare": b"DEALLOCATE ALL",
 }
 _SIMPLE_NAME = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*\Z")
+# GUC_NO_RESET_ALL in PostgreSQL's guc_tables.c; a setting whose name is not known may be one of them.
+LEFT_BY_RESET_ALL = frozenset({"set:role", "set:session_authorization", "set:*"})
+# What was prepared meanwhile may have been analysed under it.
+PREPARED_UNDER = ("set:", "temp")
 _NEVER_UNDONE = frozenset({"load", "slot", "backup", "dblink", "seed"})
 
 # Text in which none of this stands can have no mark. The first words count only where a statement may begin. A longer
@@ -109,7 +115,7 @@ _OF_TRANSACTIONS = frozenset(
 _SPELLINGS = {
     (b"time", b"zone"): "timezone",
     (b"session", b"authorization"): "session_authorization",
-    (b"session", b"characteristics"): "*",  # default_transaction_isolation, _read_only, _deferrable
+    (b"session", b"characteristics"): "session-characteristics",  # default_transaction_isolation and others
     (b"xml", b"option"): "xmloption",
 }
 _ALIASES = {b"names": "client_encoding", b"schema": "search_path"}
@@ -137,11 +143,12 @@ def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) 
         return found[0]
     ends = max((each.ends for each in found), key=list(Ends).index, default=Ends.NOTHING)
     reasons = frozenset[str]().union(*(each.reasons for each in found))
+    prepared = frozenset[str]().union(*(each.prepared for each in found))
     if any(statement[0].text in _OF_TRANSACTIONS for statement in statements):  # not all of it may last
-        return Marks(reasons, ends=ends)
+        return Marks(reasons, prepared, ends=ends)
     every_set = any(reason.startswith("set:") for reason in reasons)
     clears = frozenset[str]().union(*(each.clears for each in found)) - reasons - ({"set:"} if every_set else set())
-    return Marks(reasons, clears, ends)
+    return Marks(reasons, prepared, clears, ends)
 
 
 def undo(reasons: frozenset[str]) -> bytes | None:
@@ -152,7 +159,7 @@ def undo(reasons: frozenset[str]) -> bytes | None:
         return b"DISCARD ALL"
     statements: dict[bytes, None] = {}  # a set that keeps its order
     reasons -= {"long"}
-    if any(reason.startswith("set:") for reason in reasons):  # what was prepared may have been analysed under it
+    if any(reason.startswith(PREPARED_UNDER) for reason in reasons):
         reasons |= {"prepare"}
     for reason in sorted(reasons, key=lambda reason: (not reason.startswith("set:session_auth"), reason)):
         if not reason.startswith("set:"):
@@ -197,7 +204,7 @@ def _of_statement(statement: list[Token]) -> Marks:
         case b"do":
             reasons.add("unclear")
         case b"prepare" if second != b"transaction":
-            reasons.add("prepare")
+            return Marks(frozenset({"prepare", *reasons}), frozenset(reasons))
         case b"select" if tuple(t.text for t in statement if t.text not in (b"pg_catalog", b".")) == _UNLOCKS:
             return Marks(clears=frozenset({"lock"}))
         case b"unlisten" if len(statement) == 2 and statement[1].kind == "*":
@@ -205,7 +212,7 @@ def _of_statement(statement: list[Token]) -> Marks:
         case b"close" if second == b"all":
             return Marks(clears=frozenset({"cursor"}))
         case b"discard" if second == b"all":
-            return Marks(clears=frozenset({*_UNDO, "unclear", "set:"}), ends=Ends.EVERYTHING)
+            return Marks(clears=frozenset({*_UNDO, "unclear", "set:", *LEFT_BY_RESET_ALL}), ends=Ends.EVERYTHING)
         case b"discard" if second in _TEMP:
             return Marks(clears=frozenset({"temp"}))
         case b"deallocate":
@@ -263,7 +270,8 @@ def _of_set(rest: list[Token]) -> set[str]:
     words = [token.text if token.kind == "w" else b"" for token in rest[:2]] + [b"", b""]
     if words[0] in (b"local", b"transaction", b"constraints"):
         return set()  # of the transaction, or without effect outside of one
-    return {f"set:{_setting(rest)}"}
+    name = _setting(rest)
+    return {"seed" if name == "seed" else f"set:{name}"}
 
 
 def _setting(rest: list[Token]) -> str:
@@ -308,6 +316,9 @@ def _of_set_config(arguments: list[Token]) -> Iterator[str]:
     if len(parts) == 3 and not named and len(plain[0]) == 1 and plain[0][0][0] == "s":
         literal = plain[0][0][1]
         name = literal[1:-1].decode("latin-1").lower()
-        yield f"set:{name}" if literal[:1] == b"'" and _SIMPLE_NAME.match(name) else "set:*"
+        if name == "seed":
+            yield name
+        else:
+            yield f"set:{name}" if literal[:1] == b"'" and _SIMPLE_NAME.match(name) else "set:*"
     else:
         yield "set:*"

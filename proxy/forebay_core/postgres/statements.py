@@ -121,6 +121,11 @@ class ServerStatements:
         if sqlstate in _STALE and self.present.pop(name, True) is None:
             self.stale.add(name)
 
+    def doubt_all(self) -> None:
+        """What they were analysed under holds no more: each is made anew the next time."""
+        self.stale.update(self.present)
+        self.present.clear()
+
     def clear(self) -> None:
         """After DEALLOCATE ALL or DISCARD ALL."""
         self.present.clear()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from forebay_core.postgres.marks import NONE, Marks, perhaps
+from forebay_core.postgres.marks import LEFT_BY_RESET_ALL, NONE, PREPARED_UNDER, Marks, perhaps
 from forebay_core.postgres.settings import is_followed
 
 if TYPE_CHECKING:
@@ -31,18 +31,21 @@ class Pins(set[str]):
         for reason in found.reasons:
             if not (reason.startswith("set:") and is_followed(reason[4:], connection.reported)):
                 self.add(reason)
-                if not lone:
+                if not lone or reason in found.prepared:
                     self._sticky.add(reason)
 
     def failed(self) -> None:
         """The Query under way has, so nothing is taken away."""
         self.clears = NONE.clears
 
-    def succeeded(self) -> None:
+    def succeeded(self, connection: "PgConnection") -> None:
         """The Query under way has."""
         every_set = "set:" in self.clears
         gone = {pin for pin in self if pin in self.clears or (every_set and pin.startswith("set:"))}
-        self -= gone - self._sticky
+        gone -= self._sticky | (LEFT_BY_RESET_ALL - self.clears)
+        self -= gone
+        if any(pin.startswith(PREPARED_UNDER) for pin in gone):
+            connection.statements.doubt_all()
         self.clears = NONE.clears
 
     def clip(self, kinds: bytes, texts: Sequence[bytes]) -> None:

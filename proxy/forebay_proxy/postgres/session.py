@@ -366,7 +366,7 @@ class Session(Asking, asyncio.Protocol):
             self._pipeline = None
             connection.wanted = extended.LEAN
         if self.status == IDLE and self.pins.clears:
-            self.pins.succeeded()
+            self.pins.succeeded(connection)
         if self._changed:
             data = self._restored(connection, data)
         if self.database.by_statement and self.status != IDLE:

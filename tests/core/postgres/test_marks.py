@@ -49,7 +49,9 @@ TABLE = [
     ("SET SESSION ROLE admin", "set:role"),
     ("SET SESSION AUTHORIZATION x", "set:session_authorization"),
     ("SET SESSION SESSION AUTHORIZATION x", "set:session_authorization"),
-    ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "set:*"),
+    ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "set:session-characteristics"),
+    ("SET seed TO 0.5", "seed"),
+    ("SELECT set_config('Seed', '0.5', false)", "seed"),
     ("SET XML OPTION DOCUMENT", "set:xmloption"),
     ("SET SESSION", "set:*"),
     ("SET LOCAL a = 1", ""),
@@ -162,7 +164,12 @@ def test_a_mark_is_found_behind_another_statement_and_a_comment(text: str, reaso
         ("DEALLOCATE a", "", Ends.NOTHING, b"a"),
         ('DEALLOCATE PREPARE "_pg3_0"', "", Ends.NOTHING, b"_pg3_0"),
         ("DEALLOCATE prepare", "", Ends.NOTHING, b"prepare"),
-        ("DISCARD ALL", "listen temp cursor lock prepare unclear set:", Ends.EVERYTHING, None),
+        (
+            "DISCARD ALL",
+            "listen temp cursor lock prepare unclear set: set:role set:session_authorization set:*",
+            Ends.EVERYTHING,
+            None,
+        ),
         ("SELECT 1; DISCARD TEMP", "temp", Ends.NOTHING, None),
         ("SELECT pg_advisory_unlock_all()", "lock", Ends.NOTHING, None),
         ("select pg_catalog.pg_advisory_unlock_all ( );", "lock", Ends.NOTHING, None),
@@ -200,10 +207,25 @@ def test_what_several_statements_set_up_they_do_not_take_away(text: str, reasons
 
 
 @pytest.mark.parametrize(
+    ("text", "reasons", "prepared"),
+    [
+        ("PREPARE p AS SELECT pg_advisory_lock(1)", "prepare lock", "lock"),
+        ("LISTEN a; PREPARE p AS SELECT set_config('role', 'x', false)", "listen prepare set:role", "set:role"),
+        ("PREPARE p AS SELECT 1", "prepare", ""),
+        ("SELECT pg_advisory_lock(1)", "lock", ""),
+    ],
+)
+def test_what_an_execute_brings_again(text: str, reasons: str, prepared: str) -> None:
+    found = marks(text.encode())
+    assert (found.reasons, found.prepared) == (frozenset(reasons.split()), frozenset(prepared.split()))
+
+
+@pytest.mark.parametrize(
     ("reasons", "statement"),
     [
         ("listen", b"UNLISTEN *"),
-        ("temp cursor", b"CLOSE ALL; DISCARD TEMP"),
+        ("temp cursor", b"CLOSE ALL; DEALLOCATE ALL; DISCARD TEMP"),
+        ("set:session-characteristics", b"DISCARD ALL"),
         ("lock prepare", b"SELECT pg_catalog.pg_advisory_unlock_all(); DEALLOCATE ALL"),
         ("set:work_mem set:a.b", b'DEALLOCATE ALL; RESET "a"."b"; RESET "work_mem"'),
         (

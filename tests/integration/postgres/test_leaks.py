@@ -190,6 +190,84 @@ async def test_what_functions_leave_crosses_without_a_reset(forebay: Start, post
         await hides(2)
 
 
+@pytest.mark.parametrize(
+    ("left", "asked", "expected"),
+    [
+        (("SET ROLE trusting", "RESET ALL"), "SELECT current_user", "postgres"),
+        (("SET SESSION AUTHORIZATION trusting", "RESET ALL"), "SELECT session_user", "postgres"),
+        (
+            (
+                *("PREPARE becomes AS SELECT set_config('role', 'trusting', false)", "RESET ROLE"),
+                *("EXECUTE becomes", "DEALLOCATE ALL"),
+            ),
+            "SELECT current_user",
+            "postgres",
+        ),
+        (
+            (
+                *("PREPARE locks AS SELECT pg_advisory_lock(4711)", "SELECT pg_advisory_unlock_all()"),
+                *("EXECUTE locks", "DEALLOCATE ALL"),
+            ),
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            0,
+        ),
+    ],
+)
+async def test_what_seems_to_be_reset_and_is_not_does_not_cross(
+    forebay: Start, postgres: Postgres, left: tuple[str, ...], asked: str, expected: object
+) -> None:
+    """Who has left it is still there, and has not asked for anything since."""
+    proxy = await forebay(postgres_pool(postgres.port, pool={"size": 2, "maxOverflow": 0}))
+    address = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+    async with (
+        await psycopg.AsyncConnection.connect(address, autocommit=True) as one,
+        await psycopg.AsyncConnection.connect(address, autocommit=True) as other,
+    ):
+        for statement in left:
+            await one.execute(statement)
+        row = await (await other.execute(asked)).fetchone()
+        assert row is not None
+        assert row[0] == expected
+
+
+NULLS = b"SELECT count(*) FROM (VALUES (1), (NULL)) v (x) WHERE x = NULL"
+
+
+async def test_a_statement_is_not_shared_that_was_analysed_under_what_the_proxy_does_not_follow(
+    forebay: Start, postgres: Postgres
+) -> None:
+    proxy = await forebay(postgres_pool(postgres.port, pool={"size": 1, "maxOverflow": 0}))
+    address = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+
+    async def client() -> psycopg.AsyncConnection:
+        return await psycopg.AsyncConnection.connect(address, autocommit=True)
+
+    async def prepared(connection: psycopg.AsyncConnection, text: bytes) -> bytes | None:
+        def run() -> bytes | None:
+            assert not connection.pgconn.prepare(b"mine", text).error_message
+            result = connection.pgconn.exec_prepared(b"mine", [])
+            assert not result.error_message
+            return result.get_value(0, 0)
+
+        return await asyncio.to_thread(run)
+
+    async with await client() as one, await client() as other:
+        await one.execute("SET transform_null_equals = on")
+        assert await prepared(one, NULLS) == b"1"
+        await one.execute("RESET transform_null_equals")
+        assert await prepared(other, NULLS) == b"0"
+        assert await asyncio.to_thread(one.pgconn.exec_prepared, b"mine", []), "and it goes on"
+    async with await client() as one:
+        await one.execute("CREATE TABLE shadowed (n int)")
+        await one.execute("INSERT INTO shadowed VALUES (7)")
+        await one.execute("CREATE TEMP TABLE shadowed (a int, b int)")
+        await one.execute("INSERT INTO shadowed VALUES (1, 2)")
+        assert await prepared(one, b"SELECT * FROM shadowed") == b"1"
+    async with await client() as other:
+        assert await prepared(other, b"SELECT * FROM shadowed") == b"7"
+        await other.execute("DROP TABLE shadowed")
+
+
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 async def test_with_never_a_connection_with_state_is_closed_instead(
     forebay: Start, postgres: Postgres, mode: str
