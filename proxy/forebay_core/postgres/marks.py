@@ -15,7 +15,7 @@ Precedents: PgBouncer's "SQL feature map for pooling modes" lists what breaks in
 | set:<name>   | SET, set_config(..., false); `*` where the name is unknown  | RESET <name>, DEALLOCATE ALL       |
 | unclear      | DO, text that can't be read, an identifier with escapes     | DISCARD ALL                        |
 | long         | an unnamed Parse too long to be kept (`extended`)           | nothing needed: it is replaced     |
-| load, slot, backup, dblink, seed | LOAD; temporary slots, backup mode, dblink connections, setseed, SET seed | nothing |
+| load, slot, backup, dblink, seed | LOAD; temporary slots, backup mode, dblink connections, (set)seed | nothing  |
 """
 
 import re

@@ -102,7 +102,30 @@ class Asking(Asker):
             self.deadline = 0.0
             self.acquire()
 
+    def follow(self) -> None:
+        """The document has changed. A lease ends where it has begun."""
+        if not self.database.gone or self.connection is not None:
+            return
+        if self.waiting:
+            self._forget_timer()
+            self.database.withdraw(self, monotonic())
+            self.acquire()
+        else:
+            self._moves()
+
+    def _moves(self) -> bool:
+        """To what the document has for its client now. False: that is nothing, and it has been told so."""
+        database = self.client.proxy.successor(self.database)
+        if database is None:
+            self._batch = None
+            self.client.say("ended", cause=f"there is no database {self.database.name} any more")
+            return False
+        self.database, self.upstream, self.kind = database, database.upstream, database.login
+        return True
+
     def acquire(self) -> None:
+        if self.database.gone and not self._moves():
+            return
         database, pool = self.database, self.upstream.pool
         self._blocked = True
         if database.pauses and database.holds(self):

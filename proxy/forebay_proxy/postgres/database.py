@@ -48,20 +48,23 @@ class Database:
         self,
         spec: DatabaseSpec,
         user: str,
+        fixed: tuple[tuple[str, bytes], ...],
         upstream: Upstream,
         login: "Login",
         postgres: Postgres,
         instead: "Login | None",
         pauses: Mapping[str, Pause],
     ) -> None:
-        """`user` is as the clients give it; `instead` is for when no endpoint plays the role of
-        `login`; `pauses` are of all databases that are paused, by name."""
+        """`user` and `fixed`, start-up parameters, are as the clients give them; `instead` is for when no endpoint
+        plays the role of `login`; `pauses` are of all databases that are paused, by name."""
         self.spec = spec
         self.name = spec.name
         self.user = user
+        self.fixed = fixed
         self.upstream = upstream
         self.login = login
         self.transactions = 0
+        self.gone = False  # the document has another for these clients, or none: see `Asking.moves`
         self._marks: OrderedDict[bytes, Marks] = OrderedDict()
         self.instead = instead
         self.pauses = pauses
@@ -69,7 +72,7 @@ class Database:
         self.configure(postgres)
 
     def configure(self, postgres: Postgres) -> None:
-        """Take a document; sessions that have begun keep their mode of pooling."""
+        """Take a document. Sessions that have begun keep their mode of pooling."""
         pool = self.upstream.spec.pool
         self.session = postgres.pool_mode == "session"
         self.by_statement = postgres.pool_mode == "statement"
@@ -86,7 +89,7 @@ class Database:
     @property
     def lone(self) -> bool:
         """Whether a lease may be, see `Session`."""
-        return not (self.timed or self.pauses or self.instead)
+        return not (self.timed or self.pauses or self.instead or self.gone)
 
     def kind(self) -> "Login":
         """What connections are asked for now."""

@@ -229,14 +229,17 @@ class ClientLogin:
         except SettingsError as error:
             client.say("startup", cause=str(error))
             return
-        database = client.proxy.database(self._known, name, self._wanted.fixed, keys)
+        self._learn(name, client.proxy.database(self._known, name, self._wanted.fixed, keys))
+
+    def _learn(self, name: str, database: "Database | None") -> None:
+        """Of a database of this name, if there is one, what the server says of itself."""
         if database is None:
-            client.say("no_database", database=name)
+            self._client.say("no_database", database=name)
             return
         self._database = database
         if database.login.welcome is None:
             self._waiting = True
-            client.arm(None)  # the pool's time counts now
+            self._client.arm(None)  # the pool's time counts now
             database.learn(self)
         else:
             self.welcomed()
@@ -247,6 +250,9 @@ class ClientLogin:
         """There is no connection to learn from."""
         self._waiting = False
         assert self._database is not None
+        if self._database.gone:  # from the document, meanwhile
+            self._learn(self._database.name, self._client.proxy.successor(self._database))
+            return
         self._client.end_with(refusals.error(refusals.said_of(refusal, self._database)._replace(severity="FATAL")))
 
     def welcomed(self) -> None:
@@ -257,6 +263,9 @@ class ClientLogin:
         reported = database.login.welcome
         assert reported is not None
         self._waiting = False
+        if database.gone:
+            self._learn(database.name, client.proxy.successor(database))
+            return
         settings = client.proxy.interned(initial(self._wanted.followed, reported))
         session = client.new_session(database, settings)
         session.cancel_key = client.proxy.new_key(session, KEY_BYTES[packet.agreed_minor])

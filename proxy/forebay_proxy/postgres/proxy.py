@@ -83,7 +83,8 @@ class PgProxy:
         self._lookups: dict[str, Lookups] = {}  # by upstream
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
-        """Take a document; sessions go on as they are. `load` has read its files."""
+        """Take a document. Sessions go on: what their database is now counts from their next lease on. `load` has read
+        its files."""
         assert spec.postgres is not None
         self.most_clients = max_clients
         self.postgres: Postgres = spec.postgres
@@ -98,21 +99,31 @@ class PgProxy:
         self._files, self.auth = self._loaded
         self._watch(spec)
         self._configure_lookups()
-        for key, database in list(self.databases.items()):
-            if (
-                upstreams.get(database.upstream.name) is database.upstream
-                and self._entry(database.name) == database.spec
-            ):
+        sessions = [client.session for client in self.clients if client.session is not None]
+        for database in {*self.databases.values(), *(session.database for session in sessions)}:
+            database.gone = not self._is_as_before(database)
+            if not database.gone:
                 database.configure(spec.postgres)
-            else:
-                self._forget_database(key)
+        for key in [key for key, database in self.databases.items() if database.gone]:
+            self._forget_database(key)
         self._attend()
+        for session in sessions:
+            session.follow()
 
     def _attend(self) -> None:
         """What holds for sessions has changed."""
         for client in self.clients:
             if client.session is not None:
                 client.session.attend()
+
+    def _is_as_before(self, database: Database) -> bool:
+        """Whether what the document says now makes the same of it."""
+        monitored = database.login.role is not None
+        return (
+            self.upstreams.get(database.upstream.name) is database.upstream
+            and self._entry(database.name) == database.spec
+            and monitored == (self.postgres.monitor is not None)
+        )
 
     def _entry(self, name: str) -> DatabaseSpec | None:
         """What the document says of a database; None: there is none of this name."""
@@ -130,6 +141,8 @@ class PgProxy:
         if monitor is None:
             for known in self.upstreams.values():
                 known.knock = KNOCK
+                for endpoint in known.pool.endpoints:
+                    known.pool.set_role(endpoint, None, monotonic())
             return
 
         def answer(transport: Any) -> Conversation:
@@ -323,8 +336,13 @@ class PgProxy:
             found.login.keys = keys
         return found
 
+    def successor(self, gone: Database) -> Database | None:
+        """What the document has now for the clients of a database; None: nothing of this name."""
+        assert gone.login.known is not None
+        return self.database(gone.login.known, gone.name, gone.fixed, gone.login.keys)
+
     def _forget_database(self, key: object) -> None:
-        """Its sessions go on, new ones get another."""
+        """New sessions get another."""
         gone = self.databases.pop(key)
         name = gone.upstream.name
         self._forgotten[name] = self._forgotten.get(name, 0) + gone.transactions
@@ -345,7 +363,7 @@ class PgProxy:
         login = Login(server_user, entry.database or name, role, answer, given, name)
         instead = Login(server_user, entry.database or name, PRIMARY, answer, given, name)
         prefers = entry.access == "preferReplica" and role is not None
-        return Database(entry, user, upstream, login, self.postgres, instead if prefers else None, self.pauses)
+        return Database(entry, user, fixed, upstream, login, self.postgres, instead if prefers else None, self.pauses)
 
     def interned(self, settings: Settings) -> Settings:
         """One dictionary for all that are equal, so that `is` tells."""

@@ -52,8 +52,9 @@ class Session(Asking, asyncio.Protocol):
     """See the module's docstring. `client` has the deadlines, and is the protocol before and after."""
 
     __slots__ = (
-        "_alone", "_began_with", "_came", "_changed", "_copying", "_full", "_pipeline", "_rests", "_skip", "_stray",
-        "_turn", "cancel_key", "cancelling", "lexing", "pins", "statements", "status", "unnamed", "used",
+        "_alone", "_began_with", "_by_statement", "_came", "_changed", "_copying", "_full", "_pipeline", "_rests",
+        "_skip", "_stray", "_turn", "_whole", "cancel_key", "cancelling", "lexing", "pins", "statements", "status",
+        "unnamed", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -62,7 +63,9 @@ class Session(Asking, asyncio.Protocol):
         self.lexing = extended.lexing(settings)
         self.statements = ClientStatements()
         self.status = IDLE
-        self.pins = Pins(("session",) if database.session else ())
+        self._whole = database.session  # one lease, for as long as the client stays
+        self._by_statement = database.by_statement
+        self.pins = Pins(("session",) if self._whole else ())
         self.unnamed = b""  # the last unnamed Parse that was passed on unread
         self.used = b""  # the server's name of the statement that was bound last
         self.cancelling = 0  # cancel requests under way: the connection is not handed on before they have ended
@@ -219,10 +222,10 @@ class Session(Asking, asyncio.Protocol):
         if kinds == b"Q" and "long" in self.pins:  # the unnamed statement is no more
             self.pins.discard("long")
             self.statements.by_name.pop(b"", None)
-        followed = (names or self._pipeline is not None or EXECUTE in kinds) and not self.database.session
+        followed = (names or self._pipeline is not None or EXECUTE in kinds) and not self._whole
         if (
             (self._copying or (kinds not in ANSWERED and not followed))
-            and not self.database.session
+            and not self._whole
             and self._part_at_copy_end(connection, data, skip, kinds, ends, texts)
         ):
             return
@@ -356,7 +359,7 @@ class Session(Asking, asyncio.Protocol):
         if self._pipeline is None:
             if len(ready) == len(self._pending):
                 self._pending = b""
-            elif not self._answered(len(ready)) and not self.database.session:
+            elif not self._answered(len(ready)) and not self._whole:
                 self.upstream.pool.retire(connection, "error")
                 self.client.say(
                     "server_lost_fatal", upstream=self.upstream.name, cause="it is ready for what it was not asked"
@@ -369,7 +372,7 @@ class Session(Asking, asyncio.Protocol):
             self.pins.succeeded(connection)
         if self._changed:
             data = self._restored(connection, data)
-        if self.database.by_statement and self.status != IDLE:
+        if self._by_statement and self.status != IDLE:
             self.client.say("statement_mode")
             return
         self.client.write(data)
@@ -382,6 +385,8 @@ class Session(Asking, asyncio.Protocol):
             self._unblock()
         if self._terminating:
             self._end_if_done()
+        elif self.database.gone:
+            self.follow()
 
     def _answered(self, ready: int) -> bool:
         """So many are. False: more than were owed."""
@@ -454,7 +459,7 @@ class Session(Asking, asyncio.Protocol):
         """CopyInResponse to the first of what is pending behind the `ready` that have been answered before it: the
         Syncs that were sent behind it are not answered."""
         answered, pending = self._pending[:ready], self._pending[ready:]
-        if pending[:1] == b"S" and not self.database.session:  # its Sync is still to come
+        if pending[:1] == b"S" and not self._whole:  # its Sync is still to come
             self._pending = b""
             self._pipeline = extended.begin(self, connection)
             self._pipeline.other()

@@ -1,0 +1,136 @@
+"""A document that is changed under sessions: what their database is now counts from their next lease on."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.integration.postgres.scripted import READY, ROW
+from tests.proxy.postgres.harness import Client, Rig, eventually
+
+from forebay_core.pgwire import backend, frontend
+
+Start = Callable[..., Awaitable[Rig]]
+WITHIN = "SELECT within"
+IN_TRANSACTION = backend.ready_for_query(b"T")
+
+
+def document(database: str = "old", **fields: Any) -> dict[str, Any]:
+    """The clients' database `db` is this one on the server."""
+    postgres = {"databases": [{"name": "db", "database": database}], **fields}
+    return {"postgres": postgres, "pool": {"size": 1, "maxOverflow": 0}}
+
+
+def databases(r: Rig) -> list[str]:
+    """That connections were logged in to, the first one first."""
+    return [packet.split(b"database\0")[1].split(b"\0")[0].decode() for packet in r.server.startups]
+
+
+async def begun(r: Rig) -> Client:
+    """A client in a transaction, in which it may say WITHIN."""
+    r.server.answers |= {
+        WITHIN.encode(): ROW + IN_TRANSACTION,
+        b"BEGIN": backend.command_complete("BEGIN") + IN_TRANSACTION,
+    }
+    client = await r.session()
+    await client.ask("BEGIN")
+    return client
+
+
+async def test_a_session_at_rest_goes_where_its_database_has_gone(rig: Start) -> None:
+    r = await rig(**document())
+    client = await r.session()
+    await client.ask("SELECT 1")
+    await r.apply(**document("new"))
+    await client.ask("SELECT 1")
+    assert databases(r) == ["old", "new"]
+    (pool,) = r.proxy.rows("pools")
+    assert pool["cl_active"] == 1, "the console knows it as one of the new database's"
+
+
+async def test_a_transaction_ends_where_it_began(rig: Start) -> None:
+    r = await rig(**document())
+    client = await begun(r)
+    await r.apply(**document("new"))
+    await client.ask(WITHIN)
+    assert databases(r) == ["old"]
+    await client.ask("COMMIT")
+    await client.ask("SELECT 1")
+    assert databases(r) == ["old", "new"]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_who_waits_for_the_old_one_gets_the_new_one(rig: Start, paused: bool) -> None:
+    r = await rig(**document())
+    holder, waiting = await begun(r), await r.session()
+    if paused:
+        r.proxy.pause("db")
+    waiting.send(frontend.query("SELECT 1"))
+    await eventually(lambda: r.upstream.gated if paused else r.upstream.pool.waiters)
+    await r.apply(**document("new"))
+    if paused:
+        r.proxy.resume("db")
+    await holder.ask("COMMIT")
+    await waiting.until(b"Z")
+    assert databases(r) == ["old", "new"]
+    assert r.upstream.pool.total == 1
+
+
+async def test_the_sessions_of_a_database_that_has_gone_end_when_they_are_idle(rig: Start) -> None:
+    r = await rig(**document())
+    busy, idle = await begun(r), await r.session()
+    await r.apply(postgres={"databases": [{"name": "another"}]})
+    assert (await idle.refused()).sqlstate == "57P01"
+    await busy.ask(WITHIN)
+    busy.send(frontend.query("COMMIT"))
+    await busy.until(b"Z")
+    error = await busy.refused()
+    assert (error.sqlstate, error.message.partition(": ")[2]) == ("57P01", "there is no database db any more")
+
+
+async def test_a_client_that_logs_in_meanwhile_gets_the_new_one(rig: Start) -> None:
+    """It waits for what the old one's server says of itself."""
+    r = await rig(**document())
+    holder = await begun(r)
+    late = await r.client()
+    late.start("another")
+    await eventually(lambda: r.upstream.pool.waiters)
+    await r.apply(**document("new"))
+    await holder.ask("COMMIT")
+    await late.until(b"Z")
+    await late.ask("SELECT 1")
+    assert databases(r)[-1] == "new"
+
+
+async def test_a_session_keeps_its_mode_of_pooling(rig: Start) -> None:
+    """Its statements' names on servers stay its own."""
+    r = await rig(**document())
+    client = await r.session()
+    client.send(frontend.parse(frontend.Statement(b"mine", b"SELECT 1", b"\0\0")) + b"S\0\0\0\4")
+    await client.until(b"Z")
+    await r.apply(**document(poolMode="session"))
+    client.send(frontend.bind(b"", b"mine") + b"E\0\0\0\x09\0\0\0\0\0" + b"S\0\0\0\4")
+    await client.until(b"Z")
+    assert r.upstream.pool.leased == 0
+    (heard,) = r.server.heard
+    assert b"mine" not in heard
+
+
+async def test_a_watch_over_roles_that_begins_and_ends_counts_for_all(rig: Start) -> None:
+    r = await rig(**document())
+    r.server.answers[b"SELECT pg_catalog.pg_is_in_recovery()"] = (
+        backend.row_description([("n", 16)]) + backend.data_row(["f"]) + backend.command_complete("SELECT 1") + READY
+    )
+    client = await r.session()
+    (endpoint,) = r.upstream.pool.endpoints
+
+    async def role() -> str | None:
+        """That the client's connections need."""
+        await client.ask("SELECT 1")
+        (database,) = r.proxy.databases.values()
+        return database.login.role
+
+    assert await role() is None
+    await r.apply(**document(monitor={"user": "monitor", "database": "postgres"}))
+    assert await role() == endpoint.role == "primary"
+    await r.apply(**document())
+    assert await role() is endpoint.role is None
