@@ -6,8 +6,11 @@ line ends, the other end has died.
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 LONGEST = 8 << 20  # bytes of one message; a state of 16 upstreams is about 20 KiB
 
@@ -49,9 +52,12 @@ class Link(asyncio.Protocol):
         self._ended()
 
     def tell(self, **message: Any) -> None:
-        """Send without waiting for an answer."""
-        if self._transport is not None:
-            self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        """Send without waiting for an answer. One that is too long is not sent: who has asked for it waits in vain."""
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        if len(data) > LONGEST:
+            log.error("a message of %d bytes is not sent: expected at most %d", len(data), LONGEST)
+        elif self._transport is not None:
+            self._transport.write(data)
 
     async def ask(self, patience: float, **message: Any) -> dict[str, Any]:
         """Send, and wait `patience` seconds for the answer. Raises TimeoutError, ConnectionResetError."""

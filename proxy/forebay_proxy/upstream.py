@@ -45,7 +45,7 @@ CONNECT_ERRORS = {
     errno.EADDRNOTAVAIL: ("no_ports", "the proxy is out of local ports"),
 }
 # Not the endpoint's fault, so no reason to eject it.
-OWN_FAULTS = ("no_descriptors", "no_ports", "login", CHECKED)
+OWN_FAULTS = ("no_descriptors", "no_ports", "login", "server_full", CHECKED)
 LOGGED_AGAIN: Final = 60.0  # seconds; failures to connect for the same reason in between are only counted
 
 # A peer that has vanished without a FIN is found within 30 s, idle or not.

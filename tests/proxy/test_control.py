@@ -56,6 +56,16 @@ async def test_answers_find_their_questions_in_any_order(ends: tuple[End, End]) 
     await helper
 
 
+async def test_what_is_too_long_is_not_sent(ends: tuple[End, End], caplog: pytest.LogCaptureFixture) -> None:
+    """The other end would take it for a fault, and end."""
+    one, two = ends
+    one.link.tell(text="x" * LONGEST)
+    one.link.tell(text="short")
+    await asyncio.wait_for(two.news.wait(), 5)
+    assert two.told == [{"text": "short"}]
+    assert "is not sent" in caplog.text
+
+
 async def test_what_is_told_unasked_comes_in_order_and_whole(ends: tuple[End, End]) -> None:
     one, two = ends
     document = "name: \u00e4\u20ac\n" * 20_000

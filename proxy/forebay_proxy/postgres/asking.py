@@ -156,9 +156,9 @@ class Asking(Asker):
             changes = differences(self.settings, server.reported)
             if changes:
                 queries = set_queries(changes, server.reported)
-                if queries is None:
+                if queries is None:  # not from within the pool, which is about to serve the next one
                     self._batch = None
-                    self.client.say("not_settable")
+                    asyncio.get_running_loop().call_soon(self.client.say, "not_settable")
                     return True
                 self._first = [frontend.query(query) for query in queries]
             server.settings = self.settings
@@ -245,6 +245,8 @@ class Asking(Asker):
         self._skipping = True
         self._unblock()
         self._drop(batch)
+        if self.database.timed:
+            self.client.arm(self.database.idle_timeout)
         if self._terminating:
             self._end_if_done()
 

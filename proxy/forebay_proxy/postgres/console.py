@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 10_000  # bytes of a command
 LOOK_AGAIN: Final = 0.05  # seconds between two looks for connections of a database that is being paused
+LONGEST_NAME: Final = 63  # bytes of an application's, as a server cuts it
 MOST_ASKED: Final = 100  # messages that wait for the answer to one before them
 VERSION: Final = "PgBouncer 1.25.0 compatible (forebay)"
 STATES: Final = {IDLE: "idle", LEASED: "active", OPENING: "new"}
@@ -220,7 +221,7 @@ def clients(proxy: "PgProxy") -> Rows:
             "state": "waiting" if session.waiting else "active" if server is not None else "idle",
             "addr": client.peer, "connect_time": client.since + offset, "wait": int(wait),
             "wait_us": int(wait % 1 * 1e6), "ptr": hex(id(client)), "link": hex(id(server)) if server else "",
-            "application_name": text(session.settings.get("application_name", b"")), "id": id(client),
+            "application_name": text(session.settings.get("application_name", b"")[:LONGEST_NAME]), "id": id(client),
             "prepared_statements": len(session.statements.by_name),
         }  # fmt: skip
 

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 MOST_TEXTS: Final = 4096  # statement texts whose marks are remembered, per database
 LONGEST_TEXT: Final = 4096  # bytes; longer ones are read each time
 AGAIN_AFTER: Final = 0.1  # seconds until a server that was not there is tried again, for those who still have time
-GONE: Final = frozenset(  # reasons of refusals that a server's restart or a failover ends
-    {"no_endpoint", "starting_up", "connect_refused", "connect_reset", "connect_failed", "connect_timeout"}
+GONE: Final = frozenset(  # reasons of refusals that a server's restart or a failover ends, or another's leaving
+    {
+        *("no_endpoint", "starting_up", "server_full"),
+        *("connect_refused", "connect_reset", "connect_failed", "connect_timeout"),
+    }
 )
 PING_AFTER: Final = {"always": 0.0, "auto": FRESH, "never": inf}  # seconds, by pool.prePing
 

@@ -1,10 +1,10 @@
 """The watch over endpoints' roles: each is asked `pg_is_in_recovery()` every second, as `postgres.monitor`. That is a
 check of its health as well, so `healthCheck.active` says how often, and what is too late.
 
-An endpoint that can't be asked has no role. One that plays another role than before loses the connections that were
-opened for the old one (`Pool.set_role`); who waits for that role goes on as soon as an endpoint plays it. A question
-takes a connection of the pool where there is room, else the place beside the leases (`aside`): who waits for a
-connection waits for the roles as well.
+An endpoint that can't be asked keeps its role until it is out (`unhealthyThreshold` checks in a row) and then has none.
+One that plays another role than before loses the connections that were opened for the old one (`Pool.set_role`); who
+waits for that role goes on as soon as an endpoint plays it. A question takes a connection of the pool where there is
+room, else the place beside the leases (`aside`): who waits for a connection waits for the roles as well.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class RoleWatch:
         now = monotonic()
         if endpoint in upstream.pool.endpoints:
             endpoint.health.checked(role is not None, now)
-            if endpoint.role != role:
+            if endpoint.role != role and (role is not None or not endpoint.health.healthy):
                 upstream.pool.set_role(endpoint, role, now)
             upstream.pool.tick(now)
         upstream.act()

@@ -24,6 +24,7 @@ LOGIN_LIMIT: Final = 30_000  # bytes of one message while logging in
 MAX_HELD: Final = 1 << 16  # bytes of an error or a notice that are waited for
 
 STARTING_UP: Final = "57P03"  # the server is there, and can't take anybody yet
+FULL: Final = "53300"  # too_many_connections
 
 
 class Login(Kind):
@@ -117,10 +118,13 @@ class PgConnection(UpstreamConnection):
     # ------------------------------------------------------------------ opening
 
     async def ask_for_tls(self, sock: socket.socket) -> None:
-        """Before the TLS handshake (PostgreSQL docs 55.2.10). Raises LoginError where the server has no TLS."""
+        """Before the TLS handshake (PostgreSQL docs 55.2.10). Raises LoginError where the server has no TLS,
+        ConnectionError."""
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(sock, startup.SSL_REQUEST)
         said = await loop.sock_recv(sock, 1)  # one byte: nothing may be buffered when the handshake starts
+        if not said:
+            raise ConnectionResetError(0, "the server closed the connection")
         if said != b"S":
             raise LoginError("08001", "the server has no TLS")
 
@@ -168,8 +172,12 @@ class PgConnection(UpstreamConnection):
             self.upstream.identify(self, *self.cancel_key)
         elif kind == b"E":
             error = backend.read_error(data, at, end)
-            reason = "starting_up" if error.sqlstate == STARTING_UP else self._conversation.refused
-            raise LoginError(error.sqlstate, error.message, reason)
+            refused = self._conversation.refused
+            if error.sqlstate == STARTING_UP:
+                refused = "starting_up"
+            elif error.sqlstate == FULL and refused == "login":
+                refused = "server_full"
+            raise LoginError(error.sqlstate, error.message, refused)
         elif kind == b"Z" and self._conversation.let_in:
             login.set_result(None)
         elif kind not in (b"N", b"v"):

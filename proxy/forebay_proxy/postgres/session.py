@@ -535,6 +535,8 @@ class Session(Asking, asyncio.Protocol):
             if owed:
                 self.client.write(READY)
             self._skipping = not owed
+            if self.database.timed:
+                self.client.arm(self.database.idle_timeout)
             self._unblock()
 
     # ------------------------------------------------------------------ cancel requests

@@ -1,11 +1,14 @@
 """Endpoints that come, go and come back, and a budget that holds for each of them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
+from tests.integration.postgres.scripted import READY
 from tests.proxy.postgres.harness import Client, Rig, eventually
 
 from forebay_core.pgwire import backend, frontend
+from forebay_core.pgwire.startup import SSL_REQUEST
 
 Start = Callable[..., Awaitable[Rig]]
 
@@ -55,3 +58,54 @@ async def test_another_weight_keeps_the_connections(rig: Start) -> None:
     await client.ask("SELECT 1")
     assert r.upstream.pool.opened_total == 1
     assert [endpoint.weight for endpoint in r.upstream.pool.endpoints] == [5]
+
+
+async def test_a_server_that_closes_as_it_is_asked_for_tls(rig: Start) -> None:
+    """It has not said that it has none: it is not there, as behind a balancer."""
+
+    async def ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(SSL_REQUEST))
+        writer.close()
+
+    async with await asyncio.start_server(ends, "127.0.0.1", 0) as server:
+        endpoint = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1]}
+        r = await rig(tls={"mode": "require"}, endpoints=[endpoint], pool={"timeout": "300ms"})
+        client = await r.client()
+        client.start("somebody")
+        assert (await client.refused()).sqlstate == "57P03"
+        assert r.upstream.connect_errors.keys() == {"connect_failed"}
+        (there,) = r.upstream.pool.endpoints
+        assert there.health.errors
+
+
+async def test_a_check_that_fails_once_leaves_the_role_and_the_connections(rig: Start) -> None:
+    """And as many in a row as take the endpoint out take its role, too."""
+    check = {"interval": "10ms", "timeout": "2s", "unhealthyThreshold": 3}
+    r = await rig(postgres={"monitor": {"user": "watch"}}, healthCheck={"active": check})
+    question = b"SELECT pg_catalog.pg_is_in_recovery()"
+    primary = backend.row_description([("r", 16)]) + backend.data_row(["f"]) + backend.command_complete("SELECT 1")
+    refused = backend.error_response("ERROR", "53200", "out of memory") + READY
+    answers = iter((primary + READY, refused, refused, primary + READY))
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        writer.write(next(answers, refused))
+
+    r.server.answers[question] = answer
+    (endpoint,) = r.upstream.pool.endpoints
+    await eventually(lambda: endpoint.role)
+    client = await r.session()
+    await client.ask("SELECT 1")
+    roles = {endpoint.role}
+
+    def watched() -> bool:
+        roles.add(endpoint.role)
+        return asked >= 4
+
+    await eventually(watched)
+    assert roles == {"primary"}
+    assert r.upstream.pool.closed_total["drain"] == 0
+    await eventually(lambda: endpoint.role is None)
+    assert not endpoint.health.healthy

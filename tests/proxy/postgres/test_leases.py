@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import pytest
-from tests.integration.postgres.scripted import READY, Answer
+from tests.integration.postgres.scripted import READY, Answer, then_close
 from tests.proxy.postgres.harness import Client, Rig, eventually
 
 from forebay_core.pgwire import backend, frontend, startup
@@ -163,3 +163,55 @@ async def test_a_connection_whose_cancel_request_is_still_under_way_is_for_nobod
     assert (await client.ask("SELECT 1"))[-1] == (b"Z", b"I")
     assert len(r.server.heard) == 2, "the second query went to another connection"
     r.server.cancel_ends.set()
+
+
+async def test_settings_that_cant_be_set_for_a_whole_queue(rig: Start) -> None:
+    """Each is told so, and none from within another's end."""
+    r = await rig(pool={"size": 1, "maxOverflow": 0})
+    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
+    holder = await r.session()
+    await holder.ask("BEGIN")
+    queue = [await r.session(application_name="é", client_encoding="SJIS") for _ in range(300)]
+    for client in queue:
+        client.send(frontend.query("SELECT 1"))
+    await eventually(lambda: len(r.upstream.pool.waiters) == 300)
+    await holder.ask("COMMIT")
+    for client in queue:
+        assert (await client.refused()).sqlstate == "22023"
+    await holder.ask("SELECT 1")
+
+
+async def test_who_may_not_log_in_for_now_waits_for_a_connection_that_there_is(rig: Start) -> None:
+    """A server that is full lets in nobody, and serves those who are there."""
+    r = await rig(pool={"size": 2, "maxOverflow": 0})
+    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
+    holder = await r.session()
+    await holder.ask("BEGIN")
+    r.server.greetings[b"somebody"] = backend.error_response("FATAL", "53300", "sorry, too many clients already")
+    waiting = await r.session()
+    waiting.send(frontend.query("SELECT 1"))
+    await eventually(lambda: r.upstream.connect_errors.get("server_full", 0) > 1)
+    await holder.ask("COMMIT")
+    assert (await waiting.until(b"Z"))[0][0] == b"T"
+    (endpoint,) = r.upstream.pool.endpoints
+    assert endpoint.health.errors == 0
+
+
+async def test_who_has_waited_in_vain_and_does_nothing_ends(rig: Start) -> None:
+    """Its time begins anew with the error, though it had passed before."""
+    r = await rig(pool={"size": 1, "maxOverflow": 0, "timeout": "400ms"}, postgres={"clientIdleTimeout": "300ms"})
+    r.server.answers[b"BEGIN"] = b""
+    holder, client = await r.session(), await r.session()
+    holder.send(frontend.query("BEGIN"))
+    await eventually(lambda: r.upstream.pool.leased)
+    assert (await client.ask("SELECT 1"))[0][0] == b"E"
+    assert (await client.refused()).sqlstate == "57P05"
+
+
+async def test_a_query_has_no_time_left_over_when_its_server_has_gone(rig: Start) -> None:
+    r = await rig(postgres={"clientIdleTimeout": "1h", "queryTimeout": "10s"})
+    r.server.answers[b"LOST"] = then_close(b"")
+    client = await r.session()
+    assert (await client.ask("LOST"))[0][0] == b"E"
+    (there,) = r.proxy.clients
+    assert there.deadline > monotonic() + 100

@@ -120,13 +120,14 @@ async def test_a_database_that_means_another_now(rig: Start) -> None:
 
 
 async def test_a_password_that_the_document_has_no_more(rig: Start, tmp_path: Path) -> None:
-    """A session from before may still need a connection: the server's refusal is its answer."""
+    """A session from before may still need a connection: the server says whether it gets one without."""
     password = tmp_path / "password"
     password.write_text("secret")
     r = await rig(postgres={"databases": [{"name": "db", "user": "u", "passwordFile": str(password)}]})
     client = await r.session()
     await r.apply(postgres={"databases": [{"name": "db", "user": "u"}]})
-    assert r.proxy.databases == {}
+    (database,) = r.proxy.databases.values()
+    assert database.spec.password_file is None
     assert (await client.ask("SELECT 1"))[0][0] == b"T"
 
 
