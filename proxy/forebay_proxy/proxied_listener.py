@@ -15,7 +15,7 @@ from forebay_core.proxy_protocol import LONGEST, HeaderError, parse
 from forebay_proxy.tasks import Tasks
 
 HEADER_TIMEOUT = 3.0  # seconds; the balancer sends it with its first packet
-AT_ONCE = 1024  # connections whose header is awaited
+AT_ONCE = 1024  # connections whose header is awaited; for one more the oldest has to go
 ACCEPT_AGAIN = 0.1  # seconds to wait when there are no descriptors
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ProxiedListener:
         self._proxy = proxy
         self._context = context
         self._tasks = Tasks("proxied listener")
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._silent: dict[asyncio.Task[None], None] = {}  # those who have not said all yet; the oldest first
         self._accepting = self._tasks.spawn(self._accept(), "accept")
 
     def close(self) -> None:
@@ -48,29 +48,41 @@ class ProxiedListener:
 
     async def _accept(self) -> None:
         while True:
-            await self._room.acquire()
             try:
                 sock, _ = await self._loop.sock_accept(self._sock)
             except OSError as error:  # out of descriptors
-                self._room.release()
                 log.warning("can't accept a client: %s", os.strerror(error.errno or 0))
                 await asyncio.sleep(ACCEPT_AGAIN)
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._tasks.spawn(self._begin(sock), "header")
+            if len(self._silent) >= AT_ONCE:
+                oldest = next(iter(self._silent))
+                self._heard(oldest)
+                oldest.cancel()
+                self._proxy.count_rejection("silent")
+            task = self._tasks.spawn(self._begin(sock), "header")
+            self._silent[task] = None
+            task.add_done_callback(self._heard)
+
+    def _heard(self, task: "asyncio.Task[None]") -> None:
+        self._silent.pop(task, None)
 
     async def _begin(self, sock: socket.socket) -> None:
         try:
             async with asyncio.timeout(HEADER_TIMEOUT):
                 peer = await self._header(sock)
+            task = asyncio.current_task()
+            assert task is not None
+            self._heard(task)
             await self._loop.connect_accepted_socket(lambda: self._proxy(peer), sock, ssl=self._context)
         except HeaderError:
             self._proxy.count_rejection("proxy_protocol")
             sock.close()
         except (OSError, TimeoutError):  # it has gone, says nothing, or fails its TLS handshake
             sock.close()
-        finally:
-            self._room.release()
+        except asyncio.CancelledError:
+            sock.close()
+            raise
 
     async def _header(self, sock: socket.socket) -> str | None:
         seen = 0

@@ -103,8 +103,11 @@ class Resolver:
             except RuntimeError:  # the loop has closed meanwhile: nobody asks any more
                 return
 
+        try:
+            threading.Thread(target=run, name=f"resolve {host}", daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            raise ResolveError(f"can't resolve {host}: {error}") from None
         self._running += 1
-        threading.Thread(target=run, name=f"resolve {host}", daemon=True).start()
         return answer
 
 

@@ -68,6 +68,9 @@ class TcpClient(Waiter, asyncio.Protocol):
     # ------------------------------------------------------------------ the pool
 
     def take(self, connection: Connection, now: float) -> bool:
+        if self.transport is None and self.early:
+            self._deliver(connection, now)
+            return True
         if self.transport is None or self.transport.is_closing():
             return False
         self.connection = connection
@@ -80,19 +83,35 @@ class TcpClient(Waiter, asyncio.Protocol):
         if self.early:
             self.data_received(self.early)
             self.early = b""
-        if self.ended:
-            self.connection.transport.write_eof()
-        else:
+        if not self.ended:
             self.transport.resume_reading()
+        elif self.connection.transport.can_write_eof():
+            self.connection.transport.write_eof()
+        else:  # TLS knows no half-close
+            self.transport.close()
         return True
+
+    def _deliver(self, connection: Connection, now: float) -> None:
+        """What a TLS client has said, all of it before there was a connection."""
+        self.taken_at = now
+        self.endpoint_name = connection.endpoint.name
+        self.bytes_in = len(self.early)
+        connection.transport.write(self.early)  # type: ignore[attr-defined]
+        self.upstream.pool.discard(connection, self, now, "upstream")
+        self.proxy.finished(self, "ok", now)
+        self.proxy.forget(self)
+        self.upstream.act()
 
     def refuse(self, refusal: Refusal, now: float) -> None:
         """There is no way to say why in plain TCP: a reset tells at least that nothing was delivered."""
         self.proxy.finished(self, refusal.reason, now)
-        if self.transport is not None:
-            self.reset()
+        self.reset()
 
     def reset(self) -> None:
+        if self.transport is None:  # it waits for `_deliver`, or did
+            self.upstream.pool.cancel(self, monotonic())
+            self.proxy.forget(self)
+            return
         sock = self.transport.get_extra_info("socket")
         if sock is not None:  # with unread bytes it would be a reset anyway; without, a proper end
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -105,6 +124,9 @@ class TcpClient(Waiter, asyncio.Protocol):
         keep_end_behind(transport)
         peername = self.transport.get_extra_info("peername")
         self.peer = self.peer or (peername[0] if peername else "")
+        if not self.peer:  # it has gone already: nobody knows who it was
+            self.transport.abort()
+            return
         sock = self.transport.get_extra_info("socket")
         for level, option, value in KEEPALIVE:
             sock.setsockopt(level, option, value)
@@ -136,15 +158,17 @@ class TcpClient(Waiter, asyncio.Protocol):
     def eof_received(self) -> bool:
         if self.connection is None:
             self.ended = True
-            return True
+            return self.transport.can_write_eof()  # type: ignore[no-any-return]
         if not self.connection.transport.can_write_eof():
             return False
         self.connection.transport.write_eof()
         both, self.ended = self.ended, True
-        return not both
+        return not both and self.transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        if exc is None and self.early and self in self.upstream.pool.waiters:
+            return  # TLS ends both ways at once; what it has said is still to be passed on
         now = monotonic()
         self.proxy.forget(self)
         upstream, connection, self.connection = self.upstream, self.connection, None

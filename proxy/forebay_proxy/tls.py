@@ -73,9 +73,10 @@ class _Files:
 
 
 class ServerTLS(_Files):
-    """TLS towards clients. ``context`` stays the same object, so a listener never has to be opened anew.
+    """TLS towards clients. ``context`` stays the same object, so a listener need not be opened anew.
 
-    With ``client_ca_file`` a client must show a certificate from one of its authorities.
+    With ``client_ca_file`` a client must show a certificate from one of its authorities. Who resumes a session shows
+    none: so then a change makes ``context`` another object, and listeners have to be opened anew.
     ``not_after``: when the server's certificate expires, in Unix time; ``certificate``: in DER, for channel binding.
     """
 
@@ -96,11 +97,18 @@ class ServerTLS(_Files):
 
     def reload_if_changed(self) -> bool:
         changed = super().reload_if_changed()
-        if changed:
+        if changed and self.verifies:
+            self.context = self._current
+        elif changed:
             # A context can't let go of what it has loaded: from now on each handshake is handed to the one that is in
             # force. OpenSSL calls this for clients without SNI too. Session tickets stay with the outer one.
             self.context.sni_callback = self._hand_over
         return changed
+
+    @property
+    def verifies(self) -> bool:
+        """Whether clients have to show a certificate."""
+        return self._client_ca_file is not None
 
     def _use(self) -> None:
         context = self._new()
@@ -117,7 +125,7 @@ class ServerTLS(_Files):
         context = _context(ssl.PROTOCOL_TLS_SERVER, self._alpn)
         context.num_tickets = 1  # as Go's: each connection that resumes gets another
         context.options |= ssl.OP_NO_RENEGOTIATION  # a client's way to burn our CPU
-        if self._client_ca_file is not None:
+        if self.verifies:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 

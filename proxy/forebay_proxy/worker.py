@@ -178,10 +178,14 @@ class Worker:
         for name in gone:
             await self._retire(name)
         if relisten:
-            for sock, _ in list(self._listeners.values()):
-                await self.ignore(sock)
-                await self.listen(sock)
+            await self._relisten()
         self._pause_or_resume()
+
+    async def _relisten(self) -> None:
+        """In another way, on the sockets that there are."""
+        for sock, _ in list(self._listeners.values()):
+            await self.ignore(sock)
+            await self.listen(sock)
 
     def _observe(self, proxy: HttpProxy | TcpProxy | PgProxy) -> None:
         """Log and tracer, made only where the document asks for them (and made anew when that changes)."""
@@ -269,8 +273,8 @@ class Worker:
     async def _watch_tls(self) -> None:
         while True:
             await asyncio.sleep(TLS_CHECK)
-            if self.server_tls is not None:
-                self.server_tls.reload_if_changed()
+            if self.server_tls is not None and self.server_tls.reload_if_changed() and self.server_tls.verifies:
+                await self._relisten()
             self._tell_tls()
             if isinstance(self.proxy, (PgProxy, ForwardProxy)):
                 self.proxy.refresh()

@@ -295,6 +295,43 @@ async def test_tls_on_both_sides(forebay: Start, origins: Origins, ca: CA) -> No
                 assert await echoed(connection, data) == data
 
 
+async def test_clients_that_end_without_a_word_cost_no_place_at_a_tls_upstream(
+    forebay: Start, origins: Origins, ca: CA
+) -> None:
+    """As a balancer's probes do."""
+    origin = await origins(mode="tcp", tls=ca.server())
+    tls = {"mode": "verify-full", "caFile": str(ca.cert)}
+    f = await forebay(tcp_pool(origin.port, pool={"size": 2, "maxOverflow": 0}, tls=tls))
+    async with unharmed(f, origin, limit=2):
+        for _ in range(5):
+            await (await Connection.open(f.port)).close()
+        async with await Connection.open(f.port) as connection:
+            assert await echoed(connection, b"hello") == b"hello"
+
+
+async def test_what_a_tls_client_says_before_its_end_arrives(forebay: Start, ca: CA) -> None:
+    """Also where it has said all, and ended, before there was a connection."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.put_nowait(await reader.read())
+        writer.close()
+
+    pair = ca.server()
+    listen = {"port": 0, "tls": {"certFile": str(pair.cert), "keyFile": str(pair.key)}}
+    lines = [f"line {number}".encode() for number in range(20)]
+    async with server(listens) as port:
+        f = await forebay(tcp_pool(port, spec={"listen": listen}, pool={"size": 3, "maxOverflow": 0}))
+        async with unharmed(f, limit=3):
+            for line in lines:
+                connection = await Connection.open(f.port, tls=unverified())
+                connection.writer.write(line)
+                await connection.close()
+            async with asyncio.timeout(10):
+                assert sorted([await heard.get() for _ in lines]) == sorted(lines)
+        assert not [line for line in f.child.lines if "eof_received" in line]
+
+
 async def test_clients_beyond_the_limit_are_reset(forebay: Start, origins: Origins) -> None:
     origin = await origins(mode="tcp")
     f = await forebay(tcp_pool(origin.port, spec={"maxClientConnections": 2}))

@@ -93,3 +93,19 @@ async def test_who_leaves_within_its_header_is_turned_away(behind):
         await reader.readexactly(1)
     assert proxy.rejections == ["proxy_protocol"]
     writer.close()
+
+
+async def test_when_too_many_say_nothing_the_oldest_has_to_go(behind, monkeypatch):
+    monkeypatch.setattr("forebay_proxy.proxied_listener.AT_ONCE", 3)
+    port, proxy = behind
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n")
+    async with asyncio.timeout(2):
+        assert await reader.readline() == b"192.0.2.7\n"
+        for ended, _ in silent[:3]:
+            assert await ended.read() == b""
+    assert proxy.rejections == ["silent"] * 3
+    for other in (writer, *(w for _, w in silent)):
+        other.close()
+        await other.wait_closed()

@@ -1,8 +1,10 @@
 """TLS files, contexts and their replacement, with real handshakes."""
 
+import asyncio
 import contextlib
 import datetime
 import os
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +13,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from tests.support.certs import CA, Pair
+from tests.support.forebay import http_pool
 
+from forebay_core.spec.load import parse
+from forebay_proxy.memory import Memory
 from forebay_proxy.tls import ClientTLS, ServerTLS, TLSFileError, not_after
+from forebay_proxy.worker import Worker
 
 DAY = datetime.timedelta(days=1)
 
@@ -123,6 +129,53 @@ def test_client_certificates_and_a_replaced_authority(tmp_path: Path, ca: CA, ve
     trusted.write_bytes(new_ca.cert.read_bytes() + b"\n")
     assert server.reload_if_changed()
     assert [accepted(client) for client in (old, new, none)] == [False, True, False]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_is_not_resumed_whose_authority_has_been_replaced(
+    tmp_path: Path, ca: CA, version: ssl.TLSVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who resumes shows no certificate. The listener is opened anew, on the same socket."""
+    monkeypatch.setattr("forebay_proxy.worker.TLS_CHECK", 0.02)
+    pair = ca.server()
+    old_ca, new_ca = CA(tmp_path / "old"), CA(tmp_path / "new")
+    trusted = tmp_path / "trusted.crt"
+    trusted.write_bytes(old_ca.cert.read_bytes())
+    files = {"certFile": str(pair.cert), "keyFile": str(pair.key), "clientCAFile": str(trusted)}
+    pool = parse(http_pool(1, spec={"listen": {"port": 0, "tls": files}}), form="local")
+    worker = Worker(pool, Memory.at(tmp_path / "memory"), "test", b"")
+    client = trusting(ca, old_ca.client())
+    client.minimum_version = client.maximum_version = version
+
+    def ask(session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+        """The session of a connection that was answered; None: it was not."""
+        try:
+            with (
+                socket.create_connection(address, 5) as there,
+                client.wrap_socket(there, server_hostname="localhost", session=session) as connection,
+            ):
+                connection.sendall(b"GARBAGE\r\n\r\n")
+                return connection.session if connection.recv(100).startswith(b"HTTP/1.1 400") else None
+        except OSError:
+            return None
+
+    async def answered(session: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
+        return await asyncio.to_thread(ask, session)
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        await worker.start()
+        await worker.listen(sock)
+        address = sock.getsockname()
+        session = await answered()
+        assert session is not None
+        assert await answered(session)
+        trusted.write_bytes(new_ca.cert.read_bytes() + b"\n")
+        async with asyncio.timeout(5):
+            while await answered():
+                pass
+        assert not await answered(session)
+        await worker.ignore(sock)
+    await worker.close()
 
 
 def test_modes_verify_what_they_say(tmp_path: Path, ca: CA) -> None:

@@ -37,8 +37,7 @@ class ForwardClient(ClientConnection):
 
     def connection_made(self, transport: "asyncio.BaseTransport") -> None:
         super().connection_made(transport)
-        if self.peer:
-            self.denial = self.proxy.access.client(self.peer)
+        self.denial = self.proxy.access.client(self.peer)
 
     def make_suffix(self, head: RequestHead) -> bytes:
         """An origin is told that there is a proxy (RFC 9110 section 7.6.3), not for whom it asks."""

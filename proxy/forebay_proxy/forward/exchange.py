@@ -299,10 +299,10 @@ class ForwardExchange(Exchange):
         super().fail(failure)
 
     def abandon(self, reason: str) -> None:
-        """A tunnel's end is passed on as it came: by a reset."""
+        """A tunnel's reset is passed on as one. An end over TLS, which has no half-close, is an end."""
         connection = self.connection
         super().abandon(reason)
-        if self.tunnel and connection is not None:
+        if self.tunnel and connection is not None and not self.client.ended:
             connection.reset()
 
 

@@ -57,8 +57,8 @@ class Origin:
     """One host and port."""
 
     __slots__ = (
-        "active", "addresses", "bucket", "endpoint", "found_at", "lookers", "plain", "queue", "table", "target",
-        "tunnel", "upstream",
+        "active", "addresses", "bucket", "endpoint", "found_at", "letting_in", "lookers", "plain", "queue", "table",
+        "target", "tunnel", "upstream",
     )  # fmt: skip
 
     def __init__(self, table: "Origins", upstream: Upstream, target: Target, rate: float) -> None:
@@ -73,6 +73,7 @@ class Origin:
         self.tunnel = OriginKind(self, tunnels=True)
         self.active = 0  # exchanges that have passed the gate
         self.queue: deque[ForwardExchange] = deque()
+        self.letting_in = False
         self.bucket = TokenBucket(rate) if rate else None
 
     def __repr__(self) -> str:
@@ -201,10 +202,16 @@ class Origins:
         self.let_in(origin)
 
     def let_in(self, origin: Origin) -> None:
-        """As many as there is room for."""
-        while origin.queue and self._has_room(origin):
-            origin.active += 1
-            origin.queue.popleft().let_in(monotonic())
+        """As many as there is room for. One who is refused at once makes room for the next, but not from within."""
+        if origin.letting_in:
+            return
+        origin.letting_in = True
+        try:
+            while origin.queue and self._has_room(origin):
+                origin.active += 1
+                origin.queue.popleft().let_in(monotonic())
+        finally:
+            origin.letting_in = False
 
     def _has_room(self, origin: Origin) -> bool:
         """A connection counts until the origin's end of it is seen closed, as everywhere."""

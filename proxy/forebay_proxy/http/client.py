@@ -102,8 +102,11 @@ class ClientConnection(asyncio.Protocol):
         else:  # its listening socket may have been another worker's a moment ago, which had no TLS then
             uncork(transport)
             keep_end_behind(transport)
-        peername = transport.get_extra_info("peername")  # None: it has gone already
+        peername = transport.get_extra_info("peername")
         self.peer = self.peer or (peername[0].removeprefix(MAPPED) if peername else "")
+        if not self.peer:  # it has gone, and what it has sent is nobody's: no network is allowed that
+            transport.abort()
+            return
         proxy = self.proxy
         self.trusted = bool(proxy.trusted) and proxy.trusts(self.peer)
         if not proxy.admit(self):

@@ -46,8 +46,9 @@ class PgListener(ProxiedListener):
             sock.close()
         except (OSError, TimeoutError):  # it has gone, says nothing, or fails its TLS handshake
             sock.close()
-        finally:
-            self._room.release()
+        except asyncio.CancelledError:
+            sock.close()
+            raise
 
     def _direct(self, peer: str | None) -> PgClient:
         """A client that began a handshake at once has to say in it that it speaks PostgreSQL (ALPN): what some other

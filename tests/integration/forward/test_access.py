@@ -1,6 +1,10 @@
 """Who may: passwords, networks; what is answered and what is logged."""
 
 import asyncio
+import os
+import signal
+import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -111,6 +115,25 @@ async def test_clients_of_other_networks(tmp_path: Path) -> None:
         assert (answer.status, (await origin.stats())["accepts"]) == (403, 0)
         assert (await forebay.metrics()).value("forebay_rejections_total", reason="clientNetworks") == 1
         await client.close()
+
+
+async def test_who_has_gone_before_it_is_known_is_of_no_network(tmp_path: Path) -> None:
+    """What has come of a client that was reset before it was accepted is there to be read, but not whose it is."""
+    async with (
+        Origin() as origin,
+        running(tmp_path, document({"ports": [origin.port], "clientNetworks": ["10.0.0.0/8"]})) as forebay,
+    ):
+        (worker,) = await forebay.worker_pids()
+        os.kill(worker, signal.SIGSTOP)
+        for _ in range(10):
+            with socket.create_connection(("127.0.0.1", forebay.port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(get(f"http://127.0.0.1:{origin.port}/", method=b"POST"))
+        os.kill(worker, signal.SIGCONT)
+        last = await Connection.open(forebay.port)
+        assert (await last.ask(get(f"http://127.0.0.1:{origin.port}/"))).status == 403
+        await last.close()
+        assert (await origin.stats())["accepts"] == 0
 
 
 async def test_the_log_says_who_where_how_much_and_the_verdict(tmp_path: Path) -> None:

@@ -43,6 +43,36 @@ async def test_connections_to_one_origin_are_bounded_and_others_do_not_wait(tmp_
             assert total > 0.3  # the wait at the gate is a wait
 
 
+async def test_a_crowd_at_the_gate_of_an_origin_is_refused_at_once_in_a_drain(tmp_path: Path) -> None:
+    """A share of a budget opens nothing any more: each of them is told so, and none from within another's end."""
+    crowd = 300
+    go_on = asyncio.Event()
+
+    async def last(peer: Connection) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await go_on.wait()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    async with Backend(last) as backend:
+        forward = {"ports": [backend.port], "perOrigin": {"maxConnections": 1}}
+        pool = {"size": 4, "timeout": "60s", "maxWaiting": crowd + 10}
+        spec = {"drain": {"delay": "0s", "timeout": "20s"}}
+        document_ = document(forward, pool=pool, spec=spec, budget={"maxConnections": 8, "linger": "1s"})
+        async with running(tmp_path, document_) as forebay:
+            url = f"http://127.0.0.1:{backend.port}/"
+            asking = [asyncio.create_task(fetch(forebay.port, url)) for _ in range(crowd)]
+            async with asyncio.timeout(5):
+                while (await upstream_state(forebay, "out"))["gated"] < crowd - 1:
+                    await asyncio.sleep(0.01)
+            forebay.terminate()
+            while not (await forebay.state())["workers"][0]["draining"]:
+                await asyncio.sleep(0.01)
+            go_on.set()
+            async with asyncio.timeout(10):
+                statuses = await asyncio.gather(*asking)
+            assert (statuses.count(200), statuses.count(503)) == (1, crowd - 1)
+
+
 async def test_who_waits_too_long_at_the_gate_is_refused(tmp_path: Path) -> None:
     async with Backend(hold) as backend:
         forward = {"ports": [backend.port], "perOrigin": {"maxConnections": 1}}

@@ -9,8 +9,9 @@ import pytest
 from tests.integration.forward.harness import connect, document, tunnel
 from tests.integration.http.backend import Backend
 from tests.integration.http.harness import running, upstream_state, worker_rss
+from tests.support.certs import CA
 from tests.support.forebay import Forebay
-from tests.support.raw import Connection
+from tests.support.raw import Connection, unverified
 
 MANY = 2000
 KIB = 1024
@@ -119,6 +120,30 @@ async def test_a_reset_is_passed_on(tmp_path: Path) -> None:
         client.reset()
         assert await asyncio.wait_for(ends.get(), 5)
         await until_closed(forebay)
+
+
+async def test_the_end_of_a_tunnel_over_tls_is_no_reset(tmp_path: Path, ca: CA) -> None:
+    """TLS has no half-close, so both ways end; what the client has said before arrives, though the far side is slow."""
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    gone = asyncio.Event()
+
+    async def reads_late(peer: Connection) -> None:
+        await gone.wait()
+        heard.put_nowait(len(await peer.reader.read()))
+
+    pair = ca.server()
+    listen = {"port": 0, "tls": {"certFile": str(pair.cert), "keyFile": str(pair.key)}}
+    async with (
+        Backend(reads_late) as backend,
+        running(tmp_path, document(limits(backend.port), spec={"listen": listen})) as forebay,
+    ):
+        for _ in range(3):
+            client = await tunnel(forebay.port, f"127.0.0.1:{backend.port}", tls=unverified())
+            await client.send(b"x" * 1_000_000)
+            await client.close()
+            gone.set()
+            assert await asyncio.wait_for(heard.get(), 10) == 1_000_000
+            gone.clear()
 
 
 async def test_a_reset_of_the_far_side_is_passed_on(tmp_path: Path) -> None:
