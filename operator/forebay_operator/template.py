@@ -1,17 +1,25 @@
 """The user's `spec.template` laid over the pod template that the operator builds.
 
-Objects merge by key; `containers`, `initContainers`, `volumes`, `volumeMounts` and `env` by their items' name; other
-lists replace. What the operator's own work rests on can't be overridden, and is put back: selector labels, ports, the
-termination grace, the memory, and by what a replica knows its pod.
+Objects merge by key, and the lists of KEYS by what their items are known by, as in a strategic merge patch of
+Kubernetes; other lists replace. What the operator's own work rests on can't be overridden, and is put back: selector
+labels, ports, the termination grace, the memory, and by what a replica knows its pod.
 """
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from forebay_core.spec.load import DocumentError, Problem
 
-BY_NAME = ("containers", "initContainers", "volumes", "volumeMounts", "env")
+ROOT = "spec.template"
+CONTAINERS = (f"{ROOT}.spec.containers", f"{ROOT}.spec.initContainers")
+KEYS = (
+    {f"{ROOT}.spec.volumes": "name", **dict.fromkeys(CONTAINERS, "name")}
+    | {f"{containers}[].env": "name" for containers in CONTAINERS}
+    | {f"{containers}[].volumeMounts": "mountPath" for containers in CONTAINERS}
+)
+_ITEM = re.compile(r"\[[^]]*\]")
 
 
 def laid_over(
@@ -21,7 +29,7 @@ def laid_over(
     `own_env`: of the variable that tells a replica its pod.
     Raises DocumentError where `over` has not the shape of a pod template.
     """
-    merged: dict[str, Any] = _merged(base, over, "spec.template")
+    merged: dict[str, Any] = _merged(base, over, ROOT)
     merged["metadata"]["labels"] |= base["metadata"]["labels"]
     merged["metadata"]["annotations"] |= base["metadata"]["annotations"]
     spec, own = merged["spec"], base["spec"]
@@ -29,7 +37,9 @@ def laid_over(
     _put_back(spec["volumes"], own["volumes"], memory)
     container, own_container = _named(spec["containers"], proxy), _named(own["containers"], proxy)
     container["ports"] = copy.deepcopy(own_container["ports"])
-    _put_back(container["volumeMounts"], own_container["volumeMounts"], memory)
+    (mount,) = [mount for mount in own_container["volumeMounts"] if mount["name"] == memory]
+    others = [m for m in container["volumeMounts"] if memory != m.get("name") and m["mountPath"] != mount["mountPath"]]
+    container["volumeMounts"] = [copy.deepcopy(mount), *others]
     _put_back(container["env"], own_container["env"], own_env)
     return merged
 
@@ -48,15 +58,15 @@ def _merged(base: Any, over: Any, path: str) -> Any:
 
 
 def _joined(base: Any, over: Any, path: str) -> Any:
-    if path.rpartition(".")[2] not in BY_NAME:
+    key = KEYS.get(_ITEM.sub("[]", path))
+    if key is None:
         return copy.deepcopy(over) if base is None else _merged(base, over, path)
-    if not isinstance(over, list) or not all(isinstance(i, Mapping) and isinstance(i.get("name"), str) for i in over):
-        raise _bad(path, "a list of objects with a name")
-    by_name = {item["name"]: item for item in base or ()}
+    if not isinstance(over, list) or not all(isinstance(i, Mapping) and isinstance(i.get(key), str) for i in over):
+        raise _bad(path, f"a list of objects with a {key}")
+    known = {item[key]: item for item in base or ()}
     for item in over:
-        own = by_name.get(item["name"], {})
-        by_name[item["name"]] = _merged(own, item, f"{path}[{item['name']}]")
-    return list(by_name.values())
+        known[item[key]] = _merged(known.get(item[key], {}), item, f"{path}[{item[key]}]")
+    return list(known.values())
 
 
 def _put_back(items: list[Any], own: list[Any], name: str) -> None:

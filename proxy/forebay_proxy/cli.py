@@ -124,6 +124,7 @@ def run(path: Path, admin: tuple[str, int]) -> None:
 @click.option("--token-file", type=click.Path(path_type=Path), help="The admin token, a file. Default: none opens it.")
 def worker(path: Path, admin: tuple[str, int], memory: Path, token_file: Path | None) -> None:
     """Run one worker with its own admin port: what a pod runs."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it can drain: as process 1 it would ignore it
     _, pool = read(path)
     warn_of_pure_codec()
 

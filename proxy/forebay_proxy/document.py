@@ -8,7 +8,7 @@ from forebay_core.spec.model import ProxyPool
 from forebay_proxy.files import FileError
 from forebay_proxy.forward.files import read_files
 from forebay_proxy.postgres.files import check_files as check_logins
-from forebay_proxy.tracing import tracing_libraries
+from forebay_proxy.tracing import check_tracing
 from forebay_proxy.worker import client_tls, server_tls
 
 
@@ -56,6 +56,6 @@ def check_files(pool: ProxyPool) -> None:
         if pool.spec.postgres is not None:
             check_logins(pool.spec.postgres)
         if pool.spec.telemetry.tracing is not None:
-            tracing_libraries()
+            check_tracing(pool.spec.telemetry.tracing.endpoint)
     except FileError as error:
         raise Refused(str(error)) from None

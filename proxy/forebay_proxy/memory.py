@@ -33,7 +33,7 @@ class Memory:
     """An open memory. `fresh` says that a new life has begun; `left` is what a dead predecessor held, by upstream."""
 
     def __init__(self, fd: int) -> None:
-        """Take the file behind `fd` (and own it). Raises MemoryLocked."""
+        """Take the file behind `fd` (and own it). Raises OSError, MemoryLocked."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -42,7 +42,11 @@ class Memory:
         self._fd = fd
         if os.fstat(fd).st_size != SIZE or os.pread(fd, len(MAGIC), 0) != MAGIC:
             os.ftruncate(fd, 0)
-            os.ftruncate(fd, SIZE)
+        try:
+            os.posix_fallocate(fd, 0, SIZE)  # a write to the mapping that finds the disk full would be SIGBUS
+        except OSError:
+            os.close(fd)
+            raise
         self._map = mmap.mmap(fd, SIZE)
         magic: bytes
         life: bytes

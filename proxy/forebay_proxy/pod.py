@@ -95,6 +95,9 @@ class Pod:
             except (DocumentError, FileError, OSError, UnicodeDecodeError) as error:
                 self.worker.reload_success = False
                 log.error("%s is not taken, the last good document stays in force:\n%s", self._path, error)
+            except Exception:  # a mistake of ours must not end this, and not go unseen
+                self.worker.reload_success = False
+                log.exception("%s could not be taken", self._path)
             else:
                 self.worker.reload_success = True
                 log.info("%s is in force", self._path)

@@ -5,9 +5,11 @@ dead is kept until nothing that it left can be open any more: a successor that i
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Container
 from hashlib import sha256
@@ -31,8 +33,12 @@ class StateDirectory:
 
     def __init__(self, document: Path) -> None:
         self._document = document
-        base = os.environ.get("XDG_RUNTIME_DIR") or f"{tempfile.gettempdir()}/forebay-{os.getuid()}"
-        self.path = Path(base) / "forebay" / sha256(str(document.resolve()).encode()).hexdigest()[:16]
+        given = os.environ.get("XDG_RUNTIME_DIR")
+        base = given or f"{tempfile.gettempdir()}/forebay-{os.getuid()}"
+        self._own = None if given else Path(base)  # where anybody may have made it before us
+        # The path as it is given: what it leads to may be another file tomorrow (a release, a ConfigMap).
+        name = sha256(str(document.absolute()).encode()).hexdigest()[:16]
+        self.path = Path(base) / "forebay" / name
         self.token = os.environ.get("FOREBAY_ADMIN_TOKEN") or secrets.token_hex(16)
         self.lock = -1
         self._kept: set[Path] = set()
@@ -40,6 +46,8 @@ class StateDirectory:
     async def acquire(self) -> None:
         """Take the lock, and leave the token where only this user can read it. Raises StartError."""
         try:
+            if self._own is not None:
+                take_over(self._own)
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             await self._lock()
@@ -87,6 +95,9 @@ class StateDirectory:
 
     def bury(self, path: Path) -> Remains:
         """What a dead worker has left open; its memory is kept until `forget`. Raises MemoryLocked."""
+        if not path.exists() or not path.stat().st_size:  # it has not begun
+            path.unlink(missing_ok=True)
+            return {}
         memory = Memory.at(path)
         left = {name: (count, memory.records(name)) for name, count in memory.left.items() if count}
         memory.close()
@@ -107,13 +118,22 @@ class StateDirectory:
         os.close(self.lock)
 
 
+def take_over(path: Path) -> None:
+    """Make a directory that is nobody else's, or find that it is. Raises OSError, StartError."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise StartError(f"{path}: expected a directory that only this user can write to; or set XDG_RUNTIME_DIR")
+
+
 def file_state(path: Path) -> tuple[int, int, int] | None:
     """What changes when the file does."""
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError:
         return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def alive(pid: int) -> bool:

@@ -100,7 +100,7 @@ class Supervisor:
     async def _look(self) -> None:
         """Once round."""
         await self._reload_if_changed()
-        self._workers.wanted = self._scaling.replicas + self._surge
+        self._set_surge(self._surge)  # the number that is wanted may have changed
         self._workers.keep_number()
         await self._control()
         await self._end_leavings()
@@ -158,17 +158,17 @@ class Supervisor:
         if seen == self._seen:
             return
         self._seen = seen
+        self.reload_success = False  # until it is
         try:
             self._document = read(self._path, self.pool)
         except Refused as error:
-            self.reload_success = False
             log.error("%s is not taken, the last good document stays in force:\n%s", self._path, error)
             return
-        self.reload_success = True
         self._scaling.follow(self._spec)
         # First the document: an upstream that is removed ends what waits for it with the grant that it has.
         await self._workers.apply(self._document)
         await self._control()
+        self.reload_success = True
         log.info("%s is in force", self._path)
 
     async def replace_workers(self) -> None:
@@ -178,26 +178,37 @@ class Supervisor:
             for old in list(workers.by_number.values()):
                 if workers.by_number.get(old.number) is not old:
                     continue  # it has died, and its successor is new already
-                self._surge = 1
+                self._set_surge(1)
                 try:
-                    new = workers.enlist()
-                    await workers.launch(new)
-                    while not await self._ready(new.number):
-                        await asyncio.sleep(0.05)
+                    another = await self._another()
                 finally:
-                    self._surge = 0
+                    self._set_surge(0)
                 if workers.stopping:
+                    return
+                if not another:
+                    log.error("no new worker has started: those that there are go on")
                     return
                 await workers.leave(old, 0.0)
 
-    async def _ready(self, number: int) -> bool:
-        """Whether the worker with this number has room, or is no longer wanted (a reload, the end)."""
-        worker = self._workers.by_number.get(number)
-        if self._workers.stopping or (worker is None and not self._workers.restarting):
-            return True
-        await self._control()
-        await self._workers.gather()
-        return worker is not None and worker.able
+    def _set_surge(self, surge: int) -> None:
+        self._surge = surge
+        self._workers.wanted = self._scaling.replicas + surge
+
+    async def _another(self) -> bool:
+        """Start one more worker, and wait until it has room. False: it is gone, and nobody wanted it to."""
+        workers, replicas = self._workers, self._scaling.replicas
+        new = workers.enlist()
+        await workers.launch(new)
+        while not workers.stopping:
+            worker = workers.by_number.get(new.number)
+            if worker is None and not workers.restarting:
+                return self._scaling.replicas < replicas  # drained, as fewer are wanted now
+            await self._control()
+            await workers.gather()
+            if worker is not None and worker.able:
+                return True
+            await asyncio.sleep(0.05)
+        return True
 
     def command(self, name: str) -> None:
         """recycle, pause or resume, to all workers."""
@@ -221,7 +232,7 @@ class Supervisor:
                 "replicas": {
                     "wanted": self._scaling.replicas,
                     "current": len(self._workers.by_number),
-                    "ready": sum(worker.able for worker in self._workers.live),
+                    "ready": sum(worker.able and not worker.silent for worker in self._workers.live),
                 },
                 "budgets": self._budgeting.as_state(self._spec, workers),
                 "ledger": record.dump(self._budgeting.ledger),
@@ -232,7 +243,7 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether any worker serves."""
-        return any(worker.able for worker in self._workers.live)
+        return any(worker.able and not worker.silent for worker in self._workers.live)
 
     # ------------------------------------------------------------------ stop
 

@@ -237,6 +237,7 @@ class TcpProxy:
         """Take a document; whoever is connected stays so."""
         self._max_clients = max_clients
         self.upstream = upstreams[spec.upstreams[0].name]
+        self.upstream.codes.setdefault("ok", 0)  # a rate is asked for before the first connection has ended
 
     def __call__(self, peer: str | None = None) -> TcpClient:
         """The protocol factory of the listeners; `peer` is what a balancer says of the client."""

@@ -212,6 +212,15 @@ class Tracer:
         return self._rng.getrandbits(bits) or 1  # 0 is not a valid id
 
 
+def check_tracing(endpoint: str) -> None:
+    """Raises TracingUnavailable where a Tracer to there can't be made."""
+    tracing_libraries()
+    try:
+        traces_url(endpoint)
+    except ValueError as error:
+        raise TracingUnavailable(f"spec.telemetry.tracing.endpoint is {endpoint}: {error}") from None
+
+
 def traces_url(endpoint: str) -> str:
-    """The URL to post to: a collector's address without a path gets the standard one."""
+    """The URL to post to: a collector's address without a path gets the standard one. Raises ValueError."""
     return endpoint.rstrip("/") + "/v1/traces" if urlsplit(endpoint).path in ("", "/") else endpoint

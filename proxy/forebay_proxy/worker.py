@@ -45,7 +45,7 @@ from forebay_proxy.state import worker_state
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.tcp import TcpConnection, TcpProxy
 from forebay_proxy.tls import ClientTLS, ServerTLS
-from forebay_proxy.tracing import Tracer, tracing_libraries
+from forebay_proxy.tracing import Tracer, check_tracing
 from forebay_proxy.turn import Turn
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
@@ -157,7 +157,7 @@ class Worker:
         if isinstance(self.proxy, PgProxy):
             self.proxy.load(pool.spec)
         if pool.spec.telemetry.tracing is not None:
-            tracing_libraries()
+            check_tracing(pool.spec.telemetry.tracing.endpoint)
         tls = {u.name: client_tls(u, pool.spec.protocol) for u in pool.spec.upstreams if u.tls is not None}
         relisten = pool.spec.listen != self.pool.spec.listen
         if relisten:
@@ -487,13 +487,14 @@ def client_tls(spec: UpstreamSpec, protocol: str) -> ClientTLS:
     return ClientTLS(tls.mode, paths[0], tls.server_name, paths[1], paths[2], alpn(protocol))
 
 
-def listening(address: str, port: int) -> socket.socket:
-    """A listening socket with SO_REUSEPORT, so that each worker has a queue of its own. Raises OSError."""
+def listening(address: str, port: int, *, shared: bool = True) -> socket.socket:
+    """A listening socket with SO_REUSEPORT, if it is to be `shared`: so each worker has a queue of its own. Raises
+    OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         sock.bind((address, port))
         sock.listen(BACKLOG)
         sock.setblocking(False)

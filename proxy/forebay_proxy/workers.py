@@ -95,6 +95,7 @@ class Workers:
         spec = self.document.pool.spec
         host, port = spec.listen.address, spec.listen.port
         try:
+            listening(host, port, shared=False).close()  # else two pools could share a port, and clients with it
             for _ in range(spec.maximum_replicas):
                 sock = listening(host, port)
                 self._sockets.append(sock)
@@ -220,11 +221,12 @@ class Workers:
             worker.kill("did not drain in time")
 
     async def stop(self, delay: float) -> None:
-        """Drain all."""
+        """Drain all, and wait for those that drain already."""
         self.stopping = True
+        draining = [worker.process.wait() for worker in self.leaving if worker.process is not None]
         for sock in self._sockets:
             sock.close()  # the workers have theirs; once those are closed as well, clients are refused, and don't hang
-        await asyncio.gather(*(self.leave(worker, delay) for worker in self.live))
+        await asyncio.gather(*(self.leave(worker, delay) for worker in self.live), *draining)
 
     async def close(self) -> None:
         """Nobody outlives this."""

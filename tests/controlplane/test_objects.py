@@ -127,6 +127,23 @@ def test_the_users_template_is_laid_over_and_can_not_break_what_we_rest_on() -> 
     assert sidecar == {"name": "sidecar", "image": "sidecar:1"}
 
 
+def test_the_users_mounts_are_known_by_their_path() -> None:
+    """One volume may be mounted twice."""
+    mounts = [{"name": "data", "mountPath": "/a", "subPath": "a"}, {"name": "data", "mountPath": "/b"}]
+    own = pod_spec()["containers"][0]["volumeMounts"]
+    memory = next(mount for mount in own if mount["name"] == "memory")
+    stolen = [{"name": "data", "mountPath": memory["mountPath"]}]
+    container = {"name": "proxy", "volumeMounts": [*mounts, *stolen]}
+    spec = pod_spec({"template": {"spec": {"volumes": [{"name": "data"}], "containers": [container]}}})
+    assert spec["containers"][0]["volumeMounts"] == [*own, *mounts]
+
+
+def test_a_label_may_be_called_like_a_list() -> None:
+    labels = {"env": "prod", "app.kubernetes.io/env": "prod", "volumes": "many"}
+    template = built({"template": {"metadata": {"labels": labels}}})["Deployment", "orders-forebay"]["spec"]["template"]
+    assert labels.items() <= template["metadata"]["labels"].items()
+
+
 def test_a_replica_knows_its_pod_and_the_others() -> None:
     env = {each["name"]: each for each in pod_spec()["containers"][0]["env"]}
     assert env["FOREBAY_POD_UID"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.uid"}}

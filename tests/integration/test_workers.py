@@ -3,16 +3,18 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.criteria import marked, own, ready_workers, unharmed, until
-from tests.support.forebay import Forebay, http_pool
+from tests.support.forebay import PYTHONPATH, Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
 from tests.support.process import children
+from tests.support.raw import fetch
 
 from forebay_proxy.state_directory import StateDirectory
 
@@ -173,6 +175,39 @@ async def test_two_replacements_at_once_leave_as_many_workers(forebay: Start, or
     assert not pids & old
 
 
+async def test_workers_are_kept_where_no_new_one_can_be_started(origin: Origin, tmp_path: Path) -> None:
+    """The environment is being upgraded in place, say: its interpreter is not there for a moment."""
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    f = Forebay(tmp_path, pool_of_three(origin))
+    f.argv[0] = str(python)
+    f.env["PYTHONPATH"] = os.pathsep.join(path for path in (PYTHONPATH, *sys.path) if path)
+    async with f:
+        before = await ready_workers(f, lambda pids: len(pids) == 3)
+        python.rename(tmp_path / "python.old")
+        f.child.send(signal.SIGUSR2)
+        await f.child.line("no new worker has started: those that there are go on")
+        assert set(await f.worker_pids()) == before
+        (tmp_path / "python.old").rename(python)
+        f.child.send(signal.SIGUSR2)
+        await ready_workers(f, lambda pids: len(pids) == 3 and not pids & before)
+
+
+async def test_an_end_waits_for_those_who_drain_already(forebay: Start, origin: Origin) -> None:
+    """A worker that has been replaced has requests in flight when all are to end."""
+    f = await forebay(http_pool(origin.port, spec={"drain": {"delay": "0s", "timeout": "20s"}}))
+    asking = [asyncio.create_task(fetch(f.port, "/slow/3")) for _ in range(5)]
+    await origin.until(lambda stats: stats["open"] == 5)
+    f.child.send(signal.SIGUSR2)
+    async with asyncio.timeout(10):
+        while not any(worker["draining"] for worker in (await f.state())["workers"]):
+            await asyncio.sleep(0.01)
+    f.terminate()
+    answers = await asyncio.gather(*asking)
+    assert {answer.status for answer in answers} == {200}
+    assert await f.wait() == 0
+
+
 def token(f: Forebay) -> str:
     """The admin token that `run` has left for its user."""
     return (StateDirectory(f.path).path / "token").read_text()
@@ -217,6 +252,15 @@ async def test_the_same_document_is_not_run_twice(forebay: Start, origin: Origin
     assert await second.wait() == 1
     assert second.child.lines == [f"forebay: {f.path} is already being run, by process {f.pid}"]
     assert token(f) == before
+
+
+async def test_two_pools_do_not_share_a_port(forebay: Start, origin: Origin, tmp_path: Path) -> None:
+    """The kernel would give half of the clients to each."""
+    f = await forebay(pool_of_three(origin))
+    second = http_pool(origin.port, spec={"listen": {"port": f.port}})
+    g = await Forebay(tmp_path / "second", second).spawn()
+    assert await g.wait() == 1
+    assert g.child.lines == [f"forebay: can't listen on 0.0.0.0:{f.port}: Address already in use"]
 
 
 async def test_an_end_while_it_starts(origin: Origin, tmp_path: Path) -> None:

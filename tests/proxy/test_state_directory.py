@@ -1,11 +1,13 @@
 """What an earlier run has left on disk: found by memory, and kept until nothing of it can be open any more."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from forebay_proxy.memory import Memory
-from forebay_proxy.state_directory import StateDirectory
+from forebay_proxy.state_directory import StartError, StateDirectory
 
 
 @pytest.fixture
@@ -43,3 +45,63 @@ async def test_a_memory_is_kept_until_it_is_forgotten(directory: StateDirectory)
     directory.forget(but=())
     assert not two.exists()
     directory.release()
+
+
+async def test_what_a_link_leads_to_may_change(tmp_path: Path, directory: StateDirectory) -> None:
+    """A release, or a ConfigMap: what is left is found by the path that was given."""
+    for number in (1, 2):
+        (tmp_path / f"release-{number}").mkdir()
+        (tmp_path / f"release-{number}" / "pool.yaml").touch()
+    current = tmp_path / "current"
+    current.symlink_to("release-1")
+    first = StateDirectory(current / "pool.yaml")
+    current.unlink()
+    current.symlink_to("release-2")
+    assert StateDirectory(current / "pool.yaml").path == first.path
+    assert first.path != directory.path
+    directory.release()
+
+
+def test_a_memory_that_has_not_begun_has_left_nothing(tmp_path: Path) -> None:
+    directory = StateDirectory(tmp_path / "pool.yaml")
+    path = tmp_path / "one.memory"
+    assert directory.bury(path) == {}
+    path.touch()
+    assert directory.bury(path) == {}
+    assert not path.exists()
+
+
+def test_a_full_disk_is_said_before_it_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        Memory.at(tmp_path / "memory")
+
+
+@pytest.mark.parametrize("how", ["link", "mode", "file"])
+async def test_a_directory_that_others_can_use_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Where there is no XDG_RUNTIME_DIR, anybody may have made one before us."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    base = tmp_path / f"forebay-{os.getuid()}"
+    if how == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        base.symlink_to("elsewhere")
+    elif how == "mode":
+        base.mkdir()
+        base.chmod(0o777)
+    else:
+        base.touch()
+    with pytest.raises(StartError, match="expected a directory that only this user can write to"):
+        await StateDirectory(tmp_path / "pool.yaml").acquire()
+    base.rmdir() if base.is_dir() and not base.is_symlink() else base.unlink()
+    mine = StateDirectory(tmp_path / "pool.yaml")
+    await mine.acquire()
+    mine.release()
+    again = StateDirectory(tmp_path / "pool.yaml")
+    await again.acquire()
+    again.release()

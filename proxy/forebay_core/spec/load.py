@@ -38,7 +38,16 @@ class _Loader(_Base):  # type: ignore[misc]
         tag: _Base.yaml_constructors[tag] for tag in (*(f"tag:yaml.org,2002:{kind}" for kind in _KINDS), None)
     }
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError):  # of a tag that is written out, as in `!!int two`
+            problem = f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(problem="expected a mapping", problem_mark=node.start_mark)
         seen = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":

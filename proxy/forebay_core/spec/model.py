@@ -207,8 +207,8 @@ class Spec(Model):
         Schema(type="object", x_kubernetes_preserve_unknown_fields=True, x_expected="a mapping"),
     ] = Field(
         {},
-        description="Laid over the pod template of the replicas: objects merge by key; containers, volumes, "
-        "volumeMounts and env by name; other lists replace. The proxy's container is named proxy.",
+        description="Laid over the pod template of the replicas: objects merge by key; containers, volumes and env by "
+        "name, volumeMounts by mountPath; other lists replace. The proxy's container is named proxy.",
     )
 
     @field_validator("upstreams")

@@ -248,9 +248,11 @@ RequestTarget = Annotated[
     Field(min_length=1, max_length=1024, pattern=r'^/[!"$-~]*$'),  # visible ASCII without `#`
     Schema(x_expected="a path that begins with '/', without fragment or spaces, at most 1024 characters"),
 ]
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?"
+_PORT = r":([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 Url = Annotated[
     str,
-    Field(min_length=1, max_length=2048, pattern=r"^https?://[-A-Za-z0-9._:\[\]]+(/[!-~]*)?$"),
+    Field(min_length=1, max_length=2048, pattern=rf"^https?://({_NAME}|\[[0-9A-Fa-f:.]+\])({_PORT})?(/[!-~]*)?$"),
     Schema(
         x_expected="a URL such as http://collector:4318/v1/traces, without user or password",
         example="http://collector:4318/v1/traces",

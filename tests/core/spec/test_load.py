@@ -34,6 +34,25 @@ def test_a_document_in_yaml_is_loaded() -> None:
     assert load(SMALL, form="local").metadata.name == "a"
 
 
+@pytest.mark.parametrize("value", ["!!int two", "!!int ''", "!!bool maybe", "!!float x", "!!map [1]", "!!seq {a: 1}"])
+def test_a_value_that_does_not_fit_its_tag_is_refused_where_it_stands(value: str) -> None:
+    (problem,) = problems(SMALL.replace("port: 0", f"port: {value}"))
+    assert problem.startswith("line 6, column 18: expected valid YAML: ")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[[/v1", "https://[_.]/", "http://a:99999", "http://a:0", "http://-a", "http://a:", "http://:1"]
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    (problem,) = problems(f"{SMALL}  telemetry: {{tracing: {{endpoint: '{url}'}}}}\n")
+    assert problem.startswith("spec.telemetry.tracing.endpoint")
+
+
+@pytest.mark.parametrize("url", ["http://a", "https://a.b-c:65535/v1", "http://[fd00::1]:4318", "http://10.0.0.1:1/"])
+def test_what_is_a_url_is_taken(url: str) -> None:
+    assert load(f"{SMALL}  telemetry: {{tracing: {{endpoint: '{url}'}}}}\n", form="local").spec.telemetry.tracing
+
+
 def test_a_byte_order_mark_and_document_markers_are_taken() -> None:
     assert load(f"\ufeff---\n{SMALL}...\n", form="local").metadata.name == "a"
 
