@@ -150,22 +150,30 @@ class Console:
 
     async def _carry_out(self, command: Command) -> bytes:
         """An order is answered when all workers have carried it out, since they hear it before they are asked for rows;
-        PAUSE of one database when its connections have gone from the server: then it can be renamed, or dropped."""
+        PAUSE when nothing is under way any more. See `_in_use`."""
         verb, database = command
         commands = self._proxy.commands
         if verb == "KILL":  # who comes back waits; as in PgBouncer each database is paused by its name
             for name in [database] if database else [str(row["name"]) for row in await self._rows("databases")]:
                 commands.order("pause", name)
         commands.order({"RECONNECT": "recycle"}.get(verb, verb.lower()), database)
-        rows = await self._rows("databases")
-        while verb == "PAUSE" and database and self._client.console is self:
-            if database not in self._proxy.pauses:
-                return refused(f"database {database} was resumed before its connections were closed")
-            if not any(row["current_connections"] for row in rows if row["name"] == database):
-                break
+        in_use = await self._in_use(database)
+        while verb == "PAUSE" and in_use and self._client.console is self:
+            if not (database in self._proxy.pauses if database else self._proxy.paused):
+                return refused(
+                    f"{f'database {database}' if database else 'the pool'} was resumed before it was at rest"
+                )
             await asyncio.sleep(LOOK_AGAIN)
-            rows = await self._rows("databases")
+            in_use = await self._in_use(database)
         return done(verb) + READY
+
+    async def _in_use(self, database: str) -> bool:
+        """Of one database, whether it has connections to the server: without any it can be renamed, or dropped. Of all
+        of them, whether any connection is leased."""
+        if database:
+            rows = await self._rows("databases")
+            return any(row["current_connections"] for row in rows if row["name"] == database)
+        return any(row["sv_active"] for row in await self._rows("pools"))
 
     def _order(self, command: Command) -> bytes:
         if command.verb == "RELOAD":

@@ -229,7 +229,7 @@ async def test_a_pause_that_is_ended_before_it_is_reached(pool: Forebay) -> None
             while (await ask(pool, "SHOW DATABASES"))[0]["paused"] == 0:
                 await asyncio.sleep(0.02)
         await ask(pool, "RESUME postgres", "admin")
-        with pytest.raises(psycopg.Error, match="database postgres was resumed before its connections were closed"):
+        with pytest.raises(psycopg.Error, match="database postgres was resumed before it was at rest"):
             await asyncio.wait_for(pausing, 20)
         await connection.execute("COMMIT")
         assert await one(connection, "SELECT 1") == 1
@@ -237,6 +237,22 @@ async def test_a_pause_that_is_ended_before_it_is_reached(pool: Forebay) -> None
 
 async def paused(pool: Forebay) -> dict[str, int]:
     return {row["name"]: row["paused"] for row in await ask(pool, "SHOW DATABASES")}
+
+
+async def test_a_pause_of_all_waits_for_transactions(pool: Forebay) -> None:
+    """What follows it, a promotion say, cuts none."""
+    async with await client(pool) as connection:
+        await connection.execute("BEGIN")
+        await connection.execute("SELECT 1")
+        pausing = asyncio.create_task(ask(pool, "PAUSE", "admin"))
+        while {"key": "paused", "value": "yes"} not in await ask(pool, "SHOW STATE"):
+            await asyncio.sleep(0.01)
+        await connection.execute("SELECT 2")
+        assert not pausing.done()
+        await connection.execute("COMMIT")
+        await asyncio.wait_for(pausing, 5)
+        await ask(pool, "RESUME", "admin")
+        await connection.execute("SELECT 3")
 
 
 async def test_a_killed_database_waits_until_it_is_resumed(
