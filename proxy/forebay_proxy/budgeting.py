@@ -33,6 +33,7 @@ class Budgeting:
         self.pods: dict[str, Pod] = {}
         self.left: dict[tuple[str, str], Leavings] = {}  # by memory and upstream
         self._lives: dict[str, str] = {}  # by memory, of those that have ended
+        self._dead_since: dict[str, float] = {}  # lives of the ledger: when their death was found
         self._pressing: frozenset[str] = frozenset()
         self.inherit(spec, {})
 
@@ -62,25 +63,28 @@ class Budgeting:
     def decide(self, spec: Spec, answers: Mapping[str, Answer], wanted: Wanted) -> bool:
         """One step. Whether anything was written: then it is to be pushed, and everybody to be asked anew."""
         self._observe()
-        made = self._decision(spec, answers, wanted)
+        now = monotonic()
+        made = self._decision(spec, answers, wanted, now)
+        self._dead_since = {life: self._dead_since.get(life, now) for life in made.dead}
         self._pressing = made.pressing
         if made.ledger is not None:
             self.ledger = made.ledger
         self._forget()
         return made.ledger is not None
 
-    def _decision(self, spec: Spec, answers: Mapping[str, Answer], wanted: Wanted) -> Decision:
+    def _decision(self, spec: Spec, answers: Mapping[str, Answer], wanted: Wanted, now: float) -> Decision:
         return decide(
             Seen(
                 self.ledger,
                 terms(spec),
                 Cluster(self.pods),
                 answers,
-                monotonic(),
+                now,
                 demand=wanted.demand,
                 besides=wanted.besides,
                 capped=wanted.capped,
                 reported=self._reported(),
+                dead_since=self._dead_since,
                 highest=self.ledger.sequence,
                 heard=frozenset(self.pods),  # nobody else writes this ledger, so nobody knows a later one
                 strangers=False,

@@ -89,6 +89,10 @@ class StateDirectory:
                 raise StartError(f"a worker of an earlier run of {self._document} has not ended")
         return {memory: found for memory, found in left.items() if found}
 
+    def restore(self) -> None:
+        """Somebody may have cleaned up, and workers need the directory to start. Raises OSError."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def memory(self) -> Path:
         """Where a new worker keeps its memory."""
         return self.path / f"{secrets.token_hex(8)}.memory"

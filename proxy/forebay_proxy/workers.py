@@ -122,6 +122,7 @@ class Workers:
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno(), *(sock.fileno() for sock in self._sockets)]
         try:
+            self._directory.restore()
             worker.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "forebay_proxy.supervised", str(worker.memory), *map(str, fds),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=(*fds, self._directory.lock),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -252,6 +253,17 @@ async def test_the_same_document_is_not_run_twice(forebay: Start, origin: Origin
     assert await second.wait() == 1
     assert second.child.lines == [f"forebay: {f.path} is already being run, by process {f.pid}"]
     assert token(f) == before
+
+
+async def test_workers_start_anew_though_their_directory_was_removed(forebay: Start, origin: Origin) -> None:
+    """By whoever cleans up temporary files, or at the end of a login."""
+    f = await forebay(pool_of_three(origin, {"maxConnections": 12, "linger": "500ms"}))
+    before = await ready_workers(f, lambda pids: len(pids) == 3)
+    shutil.rmtree(StateDirectory(f.path).path)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    await ready_workers(f, lambda pids: len(pids) == 3 and not pids & before)
+    assert (await fetch(f.port, "/")).status == 200
 
 
 async def test_two_pools_do_not_share_a_port(forebay: Start, origin: Origin, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class World:
         self.held: dict[str, int] = {}
         self.seen: dict[str, int] = {}
         self.hanging: set[str] = set()
+        self.memories: dict[str, str] = {}  # where a life is not called like its memory
         self.wanted: Wanted = NOTHING
 
     def starts(self, name: str) -> None:
@@ -45,7 +46,12 @@ class World:
                 if name in known:
                     self.seen[name] = self.budgeting.ledger.sequence
             answers = {
-                name: Answer(name, name, self.seen[name], {"origin": held} if self.budgeting.ledger.in_force else {})
+                name: Answer(
+                    name,
+                    self.memories.get(name, name),
+                    self.seen[name],
+                    {"origin": held} if self.budgeting.ledger.in_force else {},
+                )
                 for name, held in self.held.items()
                 if name not in self.hanging
             }
@@ -79,6 +85,26 @@ def test_surplus_goes_to_whom_the_autoscaler_says(world: World) -> None:
     world.settle()
     assert world.grants()["b"] == 10
     assert world.grants()["a"] >= 1
+
+
+def test_a_life_whose_memory_is_lost_holds_its_places_until_linger_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has cleaned up: its process was killed, and what begins in its place knows nothing of it."""
+    now = 1000.0
+    monkeypatch.setattr("forebay_proxy.budgeting.monotonic", lambda: now)
+    bound = world.bounds()["a"]
+    del world.held["a"]
+    world.held["new"] = world.seen["new"] = 0
+    world.memories["new"] = "a"
+    world.settle()
+    now += 29
+    world.settle()
+    assert world.bounds()["a"] == bound
+    now += 2
+    world.settle()
+    assert "a" not in world.bounds()
+    assert sum(world.grants().values()) == 11
 
 
 def test_who_hangs_keeps_its_bound_and_nobody_gets_its_places(world: World) -> None:

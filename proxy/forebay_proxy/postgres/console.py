@@ -157,12 +157,11 @@ class Console:
             for name in [database] if database else [str(row["name"]) for row in await self._rows("databases")]:
                 commands.order("pause", name)
         commands.order({"RECONNECT": "recycle"}.get(verb, verb.lower()), database)
+        what = f"database {database}" if database else "the pool"
         in_use = await self._in_use(database)
         while verb == "PAUSE" and in_use and self._client.console is self:
             if not (database in self._proxy.pauses if database else self._proxy.paused):
-                return refused(
-                    f"{f'database {database}' if database else 'the pool'} was resumed before it was at rest"
-                )
+                return refused(f"{what} was resumed before it was at rest")
             await asyncio.sleep(LOOK_AGAIN)
             in_use = await self._in_use(database)
         return done(verb) + READY
