@@ -116,10 +116,10 @@ class Pool:
 
     __slots__ = (
         "_ceiling", "_fresh", "_kept", "_kind", "_kinds", "_lent", "_make", "_make_picker", "_opening", "_picker",
-        "_pickers", "_random", "_served", "_sole", "_spares", "_waits", "closed_total", "closes", "closing",
-        "connections", "drain_keep", "draining", "endpoint_limit", "endpoints", "grant", "grant_per_endpoint", "hold",
-        "idle_timeout", "left", "limit", "max_overflow", "max_uses", "max_waiting", "min_idle",
-        "opened_total", "opening", "opens", "pause_timeout", "recycle", "recycle_jitter", "size", "spare",
+        "_pickers", "_probe", "_random", "_served", "_sole", "_spares", "_waits", "braked", "closed_total", "closes",
+        "closing", "connections", "drain_keep", "draining", "endpoint_limit", "endpoints", "grant",
+        "grant_per_endpoint", "hold", "idle_timeout", "left", "limit", "max_overflow", "max_uses", "max_waiting",
+        "min_idle", "opened_total", "opening", "opens", "pause_timeout", "recycle", "recycle_jitter", "size", "spare",
         "timeout", "total", "waiters",
     )  # fmt: skip
 
@@ -156,6 +156,8 @@ class Pool:
         self.grant_per_endpoint = False
         self.left = 0  # what a dead predecessor's connections still hold
         self.total = self.opening = self.closing = 0
+        self.braked = False  # the upstream lets nobody in for now: see `brake`
+        self._probe = False  # but for one
         self.pause_timeout: float | None = None  # None: not paused
         self._set_sole()
         self.draining = False
@@ -451,6 +453,9 @@ class Pool:
         """The waiter has gone. Unknown waiters are ignored: it may just have been served or refused."""
         if waiter in self.waiters:
             del self.waiters[waiter]
+            for connection in self._opening:
+                if connection.wanted_by is waiter:  # it may be back before that has failed
+                    connection.wanted_by = None
             self._observe(outcome, waiter, now)
             self._promise(now)
 
@@ -463,6 +468,7 @@ class Pool:
             connection.expires_at = now + self.recycle * jitter
         connection.idle_since = now
         self.opened_total += 1
+        self.braked = False
         self.opening -= 1
         self._opening.discard(connection)
         connection.wanted_by = None
@@ -544,6 +550,16 @@ class Pool:
                 else:
                     continue
                 idle -= 1
+        self._supply(now)
+
+    def brake(self) -> None:
+        """The upstream is full: open nothing more, until `ease` lets one opening try, and that succeeds."""
+        self.braked = True
+        self._probe = False
+
+    def ease(self, now: float) -> None:
+        """One opening may try again."""
+        self._probe = True
         self._supply(now)
 
     def pause(self, now: float, timeout: float) -> None:
@@ -835,6 +851,8 @@ class Pool:
         return "shrink" if self.excess(connection.endpoint) else None
 
     def _room(self, endpoint: Endpoint) -> bool:
+        if self.braked and not self._probe:
+            return False
         return self.total + self.left < self.limit and endpoint.server.open + self.left < self.endpoint_limit
 
     def _crowds(self, other: Endpoint, endpoint: Endpoint) -> bool:
@@ -858,6 +876,7 @@ class Pool:
         connection = self._make(endpoint)
         connection.kind = kind
         self.connections.add(connection)
+        self._probe = False
         self.total += 1
         self.opening += 1
         self._opening.add(connection)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from forebay_proxy.upstream import Upstream
 
 
+FULL = "server_full"  # the reason of a LoginError where there is no connection left for anybody
 CHECKED = "checked"  # the reason of a LoginError that ends a check: there is somebody who answers
 
 

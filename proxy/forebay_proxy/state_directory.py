@@ -37,7 +37,7 @@ class StateDirectory:
         base = given or f"{tempfile.gettempdir()}/forebay-{os.getuid()}"
         self._own = None if given else Path(base)  # where anybody may have made it before us
         # The path as it is given: what it leads to may be another file tomorrow (a release, a ConfigMap).
-        name = sha256(str(document.absolute()).encode()).hexdigest()[:16]
+        name = sha256(os.path.normpath(document.absolute()).encode()).hexdigest()[:16]
         self.path = Path(base) / "forebay" / name
         self.token = os.environ.get("FOREBAY_ADMIN_TOKEN") or secrets.token_hex(16)
         self.lock = -1
@@ -127,8 +127,11 @@ def take_over(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise StartError(f"{path}: expected a directory that only this user can write to; or set XDG_RUNTIME_DIR")
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+        raise StartError(
+            f"{path}: expected a directory of this user's that not everybody can write to; or set XDG_RUNTIME_DIR"
+        )
+    path.chmod(0o700)
 
 
 def file_state(path: Path) -> tuple[int, int, int] | None:

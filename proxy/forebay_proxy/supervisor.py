@@ -29,6 +29,7 @@ from forebay_proxy.workers import Workers
 log = logging.getLogger(__name__)
 
 TICK = 0.5  # seconds between two looks at ledger, states and the document's file
+NEW_TIMEOUT = 60.0  # seconds for a new worker to start and to get a grant, before an old one is replaced by it
 PAUSE = 10.0  # seconds after a look that failed
 ROUNDS = 8  # of writing and pushing in one tick: a cut takes three where nobody hangs
 
@@ -195,14 +196,17 @@ class Supervisor:
         self._workers.wanted = self._scaling.replicas + surge
 
     async def _another(self) -> bool:
-        """Start one more worker, and wait until it has room. False: it is gone, and nobody wanted it to."""
-        workers, replicas = self._workers, self._scaling.replicas
+        """Start one more worker, and wait until it has room, or until all are to stop. False: it is gone, and nobody
+        wanted it to; or it has had its time."""
+        workers, replicas, until = self._workers, self._scaling.replicas, monotonic() + NEW_TIMEOUT
         new = workers.enlist()
         await workers.launch(new)
         while not workers.stopping:
             worker = workers.by_number.get(new.number)
             if worker is None and not workers.restarting:
                 return self._scaling.replicas < replicas  # drained, as fewer are wanted now
+            if monotonic() > until:
+                return False
             await self._control()
             await workers.gather()
             if worker is not None and worker.able:

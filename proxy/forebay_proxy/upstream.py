@@ -25,7 +25,7 @@ from forebay_core.lease import LEASED, Connection, Kind, Refusal, Waiter
 from forebay_core.pool import Pool
 from forebay_core.retry import RetryBudget
 from forebay_core.spec.model import Upstream as UpstreamSpec
-from forebay_proxy.connection import CHECKED, LoginError, UpstreamConnection
+from forebay_proxy.connection import CHECKED, FULL, LoginError, UpstreamConnection
 from forebay_proxy.dial import connect
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.turn import Turn
@@ -45,7 +45,8 @@ CONNECT_ERRORS = {
     errno.EADDRNOTAVAIL: ("no_ports", "the proxy is out of local ports"),
 }
 # Not the endpoint's fault, so no reason to eject it.
-OWN_FAULTS = ("no_descriptors", "no_ports", "login", "server_full", CHECKED)
+OWN_FAULTS = ("no_descriptors", "no_ports", "login", FULL, CHECKED)
+FULL_FOR: Final = 0.5  # seconds until one opening tries again
 LOGGED_AGAIN: Final = 60.0  # seconds; failures to connect for the same reason in between are only counted
 
 # A peer that has vanished without a FIN is found within 30 s, idle or not.
@@ -103,6 +104,7 @@ class Upstream:
         self._expiry: asyncio.TimerHandle | None = None
         self._expires_at = 0.0
         self._pressed: asyncio.TimerHandle | None = None
+        self._easing: asyncio.TimerHandle | None = None  # of a full upstream
         self._seed = int(random() * 2**32)
 
         self.connect_seconds = Histogram()
@@ -314,6 +316,12 @@ class Upstream:
                 self._log(refusal, now)
             if refusal.reason not in OWN_FAULTS:
                 endpoint.health.failed(now, refusal.detail)
+            if refusal.reason == FULL:
+                self.pool.brake()
+                if self._easing is None:
+                    self._easing = self._loop.call_later(FULL_FOR, self._ease)
+            else:
+                self.pool.braked = False
             transport, sock = connection.transport, connection.sock
             if transport is None and sock is None:
                 self.erase(connection)
@@ -325,6 +333,11 @@ class Upstream:
                 self._tasks.spawn(self._outlast(connection, sock), f"end of {endpoint.name}")
         self.act()
         return refusal
+
+    def _ease(self) -> None:
+        self._easing = None
+        self.pool.ease(monotonic())
+        self.act()
 
     def _log(self, refusal: Refusal, now: float) -> None:
         """Whoever is on call reads there what the backend says, but not once for each attempt."""

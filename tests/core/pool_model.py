@@ -200,6 +200,15 @@ class World:
         if not self.pool.draining or n % 3 < self.pool.left:  # the dead open nothing
             self.pool.set_left(n % 3, self.now)
 
+    def do_brake(self, _: int) -> None:
+        self.pool.brake()
+
+    def do_ease(self, _: int) -> None:
+        before = len(self.pool.opens) + len(self.dialing)
+        self.pool.ease(self.now)
+        if self.pool.braked:
+            assert len(self.pool.opens) + len(self.dialing) <= before + 1, "a full upstream is asked by more than one"
+
     def do_pause(self, n: int) -> None:
         if self.pool.pause_timeout is None:
             self.pool.pause(self.now, 3.0)
@@ -322,7 +331,7 @@ class World:
             self.check()
             if not [c for c in self.clients if not c.settled]:
                 return
-            for name in ("connected", "release", "upstream_closes" if self.shutting else "answered"):
+            for name in ("ease", "connected", "release", "upstream_closes" if self.shutting else "answered"):
                 getattr(self, f"do_{name}")(step)
                 self.carry_out()
             if step % 10 == 9:

@@ -96,7 +96,7 @@ async def test_a_directory_that_others_can_use_is_not_used(
         base.chmod(0o777)
     else:
         base.touch()
-    with pytest.raises(StartError, match="expected a directory that only this user can write to"):
+    with pytest.raises(StartError, match="expected a directory of this user's"):
         await StateDirectory(tmp_path / "pool.yaml").acquire()
     base.rmdir() if base.is_dir() and not base.is_symlink() else base.unlink()
     mine = StateDirectory(tmp_path / "pool.yaml")

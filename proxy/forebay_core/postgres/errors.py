@@ -23,6 +23,7 @@ CAUSES = {
     "budget": "all {limit} connections that the budget grants this replica are in use",
     "no_grant": "the budget has not granted this replica a connection yet",
     "opening": "opening a connection took too long",
+    "server_full": "the server takes no further connections (SQLSTATE 53300)",
     "paused": "the pool is paused",
     "database_paused": "the database is paused",
     "no_primary": "no endpoint is known to be the primary",

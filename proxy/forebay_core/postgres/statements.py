@@ -454,11 +454,12 @@ class Pipeline:
         return (*before, self._ours(Send(wanted.name, wanted), wanted))
 
     def _make_room(self, wanted: Statement) -> tuple[Send, ...]:
-        """Closes what was used least recently, where there are `limit`, and what may be left of `wanted`."""
+        """Closes what may be left of `wanted`; where there are `limit`, what is stale, then what was used long ago."""
         closes = [wanted.name] if wanted.name in self._server.stale else []
+        stale = [n for n in self._server.stale if n != wanted.name and ("server", n) not in self._pending]
         changing = (name for at, name in self._pending if at == "server" and name)
         there = [name for name in dict.fromkeys((*self._server.present, *changing)) if self._on_server(name)]
-        closes += there[: max(0, len(there) + 1 - self._server.limit)]
+        closes += (stale + there)[: max(0, len(stale) + len(there) + 1 - self._server.limit)]
         return tuple(self._ours(Send(name), None) for name in closes)
 
     def _ours(self, send: Send, then: Statement | None) -> Send:

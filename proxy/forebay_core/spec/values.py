@@ -248,7 +248,7 @@ RequestTarget = Annotated[
     Field(min_length=1, max_length=1024, pattern=r'^/[!"$-~]*$'),  # visible ASCII without `#`
     Schema(x_expected="a path that begins with '/', without fragment or spaces, at most 1024 characters"),
 ]
-_NAME = r"[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?"
+_NAME = r"[A-Za-z0-9_]([-A-Za-z0-9._]*[A-Za-z0-9_])?\.?"
 _PORT = r":([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 Url = Annotated[
     str,

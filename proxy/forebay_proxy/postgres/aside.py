@@ -15,7 +15,7 @@ from forebay_core.balance import Endpoint
 from forebay_core.lease import CLOSED, CLOSING, LEASED
 from forebay_core.pgwire import frontend
 from forebay_core.pgwire.fields import read_message
-from forebay_proxy.connection import BriefOwner
+from forebay_proxy.connection import FULL, BriefOwner, LoginError
 from forebay_proxy.postgres.server import LOGIN_LIMIT, Login, PgConnection
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
@@ -27,7 +27,7 @@ Answer = list[bytes]  # the first column of each row
 
 
 class NoPlace(Exception):
-    """The spare place was not free in time: nothing has been asked."""
+    """The spare place was not free in time, or the server is full: nothing has been asked."""
 
 
 class Question(BriefOwner):
@@ -150,6 +150,9 @@ class Asides:
                     async with asyncio.timeout(patience):
                         await upstream.connect(connection)
                         answer = await say(connection)
+                except LoginError as error:
+                    if error.refusal.reason == FULL and not told.done():  # which says nothing of what was to be asked
+                        told.set_exception(NoPlace())
                 except (OSError, TimeoutError):
                     pass
                 finally:

@@ -172,7 +172,7 @@ class Console:
         if database:
             rows = await self._rows("databases")
             return any(row["current_connections"] for row in rows if row["name"] == database)
-        return any(row["sv_active"] for row in await self._rows("pools"))
+        return any(row["state"] == STATES[LEASED] for row in await self._rows("servers"))
 
     def _order(self, command: Command) -> bytes:
         if command.verb == "RELOAD":
@@ -263,7 +263,9 @@ def databases(proxy: "PgProxy") -> Rows:
             "database": (entry and entry.database) or name, "force_user": entry.user if entry is not None else None,
             "min_pool_size": pool.min_idle, "server_lifetime": int(pool.recycle), "pool_mode": proxy.postgres.pool_mode,
             "max_connections": pool.limit, "paused": proxy.paused or name in proxy.pauses,
-            "current_connections": sum(1 for c in pool.connections if serves(c.kind, name)),
+            "current_connections": sum(
+                1 for u in proxy.upstreams.values() for c in u.pool.connections if serves(c.kind, name)
+            ),
             "current_client_connections": sum(1 for c in proxy.clients if c.session and c.session.database in mine),
         }  # fmt: skip
 

@@ -8,7 +8,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
-from forebay_core.lease import Connection, Refusal, Refused, Waiter
+from forebay_core.lease import NO_ENDPOINT, Connection, Refusal, Refused, Waiter
 from forebay_core.pool import FRESH
 from forebay_core.postgres.marks import NONE, Marks, marks, plain
 from forebay_core.spec.postgres import Database as DatabaseSpec
@@ -67,7 +67,7 @@ class Database:
         self.upstream = upstream
         self.login = login
         self.transactions = 0
-        self.gone = False  # the document has another for these clients, or none: see `Asking.moves`
+        self.gone = False  # the document has another for these clients, or none: see `Asking.follow`
         self._marks: OrderedDict[bytes, Marks] = OrderedDict()
         self.instead = instead
         self.pauses = pauses
@@ -152,6 +152,16 @@ class Database:
             if not self._lesson.learners:
                 self.withdraw(self._lesson, monotonic())
                 self._lesson = None
+
+    def give_up_lesson(self) -> None:
+        """It is gone: who waits to hear of it is to hear of what there is in its place."""
+        lesson = self._lesson
+        if lesson is not None:
+            self.withdraw(lesson, monotonic())
+            learners = self.end_lesson()
+            lesson.learners.clear()
+            for learner in learners:
+                learner.refused(NO_ENDPOINT)
 
     def end_lesson(self) -> list[Learner]:
         """It is over: those who are to be told."""

@@ -104,8 +104,10 @@ class PgProxy:
             database.gone = not self._is_as_before(database)
             if not database.gone:
                 database.configure(spec.postgres)
-        for key in [key for key, database in self.databases.items() if database.gone]:
-            self._forget_database(key)
+        for key, database in list(self.databases.items()):
+            if database.gone:
+                self._forget_database(key)
+                database.give_up_lesson()
         self._attend()
         for session in sessions:
             session.follow()
@@ -118,10 +120,10 @@ class PgProxy:
 
     def _is_as_before(self, database: Database) -> bool:
         """Whether what the document says now makes the same of it."""
-        monitored = database.login.role is not None
+        entry, monitored = self._entry(database.name), database.login.role is not None
         return (
-            self.upstreams.get(database.upstream.name) is database.upstream
-            and self._entry(database.name) == database.spec
+            entry == database.spec
+            and self.upstream_of(entry) is database.upstream
             and monitored == (self.postgres.monitor is not None)
         )
 

@@ -33,7 +33,9 @@ def said_of(refusal: Refusal, database: "Database") -> Said:
     if refusal.reason in ("paused", "queue_full") and database.name in database.pauses:
         cause = "database_paused"
     elif refusal.reason in ("timeout", "queue_full"):
-        if pool.grant is not None and pool.limit < pool.size + pool.max_overflow:
+        if pool.braked:
+            cause = "server_full"
+        elif pool.grant is not None and pool.limit < pool.size + pool.max_overflow:
             cause = "budget" if pool.limit else "no_grant"
         else:
             cause = "opening" if pool.leased < pool.limit else "full"

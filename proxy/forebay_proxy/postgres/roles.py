@@ -15,6 +15,7 @@ from forebay_core.balance import Endpoint
 from forebay_core.lease import LEASED, OPENING, Connection
 from forebay_core.pgwire import frontend
 from forebay_core.spec.upstream import ActiveCheck
+from forebay_proxy.connection import FULL
 from forebay_proxy.postgres.aside import Answer, Asides, NoPlace, Question
 from forebay_proxy.postgres.server import Login, PgConnection
 from forebay_proxy.tasks import Tasks
@@ -73,13 +74,16 @@ class RoleWatch:
         upstream.act()
 
     async def _ask_on(self, connection: Connection, question: Question) -> Answer | None:
-        """Ask on a connection of the pool."""
+        """Ask on a connection of the pool. Raises NoPlace."""
         assert isinstance(connection, PgConnection)
         answer = None
         try:
             async with asyncio.timeout(self._policy.timeout):
                 if connection.state == OPENING:
-                    await asyncio.wait((self._upstream.open(connection),))
+                    opening = self._upstream.open(connection)
+                    await asyncio.wait((opening,))
+                    if (refusal := opening.result()) is not None and refusal.reason == FULL:
+                        raise NoPlace
                 if connection.state == LEASED:
                     connection.write(frontend.query(QUESTION))
                     answer = await question.answer

@@ -14,7 +14,7 @@ from forebay_core.pgwire.fields import read_message
 from forebay_core.postgres.scram import Keys
 from forebay_core.postgres.statements import ServerStatements
 from forebay_core.postgres.users import User
-from forebay_proxy.connection import LoginError, UpstreamConnection
+from forebay_proxy.connection import FULL, LoginError, UpstreamConnection
 from forebay_proxy.postgres.extended import LEAN
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ LOGIN_LIMIT: Final = 30_000  # bytes of one message while logging in
 MAX_HELD: Final = 1 << 16  # bytes of an error or a notice that are waited for
 
 STARTING_UP: Final = "57P03"  # the server is there, and can't take anybody yet
-FULL: Final = "53300"  # too_many_connections
+TOO_MANY: Final = "53300"  # too_many_connections
 
 
 class Login(Kind):
@@ -175,8 +175,8 @@ class PgConnection(UpstreamConnection):
             refused = self._conversation.refused
             if error.sqlstate == STARTING_UP:
                 refused = "starting_up"
-            elif error.sqlstate == FULL and refused == "login":
-                refused = "server_full"
+            elif error.sqlstate == TOO_MANY and refused == "login":
+                refused = FULL
             raise LoginError(error.sqlstate, error.message, refused)
         elif kind == b"Z" and self._conversation.let_in:
             login.set_result(None)

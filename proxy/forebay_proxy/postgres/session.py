@@ -219,6 +219,8 @@ class Session(Asking, asyncio.Protocol):
     ) -> None:  # fmt: skip
         if skip:
             self.pins.streamed(data[:skip])
+        if kinds and self._pending and self.pins.clears:  # which of both succeeds can't be told
+            self.pins.failed()
         if kinds == b"Q" and "long" in self.pins:  # the unnamed statement is no more
             self.pins.discard("long")
             self.statements.by_name.pop(b"", None)
@@ -368,8 +370,10 @@ class Session(Asking, asyncio.Protocol):
         elif self._pipeline.idle:
             self._pipeline = None
             connection.wanted = extended.LEAN
-        if self.status == IDLE and self.pins.clears:
+        if self.pins.clears and self.status == IDLE:
             self.pins.succeeded(connection)
+        elif self.pins.clears:  # or a later end of the transaction would be taken for its success
+            self.pins.failed()
         if self._changed:
             data = self._restored(connection, data)
         if self._by_statement and self.status != IDLE:
@@ -538,6 +542,7 @@ class Session(Asking, asyncio.Protocol):
             if self.database.timed:
                 self.client.arm(self.database.idle_timeout)
             self._unblock()
+        self.follow()
 
     # ------------------------------------------------------------------ cancel requests
 
@@ -565,6 +570,7 @@ class Session(Asking, asyncio.Protocol):
         if connection is not None and self.idle and not self.pins:
             self.finish(connection)
         self._unblock()
+        self.follow()
 
     # ------------------------------------------------------------------ what is under way
 
@@ -613,14 +619,14 @@ class Session(Asking, asyncio.Protocol):
 
     def on_deadline(self, now: float) -> None:
         """What `client.arm` was told has passed."""
-        database, connection = self.database, self.connection
+        database, upstream, connection = self.database, self.upstream, self.connection
         if self._batch is not None:
             if connection is not None:  # it does not answer
                 self.connection = None
                 self._first.clear()
-                self.upstream.pool.discard(connection, self, now, "error")
+                upstream.pool.discard(connection, self, now, "error")
                 self._again_or_not(now)
-                self.upstream.act()
+                upstream.act()
             return
         if connection is None or (self.settled and self.status == IDLE):
             kind, timeout = "client_idle", database.idle_timeout

@@ -48,7 +48,9 @@ def test_what_is_no_url_is_refused(url: str) -> None:
     assert problem.startswith("spec.telemetry.tracing.endpoint")
 
 
-@pytest.mark.parametrize("url", ["http://a", "https://a.b-c:65535/v1", "http://[fd00::1]:4318", "http://10.0.0.1:1/"])
+@pytest.mark.parametrize(
+    "url", ["http://a", "https://a.b-c:65535/v1", "http://[fd00::1]:4318", "http://10.0.0.1:1/", "http://a.local.:4318"]
+)
 def test_what_is_a_url_is_taken(url: str) -> None:
     assert load(f"{SMALL}  telemetry: {{tracing: {{endpoint: '{url}'}}}}\n", form="local").spec.telemetry.tracing
 

@@ -109,3 +109,22 @@ async def test_a_check_that_fails_once_leaves_the_role_and_the_connections(rig: 
     assert r.upstream.pool.closed_total["drain"] == 0
     await eventually(lambda: endpoint.role is None)
     assert not endpoint.health.healthy
+
+
+async def test_a_full_server_keeps_its_role_though_it_lets_no_monitor_in(rig: Start) -> None:
+    """It says nothing of what was to be asked; who is connected goes on."""
+    check = {"interval": "10ms", "timeout": "2s", "unhealthyThreshold": 2}
+    r = await rig(
+        postgres={"monitor": {"user": "watch"}}, healthCheck={"active": check}, pool={"size": 1, "maxOverflow": 0}
+    )
+    primary = backend.row_description([("r", 16)]) + backend.data_row(["f"]) + backend.command_complete("SELECT 1")
+    r.server.answers[b"SELECT pg_catalog.pg_is_in_recovery()"] = primary + READY
+    (endpoint,) = r.upstream.pool.endpoints
+    await eventually(lambda: endpoint.role)
+    (client,) = await transactions(r, 1)
+    full = backend.error_response("FATAL", "53300", "sorry, too many clients already")
+    r.server.greetings[b"watch"] = full
+    before = len(r.server.startups)
+    await eventually(lambda: len(r.server.startups) > before + 4)
+    assert (endpoint.role, endpoint.health.healthy) == ("primary", True)
+    await client.ask("COMMIT")

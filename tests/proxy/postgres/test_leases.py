@@ -9,6 +9,7 @@ from tests.integration.postgres.scripted import READY, Answer, then_close
 from tests.proxy.postgres.harness import Client, Rig, eventually
 
 from forebay_core.pgwire import backend, frontend, startup
+from forebay_proxy.postgres.server import PgConnection
 
 Start = Callable[..., Awaitable[Rig]]
 COPY = "COPY t FROM STDIN"
@@ -181,20 +182,88 @@ async def test_settings_that_cant_be_set_for_a_whole_queue(rig: Start) -> None:
     await holder.ask("SELECT 1")
 
 
+def is_full(r: Rig) -> None:
+    """It lets in nobody but a monitor, and serves those who are there."""
+    r.server.greetings[b"somebody"] = backend.error_response("FATAL", "53300", "sorry, too many clients already")
+
+
 async def test_who_may_not_log_in_for_now_waits_for_a_connection_that_there_is(rig: Start) -> None:
-    """A server that is full lets in nobody, and serves those who are there."""
     r = await rig(pool={"size": 2, "maxOverflow": 0})
     r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
     holder = await r.session()
     await holder.ask("BEGIN")
-    r.server.greetings[b"somebody"] = backend.error_response("FATAL", "53300", "sorry, too many clients already")
+    is_full(r)
     waiting = await r.session()
     waiting.send(frontend.query("SELECT 1"))
-    await eventually(lambda: r.upstream.connect_errors.get("server_full", 0) > 1)
+    await eventually(lambda: r.upstream.connect_errors.get("server_full"))
     await holder.ask("COMMIT")
     assert (await waiting.until(b"Z"))[0][0] == b"T"
     (endpoint,) = r.upstream.pool.endpoints
     assert endpoint.health.errors == 0
+
+
+async def test_a_full_server_is_asked_by_one_at_a_time(rig: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each login is a process for it. When it has room again, everybody has."""
+    monkeypatch.setattr("forebay_proxy.upstream.FULL_FOR", 0.05)
+    r = await rig(pool={"size": 20, "maxOverflow": 0, "timeout": "5s"})
+    clients = [await r.session() for _ in range(100)]
+    r.upstream.pool.recycle_all()
+    r.upstream.act()
+    await eventually(lambda: not r.upstream.pool.total)
+    is_full(r)
+    before = len(r.server.startups)
+    for client in clients:
+        client.send(frontend.query("SELECT 1"))
+    errors = r.upstream.connect_errors
+    await eventually(lambda: errors.get("server_full", 0) >= 25)
+    began, first = monotonic(), len(r.server.startups)
+    assert first - before < 30, "as many as there is room for, and then one after the other"
+    await eventually(lambda: len(r.server.startups) >= first + 3)
+    assert monotonic() - began > 0.09
+    del r.server.greetings[b"somebody"]
+    for client in clients:
+        assert (await client.until(b"Z"))[0][0] == b"T"
+    assert not r.upstream.pool.braked
+
+
+async def test_a_reset_that_is_followed_by_a_transaction_takes_nothing_away_at_its_end(rig: Start) -> None:
+    """Both answers come at once, so when the first one's comes the server is in a transaction."""
+    r = await rig(pool={"size": 1, "maxOverflow": 0})
+    in_transaction = backend.ready_for_query(b"T")
+    r.server.answers |= {
+        b"RESET work_mem": b"",
+        b"BEGIN": backend.command_complete("RESET") + READY + backend.command_complete("BEGIN") + in_transaction,
+        b"SET work_mem = '1GB'": backend.command_complete("SET") + in_transaction,
+    }
+    client = await r.session()
+    client.send(frontend.query("RESET work_mem"))
+    await eventually(lambda: b"RESET" in b"".join(map(bytes, r.server.heard)))
+    client.send(frontend.query("BEGIN"))
+    await client.until(b"Z")
+    await client.until(b"Z")
+    await client.ask("SET work_mem = '1GB'")
+    await client.ask("COMMIT")
+    (there,) = r.proxy.clients
+    assert there.session is not None
+    assert there.session.pins == {"set:work_mem"}
+    assert r.upstream.pool.leased == 1
+
+
+async def test_statements_that_are_in_doubt_count_among_those_that_a_connection_keeps(rig: Start) -> None:
+    r = await rig(postgres={"maxPreparedStatements": 5}, pool={"size": 1, "maxOverflow": 0})
+    r.server.answers[b"SET statement_timeout = 1"] = backend.command_complete("SET") + READY
+    r.server.answers[b"RESET statement_timeout"] = backend.command_complete("RESET") + READY
+    client = await r.session()
+    for number in range(20):
+        await client.ask("SET statement_timeout = 1")
+        text = f"SELECT {number}".encode()
+        client.send(frontend.parse(frontend.Statement(b"s%d" % number, text, b"\0\0")) + SYNC)
+        await client.until(b"Z")
+        await client.ask("RESET statement_timeout")
+    (connection,) = r.upstream.pool.connections
+    assert isinstance(connection, PgConnection)
+    assert len(connection.statements.present) + len(connection.statements.stale) == 5
+    assert r.server.heard[0].count(b"Sforebay_") == 15, "the others are closed"
 
 
 async def test_who_has_waited_in_vain_and_does_nothing_ends(rig: Start) -> None:

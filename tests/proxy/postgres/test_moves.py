@@ -1,13 +1,16 @@
 """A document that is changed under sessions: what their database is now counts from their next lease on."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from tests.integration.postgres.scripted import READY, ROW
 from tests.proxy.postgres.harness import Client, Rig, eventually
+from tests.support.forebay import postgres_pool
 
 from forebay_core.pgwire import backend, frontend
+from forebay_core.spec.load import parse
 
 Start = Callable[..., Awaitable[Rig]]
 WITHIN = "SELECT within"
@@ -134,3 +137,69 @@ async def test_a_watch_over_roles_that_begins_and_ends_counts_for_all(rig: Start
     assert await role() == endpoint.role == "primary"
     await r.apply(**document())
     assert await role() is endpoint.role is None
+
+
+async def test_a_database_without_an_upstream_is_at_the_first_one(rig: Start) -> None:
+    """Also for those who were there before another one came to be the first."""
+    r = await rig()
+    client = await r.session()
+    await client.ask("SELECT 1")
+    document = postgres_pool(r.server.port)
+    document["spec"]["listen"]["port"] = 0
+    (upstream,) = document["spec"]["upstreams"]
+    document["spec"]["upstreams"] = [{**upstream, "name": "first"}, upstream]
+    await r.worker.apply(parse(document, form="local"))
+    await client.ask("SELECT 1")
+    late = await r.session()
+    await late.ask("SELECT 1")
+    assert r.worker.upstreams["first"].pool.opened_total == 1
+    assert {database.upstream.name for database in r.proxy.databases.values()} == {"first"}
+
+
+async def test_the_failure_of_an_opening_for_the_old_one_is_not_told_to_who_waits_for_the_new_one(rig: Start) -> None:
+    def of(user: str) -> dict[str, Any]:
+        return {"postgres": {"databases": [{"name": "db", "user": user}]}, "pool": {"size": 2, "maxOverflow": 0}}
+
+    r = await rig(**of("old"))
+    await begun(r)
+    waiting = await r.session()
+    go_on = asyncio.Event()
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(backend.error_response("FATAL", "28P01", "password authentication failed"))
+
+    r.server.greetings[b"old"] = refuses
+    waiting.send(frontend.query("SELECT 1"))
+    await eventually(lambda: r.upstream.pool.opening)
+    await r.apply(**of("new"))
+    go_on.set()
+    assert (await waiting.until(b"Z"))[0][0] == b"T"
+
+
+async def test_a_session_of_a_database_that_has_gone_ends_with_its_server_too(rig: Start) -> None:
+    r = await rig(**document())
+    go_on = asyncio.Event()
+
+    async def ends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.close()
+
+    r.server.answers[b"SELECT slow"] = ends
+    client = await r.session()
+    client.send(frontend.query("SELECT slow"))
+    await eventually(lambda: r.upstream.pool.leased)
+    await r.apply(postgres={"databases": [{"name": "another"}]})
+    go_on.set()
+    assert (await client.until(b"Z"))[0][0] == b"E"
+    assert (await client.refused()).sqlstate == "57P01"
+
+
+async def test_a_transaction_at_the_old_one_is_shown_to_a_pause(rig: Start) -> None:
+    r = await rig(**document())
+    client = await begun(r)
+    await r.apply(**document("new"))
+    assert [row["state"] for row in r.proxy.rows("servers")] == ["active"]
+    (row,) = r.proxy.rows("databases")
+    assert (row["name"], row["current_connections"]) == ("db", 1)
+    await client.ask("COMMIT")
