@@ -270,7 +270,7 @@ class Pool:
         held = (self.open if place is None else place.open) + self.left
         if not self.spare or place in self._spares or (self.grant is not None and held >= self.grant):
             return False
-        if self.sealed and not self._keeps_spare(self.total if place is None else place.open):
+        if self.sealed and not self._keeps_spare(self.total if place is None else place.open, held):
             return False
         self._spares.add(place)
         return True
@@ -618,7 +618,8 @@ class Pool:
     def held(self) -> int:
         """What counts against the budget: every connection of any state, spare ones, and what predecessors left. In a
         drain also the place beside the leases, as long as there is anything to be cancelled from it."""
-        return self.open + self.left + (not self._spares and self._keeps_spare(self.total))
+        held = self.open + self.left
+        return held + (not self._spares and self._keeps_spare(self.total, held))
 
     @property
     def open(self) -> int:
@@ -634,11 +635,13 @@ class Pool:
     def held_at(self, server: Server) -> int:
         """What counts against a budget that holds for each endpoint apart."""
         taken = server in self._spares
-        return server.open + taken + self.left + (not taken and self._keeps_spare(server.open))
+        held = server.open + taken + self.left
+        return held + (not taken and self._keeps_spare(server.open, held))
 
-    def _keeps_spare(self, there: int) -> bool:
-        """Whether a share that is being given back still has its place beside the leases, where so many are open."""
-        return self.sealed and self.spare > 0 and self.drain_keep > 0 and there > 0
+    def _keeps_spare(self, there: int, held: int) -> bool:
+        """Whether a share that is being given back still has its place beside the leases, where so many are open, and
+        so many of the grant are held."""
+        return self.sealed and self.drain_keep > 0 and there > 0 and self.spare > 0 and held < (self.grant or 0)
 
     def statistics(self, now: float) -> PoolStatistics:
         leased = [c for c in self.connections if c.state == LEASED]

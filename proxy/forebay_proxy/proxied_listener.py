@@ -15,7 +15,7 @@ from forebay_core.proxy_protocol import LONGEST, HeaderError, parse
 from forebay_proxy.tasks import Tasks
 
 HEADER_TIMEOUT = 3.0  # seconds; the balancer sends it with its first packet
-AT_ONCE = 1024  # connections whose header is awaited; for one more the oldest has to go
+AT_ONCE = 1024  # connections whose first words are awaited; for one more the oldest has to go
 ACCEPT_AGAIN = 0.1  # seconds to wait when there are no descriptors
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ class ProxiedListener:
             if len(self._silent) >= AT_ONCE:
                 oldest = next(iter(self._silent))
                 self._heard(oldest)
-                oldest.cancel()
-                self._proxy.count_rejection("silent")
+                if oldest.cancel():
+                    self._proxy.count_rejection("silent")
             task = self._tasks.spawn(self._begin(sock), "header")
             self._silent[task] = None
             task.add_done_callback(self._heard)
@@ -67,13 +67,17 @@ class ProxiedListener:
     def _heard(self, task: "asyncio.Task[None]") -> None:
         self._silent.pop(task, None)
 
+    def _has_spoken(self) -> None:
+        """The client of the task that calls this makes room for nobody."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._heard(task)
+
     async def _begin(self, sock: socket.socket) -> None:
         try:
             async with asyncio.timeout(HEADER_TIMEOUT):
                 peer = await self._header(sock)
-            task = asyncio.current_task()
-            assert task is not None
-            self._heard(task)
+            self._has_spoken()
             await self._loop.connect_accepted_socket(lambda: self._proxy(peer), sock, ssl=self._context)
         except HeaderError:
             self._proxy.count_rejection("proxy_protocol")

@@ -95,6 +95,7 @@ class TcpClient(Waiter, asyncio.Protocol):
         """What a TLS client has said, all of it before there was a connection."""
         self.taken_at = now
         self.endpoint_name = connection.endpoint.name
+        connection.endpoint.health.succeeded(now)
         self.bytes_in = len(self.early)
         connection.transport.write(self.early)  # type: ignore[attr-defined]
         self.upstream.pool.discard(connection, self, now, "upstream")
@@ -108,8 +109,8 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.reset()
 
     def reset(self) -> None:
-        if self.transport is None:  # it waits for `_deliver`, or did
-            self.upstream.pool.cancel(self, monotonic())
+        self.upstream.pool.cancel(self, monotonic())  # what it has said is not passed on any more
+        if self.transport is None:
             self.proxy.forget(self)
             return
         sock = self.transport.get_extra_info("socket")

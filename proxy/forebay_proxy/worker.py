@@ -182,10 +182,10 @@ class Worker:
         self._pause_or_resume()
 
     async def _relisten(self) -> None:
-        """In another way, on the sockets that there are."""
-        for sock, _ in list(self._listeners.values()):
-            await self.ignore(sock)
-            await self.listen(sock)
+        """In another way, on the sockets that there are. Raises OSError."""
+        for sock, listener in list(self._listeners.values()):
+            await self.listen(sock)  # before the old one is closed: there may be no descriptor
+            listener.close()
 
     def _observe(self, proxy: HttpProxy | TcpProxy | PgProxy) -> None:
         """Log and tracer, made only where the document asks for them (and made anew when that changes)."""
@@ -271,10 +271,17 @@ class Worker:
                     del self._retiring[name]
 
     async def _watch_tls(self) -> None:
+        behind = False  # listeners of the old authorities
         while True:
             await asyncio.sleep(TLS_CHECK)
             if self.server_tls is not None and self.server_tls.reload_if_changed() and self.server_tls.verifies:
-                await self._relisten()
+                behind = True
+            if behind:
+                try:
+                    await self._relisten()
+                    behind = False
+                except OSError as error:
+                    log.error("can't listen with new authorities yet: %s", os.strerror(error.errno or 0))
             self._tell_tls()
             if isinstance(self.proxy, (PgProxy, ForwardProxy)):
                 self.proxy.refresh()
@@ -412,6 +419,7 @@ class Worker:
         self.memory.drain()
         for _, listener in self._listeners.values():
             listener.close()
+        self._listeners.clear()
         self.deaf.set()
         for upstream in self.upstreams.values():
             upstream.pool.drain(monotonic(), keep=1)

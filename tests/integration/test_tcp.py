@@ -4,17 +4,25 @@ import asyncio
 import hashlib
 import os
 import signal
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
+from tests.integration.test_workers import token
 from tests.support.certs import CA
 from tests.support.criteria import metric, ready_workers, settled, unharmed, until
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
 from tests.support.raw import Connection, unverified
+
+from forebay_core.spec.load import parse
+from forebay_proxy.memory import Memory
+from forebay_proxy.worker import Worker
 
 Start = Callable[..., Awaitable[Forebay]]
 Origins = Callable[..., Awaitable[Origin]]
@@ -309,6 +317,27 @@ async def test_clients_that_end_without_a_word_cost_no_place_at_a_tls_upstream(
             assert await echoed(connection, b"hello") == b"hello"
 
 
+def say_and_end(port: int, data: bytes) -> None:
+    """Over TLS, with the end in the same packet."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = unverified().wrap_bio(incoming, outgoing)
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(1 << 16))
+        sock.sendall(outgoing.read())
+        tls.write(data)
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        sock.sendall(outgoing.read())
+        while sock.recv(1 << 16):
+            pass
+
+
 async def test_what_a_tls_client_says_before_its_end_arrives(forebay: Start, ca: CA) -> None:
     """Also where it has said all, and ended, before there was a connection."""
     heard: asyncio.Queue[bytes] = asyncio.Queue()
@@ -323,13 +352,50 @@ async def test_what_a_tls_client_says_before_its_end_arrives(forebay: Start, ca:
     async with server(listens) as port:
         f = await forebay(tcp_pool(port, spec={"listen": listen}, pool={"size": 3, "maxOverflow": 0}))
         async with unharmed(f, limit=3):
-            for line in lines:
-                connection = await Connection.open(f.port, tls=unverified())
-                connection.writer.write(line)
-                await connection.close()
+            authorized = [("Authorization", f"Bearer {token(f)}")]
+            assert (await f.admin("/pause", "POST", headers=authorized)).status == 202
+            ends = [asyncio.create_task(asyncio.to_thread(say_and_end, f.port, line)) for line in lines]
+            async with asyncio.timeout(10):
+                while (await f.state())["workers"][0]["upstreams"]["origin"]["waiting"] < len(lines):
+                    await asyncio.sleep(0.01)
+            assert (await f.admin("/resume", "POST", headers=authorized)).status == 202
             async with asyncio.timeout(10):
                 assert sorted([await heard.get() for _ in lines]) == sorted(lines)
+            await asyncio.gather(*ends)
         assert not [line for line in f.child.lines if "eof_received" in line]
+
+
+async def test_what_was_said_before_a_reset_of_ours_is_not_passed_on(tmp_path: Path) -> None:
+    """The client has been told that nothing was."""
+    heard: list[bytes] = []
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.close()
+
+    async with server(listens) as port:
+        pool = parse(tcp_pool(port, pool={"size": 1, "maxOverflow": 0}), form="local")
+        worker = Worker(pool, Memory.at(tmp_path / "memory"), "test", b"")
+        await worker.apply(pool)
+        (upstream,) = worker.upstreams.values()
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            await worker.listen(sock)
+            clients = [await asyncio.open_connection(*sock.getsockname()) for _ in range(2)]
+            for number, (_, writer) in enumerate(clients):
+                writer.write(b"%d" % number)
+            async with asyncio.timeout(5):
+                while not (waiting := [w for w in upstream.pool.waiters if w.early]):  # type: ignore[attr-defined]
+                    await asyncio.sleep(0.001)
+                (waiter,) = waiting
+                waiter.reset()  # type: ignore[attr-defined]
+                assert not upstream.pool.waiters
+                for _, writer in clients:
+                    writer.close()
+                while worker.proxy.clients or upstream.pool.total:
+                    await asyncio.sleep(0.001)
+            await worker.drain(0, 0)
+        await worker.close()
+    assert len(heard) == 1
 
 
 async def test_clients_beyond_the_limit_are_reset(forebay: Start, origins: Origins) -> None:

@@ -174,7 +174,16 @@ async def test_a_session_is_not_resumed_whose_authority_has_been_replaced(
             while await answered():
                 pass
         assert not await answered(session)
-        await worker.ignore(sock)
+        await worker.drain(0, 0)
+        before = worker.server_tls
+        assert before is not None
+        context = before.context
+        trusted.write_bytes(old_ca.cert.read_bytes() + b"\n\n")
+        async with asyncio.timeout(5):
+            while before.context is context:
+                await asyncio.sleep(0.01)
+        assert "tls files" in repr(worker.tasks), "a change in a drain ends nothing"
+    assert not await answered()
     await worker.close()
 
 

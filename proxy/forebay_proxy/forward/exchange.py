@@ -298,11 +298,11 @@ class ForwardExchange(Exchange):
             self.request_done = False
         super().fail(failure)
 
-    def abandon(self, reason: str) -> None:
-        """A tunnel's reset is passed on as one. An end over TLS, which has no half-close, is an end."""
+    def abandon(self, reason: str, *, ended: bool = False) -> None:
+        """A tunnel's end is passed on as it came: by a reset, if it was none over TLS."""
         connection = self.connection
-        super().abandon(reason)
-        if self.tunnel and connection is not None and not self.client.ended:
+        super().abandon(reason, ended=ended)
+        if self.tunnel and connection is not None and not ended:
             connection.reset()
 
 

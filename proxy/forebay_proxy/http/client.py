@@ -129,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             self.attend()
             self.exchange = None
-            exchange.abandon("client_gone")
+            exchange.abandon("client_gone", ended=self.tls and exc is None)
         self.lone = None
 
     def _write_first(self, data: bytes) -> None:

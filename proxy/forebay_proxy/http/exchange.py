@@ -387,8 +387,9 @@ class Exchange(Waiter):
         """The connection's place in the budget is another's now, and the time to end by itself is over."""
         self.fail(answers.TAKEN_BACK)
 
-    def abandon(self, reason: str) -> None:
-        """The client has gone: give back what is held. An upstream at work keeps its place until it has noticed."""
+    def abandon(self, reason: str, *, ended: bool = False) -> None:
+        """The client has gone: give back what is held. An upstream at work keeps its place until it has noticed.
+        `ended`: by an end of both ways, as TLS knows no other; not by a reset."""
         now = monotonic()
         self.error = self.error or reason
         self._let_go(now)

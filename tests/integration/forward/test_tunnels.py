@@ -32,6 +32,14 @@ async def descriptors(forebay: Forebay) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
 
 
+def send_and_close(port: int, authority: str, count: int) -> None:
+    """Through a tunnel over TLS, as the ssl module does: without close_notify."""
+    with socket.create_connection(("127.0.0.1", port)) as sock, unverified().wrap_socket(sock) as client:
+        client.sendall(connect(authority))
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        client.sendall(b"x" * count)
+
+
 async def until_closed(forebay: Forebay, within: float = 10.0) -> dict[str, object]:
     """The upstream's state once no connection is open, at either side."""
     async with asyncio.timeout(within):
@@ -122,7 +130,29 @@ async def test_a_reset_is_passed_on(tmp_path: Path) -> None:
         await until_closed(forebay)
 
 
-async def test_the_end_of_a_tunnel_over_tls_is_no_reset(tmp_path: Path, ca: CA) -> None:
+async def test_a_reset_after_a_half_close_is_passed_on(tmp_path: Path) -> None:
+    ends: asyncio.Queue[ConnectionError] = asyncio.Queue()
+
+    async def floods(peer: Connection) -> None:
+        assert await peer.reader.read() == b""
+        try:
+            while True:
+                await peer.send(b"x" * 65536)
+        except ConnectionError as error:
+            ends.put_nowait(error)
+            raise
+
+    async with Backend(floods) as backend, running(tmp_path, document(limits(backend.port))) as forebay:
+        client = await tunnel(forebay.port, f"127.0.0.1:{backend.port}", receive_buffer=4096)
+        client.half_close()
+        assert await client.reader.read(1)
+        client.reset()
+        assert await asyncio.wait_for(ends.get(), 5)
+        await until_closed(forebay)
+
+
+@pytest.mark.parametrize("notified", [True, False])
+async def test_the_end_of_a_tunnel_over_tls_is_no_reset(tmp_path: Path, ca: CA, notified: bool) -> None:
     """TLS has no half-close, so both ways end; what the client has said before arrives, though the far side is slow."""
     heard: asyncio.Queue[int] = asyncio.Queue()
     gone = asyncio.Event()
@@ -138,9 +168,12 @@ async def test_the_end_of_a_tunnel_over_tls_is_no_reset(tmp_path: Path, ca: CA) 
         running(tmp_path, document(limits(backend.port), spec={"listen": listen})) as forebay,
     ):
         for _ in range(3):
-            client = await tunnel(forebay.port, f"127.0.0.1:{backend.port}", tls=unverified())
-            await client.send(b"x" * 1_000_000)
-            await client.close()
+            if notified:
+                client = await tunnel(forebay.port, f"127.0.0.1:{backend.port}", tls=unverified())
+                await client.send(b"x" * 1_000_000)
+                await client.close()
+            else:
+                await asyncio.to_thread(send_and_close, forebay.port, f"127.0.0.1:{backend.port}", 1_000_000)
             gone.set()
             assert await asyncio.wait_for(heard.get(), 10) == 1_000_000
             gone.clear()
