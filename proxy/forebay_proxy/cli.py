@@ -137,6 +137,8 @@ def worker(path: Path, admin: tuple[str, int], memory: Path, token_file: Path | 
         token = token_file.read_text("utf-8").strip() if token_file is not None else secrets.token_hex(16)
     except OSError as error:
         raise Failed(f"{token_file}: {os.strerror(error.errno or 0)}") from None
+    except UnicodeDecodeError as error:
+        raise Failed(f"{token_file}: byte {error.start} is not UTF-8") from None
     try:
         uvloop.run(pod.run(path, pool, memory, *admin, token))
     except StartError as error:

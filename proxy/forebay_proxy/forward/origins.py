@@ -187,10 +187,11 @@ class Origins:
 
     def enter(self, origin: Origin, exchange: "ForwardExchange") -> bool:
         """Whether the exchange may go on to the pool. False: it stands in the queue, and hears `let_in`."""
-        if not origin.queue and self._has_room(origin):
+        if not origin.queue and self._has_room(origin, exchange):
             origin.active += 1
             return True
         origin.queue.append(exchange)
+        self._make_room(origin)
         return False
 
     def leave(self, origin: Origin, exchange: "ForwardExchange", *, entered: bool) -> None:
@@ -207,14 +208,27 @@ class Origins:
             return
         origin.letting_in = True
         try:
-            while origin.queue and self._has_room(origin):
+            while origin.queue and self._has_room(origin, origin.queue[0]):
                 origin.active += 1
                 origin.queue.popleft().let_in(monotonic())
         finally:
             origin.letting_in = False
+        self._make_room(origin)
 
-    def _has_room(self, origin: Origin) -> bool:
-        """A connection counts until the origin's end of it is seen closed, as everywhere."""
+    def _has_room(self, origin: Origin, exchange: "ForwardExchange") -> bool:
+        """A connection counts until the origin's end of it is seen closed, as everywhere; an idle one is room for who
+        can use it."""
         most = self._limits.max_connections
         endpoint = origin.endpoint
-        return origin.active < most and (endpoint is None or endpoint.open < most or bool(endpoint.idle))
+        if origin.active >= most or endpoint is None or endpoint.open < most:
+            return origin.active < most
+        return any(connection.kind is exchange.kind for connection in endpoint.idle)
+
+    def _make_room(self, origin: Origin) -> None:
+        """For the first at the gate: an idle connection goes that it can't use."""
+        endpoint = origin.endpoint
+        if not origin.queue or endpoint is None or not endpoint.idle or endpoint.closing:
+            return
+        if origin.active < self._limits.max_connections and not self._has_room(origin, origin.queue[0]):
+            origin.upstream.pool.retire(endpoint.idle[0], "overflow")
+            origin.upstream.act()

@@ -73,6 +73,18 @@ async def test_a_crowd_at_the_gate_of_an_origin_is_refused_at_once_in_a_drain(tm
             assert (statuses.count(200), statuses.count(503)) == (1, crowd - 1)
 
 
+async def test_an_idle_connection_makes_room_for_a_tunnel_to_its_origin(tmp_path: Path) -> None:
+    """It can't be used for one, and both would be more than the origin is to bear."""
+    async with Origin() as origin:
+        forward = {"ports": [origin.port], "perOrigin": {"maxConnections": 1}}
+        async with running(tmp_path, document(forward, pool={"size": 8})) as forebay:
+            for _ in range(3):
+                assert await fetch(forebay.port, f"http://127.0.0.1:{origin.port}/") == 200
+                client = await tunnel(forebay.port, f"127.0.0.1:{origin.port}")
+                await client.close()
+            assert (await origin.stats())["high_water"] == 1
+
+
 async def test_who_waits_too_long_at_the_gate_is_refused(tmp_path: Path) -> None:
     async with Backend(hold) as backend:
         forward = {"ports": [backend.port], "perOrigin": {"maxConnections": 1}}
