@@ -92,6 +92,10 @@ def certificate(days: float) -> dict[str, str]:
     return {f'forebay_tls_certificate_expiry_seconds{{{POOL},pod="a"}}': f"{int(days * 86400)}x{HOUR}"}
 
 
+def taken(pod: str, samples: str) -> dict[str, str]:
+    return {f'forebay_config_last_reload_success{{{POOL},pod="{pod}"}}': samples}
+
+
 CASES = [
     Case("ForebayWaitOverTarget", "one in ten waits longer", 30, waits(540, 600), OF_UPSTREAM),
     Case("ForebayWaitOverTarget", "one in fifty waits longer", 30, waits(588, 600)),
@@ -121,6 +125,10 @@ CASES = [
     Case("ForebayReplicaDown", "none is there", 20, replicas(3, f"0x{HOUR}"), OF_POOL),
     Case("ForebayReplicaDown", "a rollout", 15, replicas(3, f"3x4 2x4 3x{HOUR}")),
     Case("ForebayReplicaDown", "more than wanted", 20, replicas(2, f"3x{HOUR}")),
+    Case("ForebayDocumentRefused", "by one of two replicas", 20,
+         taken("a", f"1x{HOUR}") | taken("b", f"1x4 0x{HOUR}"), OF_POOL),
+    Case("ForebayDocumentRefused", "for a moment", 20, taken("a", f"1x9 0x2 1x{HOUR}")),
+    Case("ForebayDocumentRefused", "by none", 20, taken("a", f"1x{HOUR}")),
     Case("ForebayNoLeader", "two operators, neither leads", 10, leader(f"0x{HOUR}") | leader(f"0x{HOUR}", "b"),
          {"namespace": "forebay-system"}),
     Case("ForebayNoLeader", "no operator", 10, {}, {}),
