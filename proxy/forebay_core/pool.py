@@ -515,6 +515,7 @@ class Pool:
         else:
             raise LeaseError("a connection that is still being opened has failed, it is not closed")
         self._forget(connection)
+        self._probe = self.braked  # there is a place at the upstream
         self._supply(now)
 
     # ------------------------------------------------------------------ time and commands
@@ -553,7 +554,8 @@ class Pool:
         self._supply(now)
 
     def brake(self) -> None:
-        """The upstream is full: open nothing more, until `ease` lets one opening try, and that succeeds."""
+        """The upstream is full: open nothing more, until one opening that `ease`, or the end of a connection, has let try
+        succeeds."""
         self.braked = True
         self._probe = False
 
@@ -864,7 +866,9 @@ class Pool:
 
     def _in_the_way(self, endpoint: Endpoint, waiter: Waiter) -> bool:
         """Whether one connection less to this endpoint is a place for the waiter, for whom there is none here."""
-        return not self._room(endpoint) and any(self._crowds(endpoint, e) for e in self._playing(waiter.kind))
+        if self._room(endpoint) or (self.braked and self.closing):  # one that is being closed is enough for one to try
+            return False
+        return any(self._crowds(endpoint, e) for e in self._playing(waiter.kind))
 
     def excess(self, endpoint: Endpoint, ending: Counter[Server] = NONE_ENDING) -> bool:
         """Whether the limit is exceeded even when all that are closing have gone, and of the others so many as `ending`
@@ -898,7 +902,7 @@ class Pool:
             connection = self._new(endpoint, waiter.kind)
             connection.wanted_by = waiter
             self.opens.append(connection)
-        elif self.idle and (waiter.key is not None or waiter.kind is not None):
+        elif self.idle and (waiter.key is not None or waiter.kind is not None) and not (self.braked and self.closing):
             # There is no place because others keep idle connections: the oldest of those makes room.
             idle = [c for other in self.endpoints if self._crowds(other, endpoint) for c in other.idle]
             if idle:

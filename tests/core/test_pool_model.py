@@ -184,6 +184,34 @@ def test_an_idle_connection_serves_its_kind_though_others_wait_for_theirs():
     world.check()
 
 
+def test_at_a_full_upstream_one_connection_makes_room_for_another_kind():
+    """More would be lost to those who could have used them; and what one has made may be taken at once."""
+    world = World(settings=Settings(size=4, max_overflow=0, min_idle=0, max_uses=0), session=True)
+    for n in (3, 6, 9):
+        world.do_acquire(n)
+    world.carry_out()
+    for _ in range(3):
+        world.do_connected(0)
+    world.do_brake(0)
+    world.do_acquire(1)
+    waiting = world.clients[-1]
+    world.carry_out()
+    assert not world.dialing
+    world.now += 0.2
+    for _ in range(3):
+        world.do_release(0)
+        world.carry_out()
+        world.check()
+    assert (len(world.shutting), world.pool.idle) == (1, 2)
+    (closing,) = world.shutting
+    world.do_upstream_closes(sorted(world.open, key=id).index(closing))
+    world.carry_out()
+    assert len(world.dialing) == 1
+    world.do_connected(0)
+    assert waiting.connection is not None
+    assert not world.pool.braked
+
+
 def leased_at_both(seconds_between=0.0):
     """Two leases of each role, all that a grant for each endpoint allows; who waits for the primary has done so for
     longer than who waits for the standby."""
