@@ -515,7 +515,8 @@ class Pool:
         else:
             raise LeaseError("a connection that is still being opened has failed, it is not closed")
         self._forget(connection)
-        self._probe = self.braked  # there is a place at the upstream
+        if connection.uses:  # it was in: there is a place now
+            self._probe = self.braked
         self._supply(now)
 
     # ------------------------------------------------------------------ time and commands
@@ -554,8 +555,8 @@ class Pool:
         self._supply(now)
 
     def brake(self) -> None:
-        """The upstream is full: open nothing more, until one opening that `ease`, or the end of a connection, has let try
-        succeeds."""
+        """The upstream is full: open nothing more, until one opening succeeds that `ease`, or the end of a connection,
+        has let try."""
         self.braked = True
         self._probe = False
 
