@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from forebay_proxy.postgres.database import Database
 
 CANCELLED: Final = said("cancelled")
+FULL_HINT: Final = "The budget is to leave room for all others who connect to this server."
 PLAIN: Final = {"queue_full": "queue_full", "draining": "draining", "paused": "not_ready", "timeout": "pool_timeout"}
 CAUSES: Final = {"paused": "paused", "no_endpoint": "unhealthy"}  # by the refusal's reason, keys of errors.CAUSES
 
@@ -48,6 +49,8 @@ def said_of(refusal: Refusal, database: "Database") -> Said:
         limit=pool.max_waiting if refusal.reason == "queue_full" else pool.limit,
         cause=cause,
     )
+    if cause == "server_full":
+        told = told._replace(hint=FULL_HINT)
     return told._replace(severity="ERROR") if refusal.reason == "paused" else told
 
 

@@ -202,6 +202,20 @@ async def test_who_may_not_log_in_for_now_waits_for_a_connection_that_there_is(r
     assert endpoint.health.errors == 0
 
 
+async def test_who_waits_for_a_full_server_in_vain_is_told_so(rig: Start) -> None:
+    r = await rig(pool={"size": 2, "maxOverflow": 0, "timeout": "300ms"})
+    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
+    holder = await r.session()
+    await holder.ask("BEGIN")
+    waiting = [await r.session() for _ in range(2)]
+    is_full(r)
+    for client in waiting:
+        client.send(frontend.query("SELECT 1"))
+    errors = [await client.error() for client in waiting]
+    assert {error.sqlstate for error in errors} == {"53300"}
+    assert any("the server takes no further connections" in error.message for error in errors)
+
+
 async def test_a_full_server_is_asked_by_one_at_a_time(rig: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each login is a process for it. When it has room again, everybody has."""
     monkeypatch.setattr("forebay_proxy.upstream.FULL_FOR", 0.05)
