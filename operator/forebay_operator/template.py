@@ -37,7 +37,7 @@ def laid_over(
     _put_back(spec["volumes"], own["volumes"], memory)
     container, own_container = _named(spec["containers"], proxy), _named(own["containers"], proxy)
     container["ports"] = copy.deepcopy(own_container["ports"])
-    (mount,) = [mount for mount in own_container["volumeMounts"] if mount["name"] == memory]
+    mount = _named(own_container["volumeMounts"], memory)
     others = [m for m in container["volumeMounts"] if memory != m.get("name") and m["mountPath"] != mount["mountPath"]]
     container["volumeMounts"] = [copy.deepcopy(mount), *others]
     _put_back(container["env"], own_container["env"], own_env)

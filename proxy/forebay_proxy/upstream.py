@@ -161,7 +161,7 @@ class Upstream:
         known = {(e.host, e.port, e.address): e for e in self.pool.endpoints if e.listed}
         servers = {(s.address, s.port): s for s in self.pool.servers}
         endpoints = []
-        for host, port, address, weight in {(h, p, a): (h, p, a, w) for h, p, w, a in wanted}.values():
+        for (host, port, address), weight in {(h, p, a): w for h, p, w, a in wanted}.items():
             endpoint = known.pop((host, port, address), None)
             if endpoint is None:
                 server = servers.setdefault((address, port), Server(address, port))

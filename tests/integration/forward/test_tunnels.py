@@ -111,10 +111,13 @@ async def test_an_idle_tunnel_ends(tmp_path: Path) -> None:
         await until_closed(forebay)
 
 
-async def test_a_reset_is_passed_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_a_reset_is_passed_on(tmp_path: Path, half_closed: bool) -> None:
     ends: asyncio.Queue[ConnectionError] = asyncio.Queue()
 
     async def flood(peer: Connection) -> None:
+        if half_closed:
+            assert await peer.reader.read() == b""
         try:
             while True:
                 await peer.send(b"x" * 65536)
@@ -124,27 +127,8 @@ async def test_a_reset_is_passed_on(tmp_path: Path) -> None:
 
     async with Backend(flood) as backend, running(tmp_path, document(limits(backend.port))) as forebay:
         client = await tunnel(forebay.port, f"127.0.0.1:{backend.port}", receive_buffer=4096)
-        assert await client.reader.read(1)
-        client.reset()
-        assert await asyncio.wait_for(ends.get(), 5)
-        await until_closed(forebay)
-
-
-async def test_a_reset_after_a_half_close_is_passed_on(tmp_path: Path) -> None:
-    ends: asyncio.Queue[ConnectionError] = asyncio.Queue()
-
-    async def floods(peer: Connection) -> None:
-        assert await peer.reader.read() == b""
-        try:
-            while True:
-                await peer.send(b"x" * 65536)
-        except ConnectionError as error:
-            ends.put_nowait(error)
-            raise
-
-    async with Backend(floods) as backend, running(tmp_path, document(limits(backend.port))) as forebay:
-        client = await tunnel(forebay.port, f"127.0.0.1:{backend.port}", receive_buffer=4096)
-        client.half_close()
+        if half_closed:
+            client.half_close()
         assert await client.reader.read(1)
         client.reset()
         assert await asyncio.wait_for(ends.get(), 5)

@@ -83,6 +83,13 @@ class Rig:
         self._clients.append(client)
         return client
 
+    async def transaction(self) -> "Client":
+        """A session in the middle of one."""
+        self.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
+        client = await self.session()
+        await client.ask("BEGIN")
+        return client
+
     async def session(self, user: str = "somebody", **parameters: str) -> "Client":
         """One that has logged in without a password."""
         client = await self.client()

@@ -15,12 +15,8 @@ Start = Callable[..., Awaitable[Rig]]
 
 async def transactions(r: Rig, count: int) -> list[Client]:
     """So many clients in the middle of one, with a grant for no more and a place beside them."""
-    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
     r.upstream.pool.set_grant(count + 1, monotonic(), per_endpoint=True)
-    clients = [await r.session() for _ in range(count)]
-    for client in clients:
-        await client.ask("BEGIN")
-    return clients
+    return [await r.transaction() for _ in range(count)]
 
 
 async def test_an_address_that_comes_back_has_what_is_leased_there(rig: Start) -> None:

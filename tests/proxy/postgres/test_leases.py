@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 from tests.integration.postgres.scripted import READY, Answer, then_close
-from tests.proxy.postgres.harness import Client, Rig, eventually
+from tests.proxy.postgres.harness import Rig, eventually
 
 from forebay_core.pgwire import backend, frontend, startup
 from forebay_proxy.postgres.server import PgConnection
@@ -58,11 +58,7 @@ async def test_a_setting_that_the_server_refuses_keeps_its_connection_until_the_
 async def test_what_is_taken_back_is_no_more_than_the_others_need(rig: Start) -> None:
     """A transaction that is cut is rolled back before its connection is closed; until then it counts as ending."""
     r = await rig(pool={"size": 6, "maxOverflow": 0})
-    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
-    clients: list[Client] = []
-    for _ in range(6):
-        clients.append(await r.session())
-        await clients[-1].ask("BEGIN")
+    clients = [await r.transaction() for _ in range(6)]
     pool = r.upstream.pool
     assert pool.leased == 6
     pool.set_grant(6, monotonic())  # one of which is spare
@@ -169,9 +165,7 @@ async def test_a_connection_whose_cancel_request_is_still_under_way_is_for_nobod
 async def test_settings_that_cant_be_set_for_a_whole_queue(rig: Start) -> None:
     """Each is told so, and none from within another's end."""
     r = await rig(pool={"size": 1, "maxOverflow": 0})
-    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
-    holder = await r.session()
-    await holder.ask("BEGIN")
+    holder = await r.transaction()
     queue = [await r.session(application_name="é", client_encoding="SJIS") for _ in range(300)]
     for client in queue:
         client.send(frontend.query("SELECT 1"))
@@ -189,9 +183,7 @@ def is_full(r: Rig) -> None:
 
 async def test_who_may_not_log_in_for_now_waits_for_a_connection_that_there_is(rig: Start) -> None:
     r = await rig(pool={"size": 2, "maxOverflow": 0})
-    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
-    holder = await r.session()
-    await holder.ask("BEGIN")
+    holder = await r.transaction()
     is_full(r)
     waiting = await r.session()
     waiting.send(frontend.query("SELECT 1"))
@@ -204,9 +196,7 @@ async def test_who_may_not_log_in_for_now_waits_for_a_connection_that_there_is(r
 
 async def test_who_waits_for_a_full_server_in_vain_is_told_so(rig: Start) -> None:
     r = await rig(pool={"size": 2, "maxOverflow": 0, "timeout": "300ms"})
-    r.server.answers[b"BEGIN"] = backend.command_complete("BEGIN") + backend.ready_for_query(b"T")
-    holder = await r.session()
-    await holder.ask("BEGIN")
+    await r.transaction()
     waiting = [await r.session() for _ in range(2)]
     is_full(r)
     for client in waiting:

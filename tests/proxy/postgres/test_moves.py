@@ -14,7 +14,6 @@ from forebay_core.spec.load import parse
 
 Start = Callable[..., Awaitable[Rig]]
 WITHIN = "SELECT within"
-IN_TRANSACTION = backend.ready_for_query(b"T")
 
 
 def document(database: str = "old", **fields: Any) -> dict[str, Any]:
@@ -30,13 +29,8 @@ def databases(r: Rig) -> list[str]:
 
 async def begun(r: Rig) -> Client:
     """A client in a transaction, in which it may say WITHIN."""
-    r.server.answers |= {
-        WITHIN.encode(): ROW + IN_TRANSACTION,
-        b"BEGIN": backend.command_complete("BEGIN") + IN_TRANSACTION,
-    }
-    client = await r.session()
-    await client.ask("BEGIN")
-    return client
+    r.server.answers[WITHIN.encode()] = ROW + backend.ready_for_query(b"T")
+    return await r.transaction()
 
 
 async def test_a_session_at_rest_goes_where_its_database_has_gone(rig: Start) -> None:
