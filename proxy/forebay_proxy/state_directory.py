@@ -46,9 +46,7 @@ class StateDirectory:
     async def acquire(self) -> None:
         """Take the lock, and leave the token where only this user can read it. Raises StartError."""
         try:
-            if self._own is not None:
-                take_over(self._own)
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.restore()
             self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             await self._lock()
             token = self.path / "token"
@@ -90,7 +88,9 @@ class StateDirectory:
         return {memory: found for memory, found in left.items() if found}
 
     def restore(self) -> None:
-        """Somebody may have cleaned up, and workers need the directory to start. Raises OSError."""
+        """Somebody may have cleaned up, and workers need the directory to start. Raises OSError, StartError."""
+        if self._own is not None:
+            take_over(self._own)
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def memory(self) -> Path:

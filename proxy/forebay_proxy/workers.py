@@ -127,8 +127,8 @@ class Workers:
                 sys.executable, "-m", "forebay_proxy.supervised", str(worker.memory), *map(str, fds),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=(*fds, self._directory.lock),
             )  # fmt: skip
-        except OSError as error:
-            log.error("can't start a worker: %s", os.strerror(error.errno or 0))
+        except (OSError, StartError) as error:
+            log.error("can't start a worker: %s", getattr(error, "strerror", None) or error)
             ours.close()
             del self.by_number[worker.number]  # the next tick finds one missing
             self._retire(worker)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,22 @@ async def test_a_directory_that_others_can_use_is_not_used(
     again = StateDirectory(tmp_path / "pool.yaml")
     await again.acquire()
     again.release()
+
+
+async def test_a_directory_that_others_have_made_meanwhile_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    base = tmp_path / f"forebay-{os.getuid()}"
+    directory = StateDirectory(tmp_path / "pool.yaml")
+    await directory.acquire()
+    shutil.rmtree(base)
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    base.symlink_to("elsewhere")
+    with pytest.raises(StartError, match="expected a directory of this user's"):
+        directory.restore()
+    base.unlink()
+    directory.restore()
+    assert directory.path.is_dir()
+    directory.release()
