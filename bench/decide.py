@@ -72,7 +72,7 @@ class Worker:
             "request": [list(self.hold.counts), self.hold.sum], "opened": 20,
             "closed": {"idle": 4, "recycle": 2, "shrink": 1, "error": 0}, "connect_errors": {}, "retries": {},
             "codes": {"200": self.hold.count}, "rejections": {"queue_full": 0, "timeout": 0},
-            "endpoints": {"10.0.0.1:80": {"healthy": True, "reason": None, "ejections": 0, "leased": 2, "open": 9}},
+            "endpoints": {"10.0.0.1:80": {"healthy": True, "reason": None, "ejections": 0, "busy": 2, "open": 9}},
         }  # fmt: skip
         return json.dumps({
             "pid": 1, "name": "orders", "namespace": "shop", "document": "0" * 64, "ready": True, "draining": False,

@@ -51,7 +51,7 @@ def upstream(**fields: Any) -> dict[str, Any]:
 
 
 def endpoint(healthy: bool = True, reason: str = "") -> dict[str, Any]:
-    return {"healthy": healthy, "failing": not healthy, "reason": reason, "ejections": 0, "leased": 0, "open": 0}
+    return {"healthy": healthy, "failing": not healthy, "reason": reason, "ejections": 0, "busy": 0, "open": 0}
 
 
 def worker(pid: int = 1, **fields: Any) -> dict[str, Any]:

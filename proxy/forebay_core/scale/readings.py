@@ -33,6 +33,7 @@ class UpstreamReading(NamedTuple):
     left: int = 0  # places of the grant that the dead have left taken
     spare: int = 0  # places of the grant that are not for leases
     endpoints: int = 1
+    busiest: int = 0  # in use, or on their way in or out, at the endpoint that has most of these
     healthy: int = 1  # endpoints that are not ejected
     paused: bool = False
     waits: Sequence[int] = NOTHING  # counter: waits that ended in any way, by bucket of `SECONDS`
@@ -100,6 +101,7 @@ def _upstream(state: Mapping[str, Any]) -> UpstreamReading:
         left=state["left"],
         spare=state["spare"],
         endpoints=len(endpoints),
+        busiest=max([endpoint["busy"] for endpoint in endpoints.values()], default=0),
         healthy=sum(1 for endpoint in endpoints.values() if endpoint["healthy"]),
         paused=state["paused"],
         waits=tuple(map(sum, zip(*waits, strict=True))),
@@ -140,7 +142,7 @@ def _nonsense(reading: Reading) -> str | None:
 
 NUMBERS = (
     "waiting", "wait_oldest", "leased", "opening", "limit", "ceiling", "lease_oldest", "left", "spare", "endpoints",
-    "healthy", "hold_sum", "connects", "connect_sum", "connect_errors",
+    "busiest", "healthy", "hold_sum", "connects", "connect_sum", "connect_errors",
 )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def costs(before: int, after: int, rate_before: float, rate_after: float) -> boo
     return after < before and rate_after < rate_before * (1 - (before - after) / before / 3)
 
 
-def gains(before: int, after: int, rate_before: float, rate_after: float) -> bool:
+def gains(before: float, after: float, rate_before: float, rate_after: float) -> bool:
     """Whether completions rose by at least half as much, in proportion, as the connections did."""
     return rate_after >= rate_before * (1 + 0.5 * (after - before) / before)
 
@@ -61,7 +61,7 @@ def grown(relief: Relief) -> Relief:
 class Trial(NamedTuple):
     """Where there is no baseline: a step of connections, kept only if completions rise with it."""
 
-    before: int  # connections in use before the step
+    before: float  # connections in use before the step, on average
     rate: float  # completions per second before the step
     limit: int
     begun_at: float
@@ -78,23 +78,28 @@ def held_off(in_use: int, rate: float, now: float) -> Trial:
     return Trial(max(1, in_use), rate, max(1, in_use), now)
 
 
-def trial_from(in_use: int, rate: float, now: float) -> Trial:
-    """Try half as many again."""
-    return Trial(max(1, in_use), rate, in_use + max(1, in_use // 2), now)
+def trial_from(in_use: int, leased: float, rate: float, now: float) -> Trial:
+    """Try half as many again as are `in_use` at most; `leased`: on average."""
+    return Trial(max(1.0, leased), rate, in_use + max(1, in_use // 2), now)
 
 
-def judged(trial: Trial, in_use: int, waiting: int, rate: float, now: float) -> Trial:
+def judged(trial: Trial, in_use: int, leased: float, waiting: int, rate: float, now: float) -> Trial:
     """The trial after another tick: the same, the next one, or failed.
+
+    It is judged SETTLE after the step is carried out: when about as many more are in use, on average. Where what comes
+    can be served with less, they never are, and completions, which can't rise then, show nothing of the backend.
 
     A failed one holds until the same connections complete many more: the backend has recovered.
     """
     if trial.failed:
-        return trial_from(in_use, rate, now) if rate > trial.rate * TOLERANCE else trial
-    if now - trial.begun_at < (SETTLE if trial.limit > trial.before else PANIC):
+        return trial_from(in_use, leased, rate, now) if rate > trial.rate * TOLERANCE else trial
+    stepped = trial.limit > trial.before
+    if stepped and not waiting:
+        return trial_from(in_use, leased, rate, now)
+    if stepped and leased < (trial.before + trial.limit) / 2:
+        return trial._replace(begun_at=now)
+    if now - trial.begun_at < (SETTLE if stepped else PANIC):
         return trial
-    if waiting and trial.limit > trial.before:
-        if in_use < (trial.before + trial.limit) / 2:
-            return trial._replace(begun_at=now)  # not carried out yet: it shows nothing
-        if not gains(trial.before, in_use, trial.rate, rate):
-            return trial._replace(limit=trial.before, failed=True, begun_at=now)
-    return trial_from(in_use, rate, now)
+    if stepped and not gains(trial.before, leased, trial.rate, rate):
+        return trial._replace(limit=round(trial.before), failed=True, begun_at=now)
+    return trial_from(in_use, leased, rate, now)

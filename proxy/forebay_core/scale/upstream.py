@@ -14,7 +14,7 @@ from forebay_core.scale.intake import Life
 from forebay_core.scale.readings import Delta, UpstreamReading
 from forebay_core.scale.relief import Relief, Trial
 from forebay_core.scale.targets import Targets, UpstreamTargets
-from forebay_core.scale.windows import PANIC, STABLE, Holds, Tick, histogram, holds, recent, tick, usage
+from forebay_core.scale.windows import PANIC, STABLE, Holds, Tick, Usage, histogram, holds, recent, tick, usage
 
 LATEST = 3.0  # seconds of leases that a slowdown is seen in ...
 ENOUGH = 20  # ... where so many ended in them
@@ -70,6 +70,13 @@ class Part(NamedTuple):
     need: int  # connections wanted, within its ceiling
     average: float
     steady: float  # average over the stable window only
+    spread: float  # endpoints that a limit of each is multiplied by; 1: the limit is of all
+    did: Usage  # over the panic window
+
+    @property
+    def at_each(self) -> int:
+        """The need, as grants and budget count it."""
+        return ceil(self.need / self.spread - 1e-9)
 
 
 class View(NamedTuple):
@@ -77,13 +84,14 @@ class View(NamedTuple):
 
     parts: Mapping[str, Part]
     ticks: Sequence[Tick]
-    endpoints: int  # that limits and budget are multiplied by
     budget: int | None  # over all replicas and endpoints
     waiting: int
     wait_p95: float
     pressed: bool  # requests wait longer than they should
     in_use: int  # at most, over the panic window
-    rate: float  # completions per second, over the panic window
+    leased: float  # on average, over the same
+    arrivals: float  # requests per second, over the panic window
+    rate: float  # completions per second, over the same
     need: int
 
 
@@ -105,17 +113,15 @@ def judge(
     # What completes while replicas die and come again says nothing of the backend.
     disturbed = fleet.restarted or any(part.reading.left for part in view.parts.values())
     if state.trial is not None and view.pressed and not learnt and not disturbed:
-        trial = relief.judged(state.trial, view.in_use, view.waiting, view.rate, now)
-    # To be called recovered takes longer than to be called slow: else the two alternate near the threshold.
-    lately = LATEST if state.relief is None else relief.SETTLE
-    slow = slowdown(state.learning.baseline, holds(ticks, lately, now, ENOUGH))
+        trial = relief.judged(state.trial, view.in_use, view.leased, view.waiting, view.rate, now)
+    slow = slowdown(state.learning.baseline, holds(ticks, _lately(state.relief, now), now, ENOUGH))
     facts = _facts(state, view, slow, trial, target, targets, fleet, now)
     cause, message = diagnose(facts)
 
     limit = state.relief
     if cause is Cause.BACKEND:
         if limit is None:
-            in_use = trial.before if trial is not None and trial.failed else view.in_use
+            in_use = trial.limit if trial is not None and trial.failed else view.in_use
             limit = relief.begin(in_use, view.rate, now)
         else:
             limit = relief.step(limit, slow or 1.0, view.rate, now)
@@ -161,19 +167,30 @@ def _view(
     pressed = wait_p95 > targets.target_wait
     steady, quick = holds(ticks, STABLE, now, 1), holds(panic, PANIC, now, 1)
     parts = {life: _part(each, name, target, steady, quick, pressed) for life, each in lives.items()}
-    endpoints = max([1, *(r.endpoints for r in readings)]) if target.per_endpoint else 1  # 0: no address is known yet
+    need = sum([p.need for p in parts.values()])
+    budget = target.budget
+    if budget is not None and parts:
+        budget = round(budget * need / sum([p.need / p.spread for p in parts.values()]))
     return View(
         parts,
         ticks,
-        endpoints,
-        target.budget * endpoints if target.budget is not None else None,
+        budget,
         waiting,
         wait_p95,
         pressed,
         sum([p.peak for p in parts.values()]),
-        sum([sum(t.holds) for t in panic]) / max(sum([t.seconds for t in panic]), 1e-6),
-        sum([p.need for p in parts.values()]),
+        sum([p.did.leased for p in parts.values()]),
+        sum([p.did.arrivals for p in parts.values()]),
+        sum([p.did.completions for p in parts.values()]),
+        need,
     )
+
+
+def _spread(reading: UpstreamReading, usage: Usage | None) -> float:
+    """How many endpoints as busy as the busiest do the work. A primary has all that is written, whatever stands beside
+    it: what it lacks is not to be found at the others."""
+    endpoints = max(1, reading.endpoints)  # 0: no address is known yet
+    return min(endpoints, max(1.0, usage.leased / usage.busiest)) if usage is not None and usage.busiest else endpoints
 
 
 def _part(
@@ -182,13 +199,15 @@ def _part(
     """What one life has, and what it needs: the larger of stable and panic window, so that who has just become busy is
     not cut back as soon as nobody waits; and what it takes to serve those who do."""
     reading, points = life.reading.upstreams[name], life.points[name]
+    long, short = usage(points, STABLE), usage(points, PANIC)
+    spread = _spread(reading, long) if target.per_endpoint else 1
     limit = reading.limit
     if target.per_endpoint and reading.grant is not None:
-        limit = min(reading.ceiling, reading.grant * reading.endpoints)
-    long, short = usage(points, STABLE), usage(points, PANIC)
+        limit = min(reading.ceiling, round(reading.grant * spread))
     if long is None or short is None:
         in_use = reading.leased + reading.opening
-        return Part(reading, limit, in_use, max(1, in_use), in_use, in_use)
+        return Part(reading, limit, in_use, max(1, in_use), in_use, in_use, spread, Usage(0.0, in_use, in_use))
+    did = short
     hold = quick or steady
     seconds = hold.mean if hold is not None else None
     lasting = demand.average(long, steady.mean if steady is not None else None, 0)
@@ -203,7 +222,7 @@ def _part(
     need = max(1, demand.connections(average), peak)
     if pressed and reading.waiting and short.peak >= limit:
         need = max(need, limit + max(1, limit // 4))  # the model is wrong where there are still waiters
-    return Part(reading, limit, short.peak, min(need, target.ceiling), average, lasting)
+    return Part(reading, limit, short.peak, min(need, target.ceiling), average, lasting, spread, did)
 
 
 def _facts(
@@ -241,8 +260,8 @@ def _facts(
         trial_failed=trial is not None and trial.failed,
         starved=any(p.limit < target.ceiling for p in full),
         everywhere=bool(parts) and all(p.peak >= target.ceiling for p in parts),
-        need=view.need + sum([p.reading.besides for p in parts]),
-        budget=view.budget,
+        need=sum([p.at_each + p.reading.besides for p in parts]),
+        budget=target.budget,
         replicas=fleet.replicas,
         max_replicas=targets.max_replicas,
     )
@@ -252,20 +271,20 @@ def _wanted(
     state: UpstreamState, view: View, cause: Cause, limit: Relief | None, trial: Trial | None
 ) -> dict[str, int]:
     """Connections to lease, per life."""
-    wanted = {life: part.need for life, part in view.parts.items()}
     cap = limit.limit if limit is not None else trial.limit if trial is not None else None
     if cause is Cause.CONNECT:  # nothing that is seen now says what is needed
-        wanted |= {life: state.wanted[life] * view.endpoints for life in wanted if life in state.wanted}
-    elif cap is not None and sum(wanted.values()) > cap:
-        wanted = demand.shared(cap, wanted)
-    return {life: ceil(count / view.endpoints) for life, count in wanted.items()}
+        return {life: state.wanted.get(life, part.at_each) for life, part in view.parts.items()}
+    if cap is not None and view.need > cap:
+        shares = demand.shared(cap, {life: part.need for life, part in view.parts.items()})
+        view = view._replace(parts={life: part._replace(need=shares[life]) for life, part in view.parts.items()})
+    return {life: part.at_each for life, part in view.parts.items()}
 
 
 def _replicas(
     view: View, cause: Cause, trial: Trial | None, target: UpstreamTargets, targets: Targets, fleet: Fleet
 ) -> tuple[int, int]:
     """Replicas that the demand needs, and those that may not be taken away. More than the budget has connections for
-    are of no use to it."""
+    are of no use to it; nor are any where nobody asks for a backend that can't be reached."""
     most = targets.max_replicas if view.budget is None else ceil(view.budget / target.ceiling)
     average = sum([p.average for p in view.parts.values()])
     steady = sum([p.steady for p in view.parts.values()])
@@ -275,9 +294,17 @@ def _replicas(
     keep = min(most, demand.replicas(steady, target.ceiling, demand.BETA_KEPT))
     if cause is Cause.BUDGET:
         keep = max(keep, min(fleet.replicas, most))
-    elif cause is not Cause.NONE:
+    elif cause is not Cause.NONE and (cause is not Cause.CONNECT or view.arrivals):
         keep = max(keep, fleet.replicas)
     return asked, keep
+
+
+def _lately(limit: Relief | None, now: float) -> float:
+    """Seconds of leases in which a backend's slowdown is seen. To be called recovered takes longer than to be called
+    slow: else the two alternate near the threshold. But it does not reach back to before it was called slow."""
+    if limit is None:
+        return LATEST
+    return min(relief.SETTLE, max(LATEST, now - limit.stepped_at)) if limit.stepped_at <= now else relief.SETTLE
 
 
 def _wait(panic: Sequence[Tick], readings: Sequence[UpstreamReading], waiting: int) -> float:

@@ -21,6 +21,8 @@ class Point(NamedTuple):
     arrivals: int  # requests that have asked for a connection: waits ended and those who still wait
     leased_seconds: float  # the integral of what was leased
     in_use: int  # leased and opening, at that moment
+    completions: int = 0  # leases that have ended
+    busiest_seconds: float = 0.0  # the integral of what the busiest endpoint had in use
 
 
 class Usage(NamedTuple):
@@ -29,12 +31,22 @@ class Usage(NamedTuple):
     arrivals: float  # per second
     leased: float  # mean
     peak: int  # the most in use at any reading
+    completions: float = 0.0  # per second
+    busiest: float = 0.0  # in use at the endpoint that had most, mean
 
 
 def point(before: Point | None, reading: UpstreamReading, at: float) -> Point:
     """The next point of a history."""
     leased_seconds = before.leased_seconds + reading.leased * (at - before.at) if before is not None else 0.0
-    return Point(at, sum(reading.waits) + reading.waiting, leased_seconds, reading.leased + reading.opening)
+    busiest_seconds = before.busiest_seconds + reading.busiest * (at - before.at) if before is not None else 0.0
+    return Point(
+        at,
+        sum(reading.waits) + reading.waiting,
+        leased_seconds,
+        reading.leased + reading.opening,
+        sum(reading.holds),
+        busiest_seconds,
+    )
 
 
 def usage(points: Sequence[Point], seconds: float) -> Usage | None:
@@ -47,6 +59,8 @@ def usage(points: Sequence[Point], seconds: float) -> Usage | None:
         max(0.0, newest.arrivals - points[first].arrivals) / span,
         (newest.leased_seconds - points[first].leased_seconds) / span,
         max([p.in_use for p in points[first:]]),
+        (newest.completions - points[first].completions) / span,
+        (newest.busiest_seconds - points[first].busiest_seconds) / span,
     )
 
 

@@ -30,7 +30,7 @@ def state() -> dict[str, Any]:
         },
         "connect": histogram(0.01, 0.02), "hold": histogram(0.1, 0.1),
         "connect_errors": {"connect_refused": 2, "tls": 1},
-        "endpoints": {"a": {"healthy": True}, "b": {"healthy": False}},
+        "endpoints": {"a": {"healthy": True, "busy": 4}, "b": {"healthy": False, "busy": 2}},
     }  # fmt: skip
     return {
         "pid": 7, "started": 1000.0, "life": "abc", "cpu": 12.5, "loop_lag": 0.001, "draining": False,
@@ -45,7 +45,7 @@ def test_from_state() -> None:
     assert (db.waiting, db.leased, db.opening, db.limit, db.ceiling) == (4, 4, 2, 10, 15)
     assert (db.grant, db.left, db.spare, db.besides) == (13, 2, 1, 3)
     assert db._replace(grant=None).besides == 0
-    assert (db.connects, db.connect_errors, db.endpoints, db.healthy) == (2, 3, 2, 1)
+    assert (db.connects, db.connect_errors, db.endpoints, db.healthy, db.busiest) == (2, 3, 2, 1, 4)
     assert sum(db.waits) == 3, "timeouts and refusals count; waits for an origin's sake do not"
     assert sum(db.holds) == 2
     assert db.hold_sum == pytest.approx(0.2)

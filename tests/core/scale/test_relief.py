@@ -39,11 +39,11 @@ def test_it_never_goes_above_where_it_began() -> None:
 
 
 def judged(trial: Trial, in_use: int, rate: float, now: float, *, waiting: int = 9) -> Trial:
-    return relief.judged(trial, in_use, waiting, rate, now)
+    return relief.judged(trial, in_use, in_use, waiting, rate, now)
 
 
 def test_a_trial_that_gains_leads_to_the_next() -> None:
-    first = relief.trial_from(10, 50.0, 0.0)
+    first = relief.trial_from(10, 10, 50.0, 0.0)
     assert first.limit == 15
     second = judged(first, 15, 75.0, SETTLE)
     assert (second.failed, second.limit) == (False, 22)
@@ -58,24 +58,40 @@ def test_a_trial_binds_from_its_first_step() -> None:
 
 
 def test_a_trial_without_gain_fails() -> None:
-    failed = judged(relief.trial_from(10, 50.0, 0.0), 15, 51.0, SETTLE)
+    failed = judged(relief.trial_from(10, 10, 50.0, 0.0), 15, 51.0, SETTLE)
     assert (failed.failed, failed.limit) == (True, 10)
     assert judged(failed, 10, 50.0, SETTLE + 3600) == failed
 
 
 def test_a_failed_trial_is_forgotten_when_the_same_connections_complete_more() -> None:
-    failed = judged(relief.trial_from(10, 50.0, 0.0), 15, 51.0, SETTLE)
+    failed = judged(relief.trial_from(10, 10, 50.0, 0.0), 15, 51.0, SETTLE)
     assert judged(failed, 10, 70.0, SETTLE + 2) == failed
     assert not judged(failed, 10, 80.0, SETTLE + 2).failed
 
 
 def test_a_step_that_was_not_carried_out_shows_nothing() -> None:
     """It goes on as it is, with the completions from before it: a new one would begin from what it has half done."""
-    tried = relief.trial_from(10, 50.0, 0.0)
+    tried = relief.trial_from(10, 10, 50.0, 0.0)
     later = judged(tried, 11, 50.0, SETTLE)
     assert later == tried._replace(begun_at=SETTLE)
     assert judged(later, 15, 50.0, 2 * SETTLE).failed
 
 
+def test_a_step_is_judged_when_it_has_been_carried_out_for_a_while() -> None:
+    """Not by what completed before the connections came."""
+    tried = relief.trial_from(10, 10, 50.0, 0.0)
+    late = judged(judged(tried, 11, 50.0, SETTLE - 1), 15, 60.0, SETTLE + 1)
+    assert (late.failed, late.limit) == (False, 15)
+    assert judged(late, 15, 75.0, 2 * SETTLE - 1).limit == 22
+
+
+def test_what_is_not_in_use_on_average_shows_nothing() -> None:
+    """All are in use for moments, as most of the time what comes is served with less: completions can't rise."""
+    tried = relief.trial_from(10, 8.0, 50.0, 0.0)
+    for second in range(1, 60):
+        tried = relief.judged(tried, 15, 9.0, 3, 50.0, float(second))
+    assert not tried.failed
+
+
 def test_a_step_after_which_nobody_waits_has_not_failed() -> None:
-    assert not judged(relief.trial_from(10, 50.0, 0.0), 15, 50.0, SETTLE, waiting=0).failed
+    assert not judged(relief.trial_from(10, 10, 50.0, 0.0), 15, 50.0, SETTLE, waiting=0).failed

@@ -21,6 +21,23 @@ def test_a_budget_per_endpoint_is_counted_over_all_of_them() -> None:
     assert all(5 <= wanted <= 8 for wanted in verdict.wanted.values())
 
 
+def test_a_budget_per_endpoint_where_one_does_all_the_work() -> None:
+    """A primary beside two standbys: what it needs is not divided by three, and its grant is all that there is."""
+    fleet = Fleet(2, Targets({"db": UpstreamTargets(15, 60, per_endpoint=True)}), grant=8)
+    for replica in fleet.replicas:
+        replica.db = replica.db._replace(limit=15, endpoints=3, healthy=3)
+    fleet.calm()
+    verdict = fleet.ticks(30, **AT_GRANT, busiest=8).upstreams["db"]
+    assert verdict.cause is Cause.POOL
+    assert all(wanted > 8 for wanted in verdict.wanted.values())
+    without_a_baseline = Fleet(2, Targets({"db": UpstreamTargets(15, 60, per_endpoint=True)}), grant=8)
+    for replica in without_a_baseline.replicas:
+        replica.db = replica.db._replace(limit=15, endpoints=3, healthy=3)
+    verdict = without_a_baseline.ticks(4, **AT_GRANT, busiest=8).upstreams["db"]
+    assert verdict.capped, "a step is tried"
+    assert sum(verdict.wanted.values()) == 24
+
+
 def test_a_budget_per_endpoint_without_an_address_yet() -> None:
     """Names may be resolved later, and a document may be mended: until then there is a verdict all the same."""
     fleet = Fleet(2, Targets({"db": UpstreamTargets(15, 20, per_endpoint=True)}), grant=4)
@@ -87,6 +104,16 @@ def test_while_it_waits_no_replica_goes() -> None:
     verdict = fleet.tick(AT_GRANT, requests=2, leased=0).upstreams["db"]
     assert verdict.cause is Cause.POOL
     assert verdict.keep == 4
+
+
+def test_for_a_dead_backend_that_nobody_asks_for_no_replica_stays() -> None:
+    fleet = Fleet(4, targets(60), grant=8)
+    for replica in fleet.replicas:
+        replica.db = replica.db._replace(healthy=0)
+    verdict = fleet.ticks(3, requests=2, leased=0).upstreams["db"]
+    assert (verdict.cause, verdict.keep) == (Cause.CONNECT, 4)
+    verdict = fleet.ticks(4, leased=0).upstreams["db"]
+    assert (verdict.cause, verdict.keep) == (Cause.CONNECT, 1)
 
 
 def test_waits_are_of_those_who_still_wait_too() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.simulation.scale import traces
 from tests.simulation.scale.backends import Backend
 from tests.simulation.scale.score import SCALERS, Score, run
-from tests.simulation.scale.world import Trace, World
+from tests.simulation.scale.world import Flow, Trace, World
 
 from forebay_core.scale.diagnosis import Cause
 
@@ -65,6 +65,28 @@ def test_a_saturated_backend_is_given_no_more_connections() -> None:
     for trace in (traces.knee, traces.mixture_knee_then_step, traces.mixture_two_upstreams):
         score = played(trace, "forebay", 1)
         assert score.added[1] == 0, f"trace {score.trace!r}, seed 1: {score.added[1]} connections more"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_cold_start_under_load_is_no_saturated_backend(seed: int) -> None:
+    """What is tried where there is no baseline comes late, and in the end all that come are served."""
+    trace = Trace("cold", 240, [Flow("db", traces.steps((0, 200)))], traces.db(), traces.targets(120), 1)
+    world = World(trace, SCALERS["forebay"](trace), seed)
+    world.run()
+    assert not [sample.at for sample in world.samples if sample.upstreams["db"].given == Cause.BACKEND]
+    assert world.samples[-1].upstreams["db"].open > 200 * 0.2, "what the demand needs"
+    assert world.samples[-1].upstreams["db"].p95 < 0.02
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_backend_that_becomes_slow_gets_no_crowd_of_replicas(seed: int) -> None:
+    """One may be added in the seconds in which no slow lease has ended yet; no more once the first have."""
+    onset = (200.0, traces.change(knee=3.0))
+    flow = Flow("db", traces.steps((0, 10), (100, 100)))
+    trace = Trace("onset", 260, [flow], traces.db(service=0.1), traces.targets(lowest=2), 2, events=[onset])
+    world = World(trace, SCALERS["forebay"](trace), seed)
+    world.run()
+    assert max(sample.wanted for sample in world.samples) <= 3
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
