@@ -32,15 +32,23 @@ def begin(in_use: int, rate: float, now: float) -> Relief:
     return Relief(max(1, in_use), max(1, in_use), rate, now)
 
 
-def step(relief: Relief, slowdown: float, rate: float, now: float) -> Relief:
-    """The next limit, never above the one before the last step. `slowdown` as in `forebay_core.scale.baseline`."""
+def step(relief: Relief, slowdown: float, leased: float, rate: float, now: float) -> Relief:
+    """The next limit, never above the one before the last step. `slowdown` as in `forebay_core.scale.baseline`;
+    `leased`: on average. A step that was not carried out (there is no budget, or leases last) can't have cost anything.
+    """
     if now - relief.stepped_at < SETTLE:
         return relief
-    if costs(relief.before, relief.limit, relief.rate, rate):
+    carried_out = leased <= (relief.before + relief.limit) / 2
+    if carried_out and costs(relief.before, relief.limit, relief.rate, rate):
         return Relief(relief.before, relief.before, rate, now + REST)
     gradient = min(1.0, max(0.5, TOLERANCE / slowdown))
     limit = max(1, min(relief.limit, int(relief.limit * (gradient + ROOM))))
     return Relief(limit, relief.limit, rate, now)
+
+
+def taken_back(relief: Relief, now: float) -> bool:
+    """Whether the last step was: it had cost completions in proportion."""
+    return relief.stepped_at > now
 
 
 def costs(before: int, after: int, rate_before: float, rate_after: float) -> bool:

@@ -118,14 +118,18 @@ def judge(
     facts = _facts(state, view, slow, trial, target, targets, fleet, now)
     cause, message = diagnose(facts)
 
-    limit = state.relief
+    limit, learning = state.relief, state.learning
     if cause is Cause.BACKEND:
         if limit is None:
             in_use = trial.limit if trial is not None and trial.failed else view.in_use
             limit = relief.begin(in_use, view.rate, now)
         else:
-            limit = relief.step(limit, slow or 1.0, view.rate, now)
+            limit = relief.step(limit, slow or 1.0, view.leased, view.rate, now)
         trial = trial if facts.trial_failed else None
+        if learnt and view.waiting and limit is not state.relief and relief.taken_back(limit, now):
+            # Leases are longer, and not for too many at a time: the work is another, or the backend. Try upwards.
+            limit, learning = None, Learning()
+            trial = relief.held_off(view.in_use, view.rate, now)
     elif limit is not None and cause not in (Cause.REPLICA, Cause.CONNECT) and not (learnt and slow is None):
         limit = relief.grown(limit)
         limit = None if limit.limit >= view.need else limit
@@ -136,7 +140,7 @@ def judge(
     asked, keep = _replicas(view, cause, trial, target, targets, fleet)
     quiet = not view.waiting and fleet.cpu <= targets.target_cpu
     quiet = quiet and view.in_use < QUIET_SHARE * sum([p.limit for p in view.parts.values()])
-    learning = _learnt(state.learning, latest) if quiet and latest is not None else state.learning
+    learning = _learnt(learning, latest) if quiet and latest is not None else learning
     capped = limit is not None or (trial is not None and trial.binding)
     besides = {life: part.reading.besides for life, part in view.parts.items() if part.reading.besides}
     places = {life: count + besides.get(life, 0) for life, count in wanted.items()}
@@ -161,7 +165,7 @@ def _view(
 ) -> View:
     lives = {life: each for life, each in fleet.lives.items() if name in each.points}
     readings = [each.reading.upstreams[name] for each in lives.values()]
-    waiting = sum([r.waiting for r in readings])
+    waiting = sum([r.waiting for r in readings if not r.paused])
     panic = recent(ticks, PANIC, now)
     wait_p95 = _wait(panic, readings, waiting)
     pressed = wait_p95 > targets.target_wait
@@ -212,7 +216,7 @@ def _part(
     seconds = hold.mean if hold is not None else None
     lasting = demand.average(long, steady.mean if steady is not None else None, 0)
     average, peak = max(lasting, demand.average(short, seconds, 0)), long.peak
-    if pressed:
+    if pressed and not reading.paused:
         if reading.waiting:
             last = usage(points, 0.0) or short  # since the last reading: a step is all in it
             short = short._replace(arrivals=max(short.arrivals, last.arrivals))
@@ -220,7 +224,7 @@ def _part(
         # Who does not wait leaves to the others what it needed a minute ago.
         average, peak = (max(average, now), peak) if reading.waiting else (now, short.peak)
     need = max(1, demand.connections(average), peak)
-    if pressed and reading.waiting and short.peak >= limit:
+    if pressed and reading.waiting and not reading.paused and short.peak >= limit:
         need = max(need, limit + max(1, limit // 4))  # the model is wrong where there are still waiters
     return Part(reading, limit, short.peak, min(need, target.ceiling), average, lasting, spread, did)
 
@@ -244,7 +248,7 @@ def _facts(
     return Facts(
         target_wait=targets.target_wait,
         target_cpu=targets.target_cpu,
-        paused=any(p.reading.paused for p in parts),
+        paused=bool(parts) and all(p.reading.paused for p in parts),
         anywhere=target.anywhere,
         wait_p95=view.wait_p95,
         cpu=fleet.cpu,
@@ -312,7 +316,7 @@ def _wait(panic: Sequence[Tick], readings: Sequence[UpstreamReading], waiting: i
     waits = histogram([t.waits for t in panic])
     p95 = waits.quantile(0.95) or 0.0
     if waiting > 0.05 * (waits.count + waiting):
-        p95 = max(p95, max([r.wait_oldest for r in readings]))
+        p95 = max(p95, max([r.wait_oldest for r in readings if not r.paused]))
     return p95
 
 

@@ -47,8 +47,8 @@ def decide(
 ) -> tuple[Verdict, ScalerState]:
     """The verdict at `now` (seconds, the clock of `Reading.at`), and the state for the next one.
 
-    A replica without a reading is as it was: its demand counts on, and as long as there is one, or one
-    of which it is not yet known what it does, nothing is scaled down.
+    A replica without a reading is as it was: its demand counts on. Where fewer are needed, each without one, or of
+    which it is not yet known what it does, is taken to be needed beside those (as an HPA does with missing metrics).
     """
     taken = take(state.lives, readings, state.replicas, now)
     unread = state.replicas - taken.fresh - sum([reason != "restarted" for reason in taken.dropped.values()])
@@ -66,8 +66,8 @@ def decide(
 
     settled = taken.fresh >= state.replicas and (not state.pace.changes or now - state.pace.changes[-1].at >= PATIENCE)
     wish = _wish(fleet, upstreams, targets, settled)
-    if taken.known < state.replicas:
-        wish = max(wish, state.replicas)
+    if wish < state.replicas:
+        wish = min(state.replicas, wish + max(0, state.replicas - taken.known))
     replicas, pace = follow(targets.behavior, state.pace, state.replicas, targets.clamped(wish), now)
     replicas = targets.clamped(replicas)
     worst = max(upstreams.values(), key=lambda v: (v.cause is not Cause.NONE, v.wait_p95, v.waiting))

@@ -10,31 +10,38 @@ def test_it_begins_at_what_is_in_use() -> None:
 
 def test_a_step_waits_until_the_last_one_shows() -> None:
     start = relief.begin(40, 100.0, 0.0)
-    assert relief.step(start, 4.0, 100.0, SETTLE - 1) == start
-    assert relief.step(start, 4.0, 100.0, SETTLE).limit == 24
+    assert relief.step(start, 4.0, 40, 100.0, SETTLE - 1) == start
+    assert relief.step(start, 4.0, 40, 100.0, SETTLE).limit == 24
 
 
 def test_it_settles_where_the_backend_is_fast_enough_and_still_busy() -> None:
     knee, found, now = 20.0, relief.begin(60, 100.0, 0.0), 0.0
     for _ in range(50):
         now += SETTLE
-        found = relief.step(found, max(1.0, found.limit / knee), 100.0, now)  # flat above the knee
+        found = relief.step(found, max(1.0, found.limit / knee), found.limit, 100.0, now)  # flat above the knee
     assert knee < found.limit < 1.8 * knee
 
 
 def test_a_step_that_costs_completions_is_taken_back() -> None:
     """Slow, but not saturated: half the connections, half the completions."""
     start = relief.begin(40, 100.0, 0.0)
-    lower = relief.step(start, 4.0, 100.0, SETTLE)
-    back = relief.step(lower, 4.0, 60.0, 2 * SETTLE)
+    lower = relief.step(start, 4.0, 40, 100.0, SETTLE)
+    back = relief.step(lower, 4.0, 24, 60.0, 2 * SETTLE)
     assert back.limit == 40
-    assert relief.step(back, 4.0, 100.0, REST) == back, "and not tried again for a while"
+    assert relief.step(back, 4.0, 40, 100.0, REST) == back, "and not tried again for a while"
+
+
+def test_a_step_that_was_not_carried_out_has_cost_nothing() -> None:
+    """Without a budget there is nobody to carry it out; that fewer complete has another reason."""
+    lower = relief.step(relief.begin(40, 100.0, 0.0), 4.0, 40, 100.0, SETTLE)
+    assert not relief.taken_back(relief.step(lower, 4.0, 40, 60.0, 2 * SETTLE), 2 * SETTLE)
+    assert relief.taken_back(relief.step(lower, 4.0, 24, 60.0, 2 * SETTLE), 2 * SETTLE)
 
 
 def test_it_never_goes_above_where_it_began() -> None:
     found = Relief(40, 40, 100.0, 0.0)
     for n in range(1, 20):
-        found = relief.step(found, 1.3, 100.0, n * SETTLE)
+        found = relief.step(found, 1.3, found.limit, 100.0, n * SETTLE)
         assert found.limit <= 40
 
 

@@ -124,6 +124,21 @@ def test_waits_are_of_those_who_still_wait_too() -> None:
     assert verdict.upstreams["db"].waiting == 4
 
 
+def test_one_that_is_paused_says_nothing_of_the_others() -> None:
+    fleet = Fleet(4, targets())
+    fleet.calm()
+    paused = {"requests": 0, "leased": 0, "waiting": 400, "wait_oldest": 90.0, "paused": True}
+    full = {"requests": 300, "wait": 0.3, "hold": 0.1, "leased": 15, "waiting": 40, "wait_oldest": 0.3}
+    verdict = fleet.ticks(3, paused, **full)
+    assert (verdict.cause, verdict.replicas > 4) == (Cause.CEILING, True)
+    assert verdict.upstreams["db"].waiting == 3 * 40
+    assert verdict.upstreams["db"].wanted["life-3"] < 15
+    calm = {"requests": 20, "wait": 0.0, "hold": 0.1, "leased": 1, "waiting": 0, "wait_oldest": 0.0}
+    verdict = fleet.ticks(6, paused, **calm)
+    assert verdict.cause is Cause.NONE
+    assert "paused" not in verdict.message
+
+
 def test_paused_is_no_cause() -> None:
     fleet = Fleet(1, targets())
     fleet.calm()

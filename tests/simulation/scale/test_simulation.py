@@ -78,6 +78,19 @@ def test_a_cold_start_under_load_is_no_saturated_backend(seed: int) -> None:
     assert world.samples[-1].upstreams["db"].p95 < 0.02
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_other_work_that_lasts_longer_is_no_saturation_for_long(seed: int) -> None:
+    """The upstream is another database now, where all takes four times as long: giving back costs completions, so the
+    baseline is wrong, and more connections are tried."""
+    moved = (200.0, traces.change(service=0.2))
+    flow = Flow("db", traces.steps((0, 100)))
+    trace = Trace("moved", 400, [flow], traces.db(service=0.05), traces.targets(60, lowest=1), 1, events=[moved])
+    world = World(trace, SCALERS["forebay"](trace), seed)
+    world.run()
+    last = world.samples[-1].upstreams["db"]
+    assert (last.given, last.waiting) == (Cause.NONE, 0), last.message
+
+
 @pytest.mark.parametrize("seed", [2, 3])
 def test_a_backend_that_becomes_slow_gets_no_crowd_of_replicas(seed: int) -> None:
     """One may be added in the seconds in which no slow lease has ended yet; no more once the first have."""
