@@ -32,6 +32,7 @@ class Blueprint:
         self.document: Document = render(self.pool, raw["metadata"]["namespace"])
         self.terms: Mapping[str, Terms] = terms(self.pool.spec)
         self.grace: float = objects.grace(self.pool)
+        self.generation: int = raw["metadata"]["generation"]
         self._namespace: str = raw["metadata"]["namespace"]
         self._uid: str = raw["metadata"]["uid"]
         self._settings = settings

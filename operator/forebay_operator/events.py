@@ -10,7 +10,7 @@ from forebay_operator.objects import Object
 from forebay_operator.observed import Pod
 from forebay_operator.past import Past
 from forebay_operator.picture import Event, Gathered, Turns
-from forebay_operator.status import CANNOT_START
+from forebay_operator.status import CANNOT_START, INVALID
 from forebay_operator.troubles import sentences
 
 CONFIRM_DEAD = "forebay.dev/confirm-dead"  # annotation of the ProxyPool: uids of pods that a person says are dead
@@ -24,7 +24,7 @@ TURNS = (
 
 def events(seen: Gathered, conditions: list[dict[str, Any]], turns: Turns, past: Past, stuck: list[Pod]) -> list[Event]:
     """Of this look. `conditions`: as they will be; `past`: as it will be; `stuck`: pods that are deleted."""
-    told = [*_of_ledger(seen, turns), *_of_conditions(seen, conditions), *_of_scale(seen, turns, past)]
+    told = [*_of_ledger(seen, turns), *of_conditions(seen, conditions), *_of_scale(seen, turns, past)]
     told += [event for key, event in worries(seen, turns).items() if key not in seen.past.told]
     for pod in stuck:
         message = f"pod {pod.name} has not answered for {STUCK:.0f} s and keeps others from their share"
@@ -87,11 +87,17 @@ def _of_ledger(seen: Gathered, turns: Turns) -> Iterator[Event]:
         yield Event("Warning", "LedgerBegun", message)
 
 
-def _of_conditions(seen: Gathered, conditions: list[dict[str, Any]]) -> Iterator[Event]:
-    before = {c["type"]: c["status"] for c in seen.raw.get("status", {}).get("conditions", [])}
+def of_conditions(seen: Gathered, conditions: list[dict[str, Any]]) -> Iterator[Event]:
+    """Of those that have turned, and of every document anew that can't be used."""
+    stood = {c["type"]: c for c in seen.raw.get("status", {}).get("conditions", [])}
+    before = {name: condition["status"] for name, condition in stood.items()}
     for condition in conditions:
         name, says = condition["type"], condition["status"]
-        if name == "Ready" and before.get(name) != says:
+        if condition["reason"] == INVALID:
+            said = stood.get(name, {})
+            if any(said.get(key) != condition[key] for key in ("reason", "observedGeneration")):
+                yield Event("Warning", INVALID, condition["message"])
+        elif name == "Ready" and before.get(name) != says:
             kind = "Normal" if says == "True" or name not in before else "Warning"
             yield Event(kind, condition["reason"], condition["message"])
         elif name in TURNS and before.get(name, "False") != says:

@@ -24,7 +24,6 @@ import aiohttp
 from forebay_core.budget.ledger import Ledger
 from forebay_core.budget.proofs import Node
 from forebay_operator.api import Api, ApiError, Conflict, NotFound, Refused
-from forebay_operator.blueprint import Blueprint
 from forebay_operator.budgeting import Look
 from forebay_operator.events import confirmed
 from forebay_operator.memory import Memory
@@ -65,16 +64,17 @@ async def gather(
         raw = store.pools[key]
         pods, reports = await _asked(key, store, memory, session)
     memory.belongs_to(raw["metadata"]["uid"], clock())
-    blueprint = memory.blueprint(raw, settings)
+    blueprint, invalid = memory.blueprint(raw, settings)
     ledger = memory.ledger(raw)
     if memory.token is None:
         memory.token = await _token(key, api)
     pods = await _gone(key, ledger, pods, reports, store, memory, api)
     nodes, unseen = await _nodes(key, ledger, pods, reports, memory, api, settings)
-    lingers = [term.linger for term in blueprint.terms.values()] if isinstance(blueprint, Blueprint) else []
+    lingers = [term.linger for term in blueprint.terms.values()] if blueprint is not None else []
     return Gathered(
         raw=raw,
         blueprint=blueprint,
+        invalid=invalid,
         look=Look(
             ledger=ledger,
             reports=reports,

@@ -21,7 +21,7 @@ NEVER = float("-inf")
 @dataclass(slots=True)
 class Memory:
     """`stale`: look afresh, past the watches. `inquired`: when the events of a starting pod were last asked for, by
-    UID."""
+    UID. `_blueprint`: of the last good document; `_judged`: the present one, and why it can't be used."""
 
     uid: str = ""
     stale: bool = True
@@ -32,7 +32,8 @@ class Memory:
     past: Past = field(default_factory=Past)
     kubelets: Kubelets = field(default_factory=Kubelets)
     inquired: dict[str, float] = field(default_factory=dict)
-    _blueprint: tuple[object, Blueprint | DocumentError] | None = None
+    _blueprint: Blueprint | None = None
+    _judged: tuple[object, str] = (None, "")
     _ledger: tuple[object, Ledger | None] = (None, None)
     _pods: dict[str, tuple[object, Pod]] = field(default_factory=dict)
 
@@ -40,7 +41,7 @@ class Memory:
         """A pool that was deleted and made anew is another pool. Sequences go on: its replicas may be the same."""
         if self.uid != uid:
             if self.uid:
-                self.token, self.applied, self.refused = None, {}, ""
+                self.token, self.applied, self.refused, self._blueprint = None, {}, "", None
             self.past = Past(began=now, highest=self.past.highest)
             self.uid = uid
 
@@ -53,15 +54,16 @@ class Memory:
         """Look and apply everything anew."""
         self.stale, self.token, self.applied = True, None, {}
 
-    def blueprint(self, raw: Mapping[str, Any], settings: Settings) -> Blueprint | DocumentError:
-        """What the document asks for, or why it can't be used."""
+    def blueprint(self, raw: Mapping[str, Any], settings: Settings) -> tuple[Blueprint | None, str]:
+        """What the last document asks for that could be used, None where none is known; and why the present one can't
+        be."""
         version = raw["metadata"]["uid"], raw["metadata"]["generation"]
-        if self._blueprint is None or self._blueprint[0] != version:
+        if self._judged[0] != version:
             try:
-                self._blueprint = version, Blueprint(raw, settings)
+                self._blueprint, self._judged = Blueprint(raw, settings), (version, "")
             except DocumentError as error:
-                self._blueprint = version, error
-        return self._blueprint[1]
+                self._judged = version, str(error)
+        return self._blueprint, self._judged[1]
 
     def ledger(self, raw: Mapping[str, Any]) -> Ledger | None:
         """The one in its status; None: there is none, or somebody has made it unreadable, which is to have lost it."""

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from forebay_core.budget.decide import Decision
 from forebay_core.budget.ledger import Ledger
 from forebay_core.scale.verdict import ScalerState, Verdict
-from forebay_core.spec.load import DocumentError
 from forebay_operator.blueprint import Blueprint
 from forebay_operator.budgeting import Look, Push
 from forebay_operator.objects import Object
@@ -41,15 +40,17 @@ class Apply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What is seen. `raw`: the ProxyPool; `blueprint`: what its document asks for, or why it can't be used; `token`:
-    the one in the Secret, None where there is no Secret, `fresh_token` is for it then; `applied` by (kind, name);
+    """What is seen. `raw`: the ProxyPool; `blueprint`: what its last good document asks for, None where none is known;
+    `invalid`: why the present one can't be used, "" where it is the good one; `token`: the one in the Secret, None
+    where there is no Secret, `fresh_token` is for it then; `applied` by (kind, name);
     `refused`: what the API server said of what was applied last; `mishaps`: by UID, what the events of pods tell that
     have been starting for long; `stamp`: the time, RFC 3339; `status_age`: seconds since this process last wrote the
     status.
     """
 
     raw: Mapping[str, Any]
-    blueprint: Blueprint | DocumentError
+    blueprint: Blueprint | None
+    invalid: str
     look: Look
     past: Past
     deployment: Mapping[str, Any] | None

@@ -10,15 +10,14 @@ from forebay_core.budget.rebuild import PER_SECOND
 from forebay_core.scale.diagnosis import Cause
 from forebay_core.scale.grants import grants_wanted
 from forebay_core.scale.verdict import Verdict
-from forebay_core.spec.load import DocumentError
 from forebay_core.spec.model import ProxyPool
 from forebay_operator import budgeting, objects, outages, scaling, status, troubles
 from forebay_operator.blueprint import Blueprint, Built
 from forebay_operator.budgeting import Push
-from forebay_operator.events import because, events, scaled, worries
+from forebay_operator.events import because, events, of_conditions, scaled, worries
 from forebay_operator.observed import Pod, Report
 from forebay_operator.past import Past, Signal
-from forebay_operator.picture import Applied, Apply, Event, Gathered, Plan, Turns
+from forebay_operator.picture import Applied, Apply, Gathered, Plan, Turns
 from forebay_operator.troubles import Trouble
 
 # What is said only once it lasts, and of which cause. `ConnectFailing` is told by an event alone.
@@ -31,8 +30,8 @@ CALM = {
 
 def plan(seen: Gathered) -> Plan:
     """See the module's docstring."""
-    if isinstance(seen.blueprint, DocumentError):
-        return _refused(seen, seen.blueprint)
+    if seen.blueprint is None:
+        return _refused(seen)
     blueprint, look = seen.blueprint, seen.look
     pool, pods = blueprint.pool, tuple(look.pods.values())
     old = seen.raw.get("status", {})
@@ -43,7 +42,7 @@ def plan(seen: Gathered) -> Plan:
     unsettled = budgeting.unsettled(ledger)
     cannot_start = _cannot_start(seen, turns, old)
     states = (
-        status.ready(seen.refused, pods, wanted, cannot_start),
+        status.ready(seen.invalid, seen.refused, pods, wanted, cannot_start),
         status.progressing(
             pods, look.reports, wanted, blueprint.document.hash, seen.deployment, unsettled, cannot_start
         ),
@@ -53,17 +52,15 @@ def plan(seen: Gathered) -> Plan:
         *(_state(name, past.signals[name], turns.verdict, old) for name in CALM),
         status.paused(pool, look.reports.values()),
     )
-    rows = status.upstreams(pool, ledger, turns.verdict)
+    generation = seen.raw["metadata"]["generation"]
     new = status.status(
         pool,
-        seen.raw["metadata"]["generation"],
-        states,
+        generation,
+        status.conditions(states, generation, blueprint.generation, old, seen.stamp),
         pods,
-        rows,
+        status.upstreams(pool, ledger, turns.verdict),
         ledger=_record(seen, decision),
         autoscaler=scaling.record(turns.scaler),
-        old=old,
-        now=seen.stamp,
     )
     told: tuple[Push, ...] = ()
     stuck: list[Pod] = []
@@ -141,20 +138,16 @@ def _past(seen: Gathered, pool: ProxyPool, turns: Turns, old: Mapping[str, Any])
     )
 
 
-def _refused(seen: Gathered, error: DocumentError) -> Plan:
-    """A document that can't be used: every problem in the condition, and nothing else is touched."""
-    old = seen.raw.get("status", {})
-    state = status.State("Ready", False, "InvalidDocument", str(error))
+def _refused(seen: Gathered) -> Plan:
+    """A document that can't be used, and no good one that is known, as it never was or the one who knew it has ended:
+    every problem in the condition, the counts, and nothing else is touched."""
+    old, pods = seen.raw.get("status", {}), tuple(seen.look.pods.values())
     generation = seen.raw["metadata"]["generation"]
-    new = {
-        "observedGeneration": generation,
-        "conditions": status.conditions([state], generation, old, seen.stamp),
-    }
+    state = status.State("Ready", False, status.INVALID, seen.invalid)
+    conditions = status.conditions([state], generation, generation, old, seen.stamp)
+    new = {"observedGeneration": generation, **status.counts(pods), "conditions": conditions}
     changed = {key: value for key, value in new.items() if old.get(key) != value}
-    before = {c["type"]: c for c in old.get("conditions", [])}.get("Ready", {})
-    news = before.get("reason") != state.reason or before.get("observedGeneration") != generation
-    events = (Event("Warning", state.reason, str(error)),) if news else ()
-    return Plan(seen.past, status=changed or None, events=events)
+    return Plan(seen.past, status=changed or None, events=tuple(of_conditions(seen, conditions)))
 
 
 def _record(seen: Gathered, decision: Decision) -> status.Json | None:

@@ -24,6 +24,7 @@ MOVED = 0.1  # the part by which a number must have moved for that
 LEAST = 0.005  # seconds by which a wait must have moved, however short it was
 LONGEST = 3600.0  # seconds of wait that are shown
 CANNOT_START = "CannotStart"  # reason of conditions, and of the event
+INVALID = "InvalidDocument"  # the same
 
 
 class State(NamedTuple):
@@ -35,10 +36,12 @@ class State(NamedTuple):
     message: str
 
 
-def ready(refused: str, pods: Iterable[Pod], wanted: int, stuck: str) -> State:
-    """Whether clients are served. `refused`: what the API server has said of the present objects, if it won't have
-    them; `stuck`: why pods can't start."""
+def ready(invalid: str, refused: str, pods: Iterable[Pod], wanted: int, stuck: str) -> State:
+    """Whether clients are served, as the present document wants it. `invalid`: why that can't be used; `refused`: what
+    the API server has said of the present objects, if it won't have them; `stuck`: why pods can't start."""
     count = sum(pod.ready for pod in pods)
+    if invalid:
+        return State("Ready", False, INVALID, invalid)
     if refused:
         return State("Ready", False, "Refused", refused)
     if wanted == 0:
@@ -115,28 +118,30 @@ def shown(rows: list[Json]) -> Json:
 def status(
     pool: ProxyPool,
     generation: int,
-    states: Iterable[State],
+    conditions: list[Json],
     pods: Iterable[Pod],
     rows: list[Json],
     *,
     ledger: Json | None,
     autoscaler: Json,
-    old: Mapping[str, Any],
-    now: str,
 ) -> Json:
-    """The whole status; `old` is the one that stands, `now` the time for conditions that turn."""
-    present = [pod for pod in pods if not pod.terminating]
+    """The whole status. `generation`: of the present document, good or not."""
     result: Json = {
         "observedGeneration": generation,
-        "replicas": len(present),
-        "readyReplicas": sum(pod.ready for pod in present),
+        **counts(pods),
         "selector": selector_text(pool.metadata.name),
-        "conditions": conditions(states, generation, old, now),
+        "conditions": conditions,
         "upstreams": rows,
         "autoscaler": autoscaler,
         **shown(rows),
     }
     return result if ledger is None else {**result, "ledger": ledger}
+
+
+def counts(pods: Iterable[Pod]) -> Json:
+    """Of pods that are to stay."""
+    present = [pod for pod in pods if not pod.terminating]
+    return {"replicas": len(present), "readyReplicas": sum(pod.ready for pod in present)}
 
 
 def ledger_record(ledger: Ledger, orphaned: frozenset[str]) -> Json:
@@ -146,8 +151,10 @@ def ledger_record(ledger: Ledger, orphaned: frozenset[str]) -> Json:
     return {**dump(ledger), "orphaned": rows}
 
 
-def conditions(states: Iterable[State], generation: int, old: Mapping[str, Any], now: str) -> list[Json]:
-    """The conditions, each with the time of its last turn; of those that nobody speaks of, the old ones."""
+def conditions(states: Iterable[State], generation: int, good: int, old: Mapping[str, Any], now: str) -> list[Json]:
+    """The conditions, each with the time of its last turn, `now` for those that turn; of those that nobody speaks of,
+    the ones of `old`, the status that stands. Ready tells of the present document, of this `generation`; the others of
+    the last `good` one."""
     before = {condition["type"]: condition for condition in old.get("conditions", [])}
     for state in states:
         says = "True" if state.holds else "False"
@@ -156,7 +163,7 @@ def conditions(states: Iterable[State], generation: int, old: Mapping[str, Any],
         before[state.type] = {
             "type": state.type,
             "status": says,
-            "observedGeneration": generation,
+            "observedGeneration": generation if state.type == "Ready" else good,
             "lastTransitionTime": since,
             "reason": state.reason,
             "message": state.message,

@@ -10,8 +10,6 @@ from tests.support import states
 from forebay_core.budget.ledger import Entry, Home, Ledger
 from forebay_core.budget.proofs import Node
 from forebay_core.budget.record import dump
-from forebay_core.spec.load import DocumentError
-from forebay_operator.blueprint import Blueprint
 from forebay_operator.budgeting import Look
 from forebay_operator.memory import Memory
 from forebay_operator.observed import Pod, Report
@@ -102,10 +100,11 @@ def ledger(sequence: int, in_force: int = 12, **entries: tuple[int, int, int]) -
 def gathered(raw: Mapping[str, Any], *pairs: tuple[Pod, Report | None], **fields: Any) -> Gathered:
     """What is seen when the pool is `raw`, its ledger the one in its status, and these pods answer, or don't.
 
-    Fields of `Look` and of `Gathered` alike; `began` is long ago, so that no one is waited for.
+    Fields of `Look` and of `Gathered` alike; `began` is long ago, so that no one is waited for. `memory`: of a loop
+    that has seen the pool before.
     """
-    memory = Memory()
-    blueprint: Blueprint | DocumentError = memory.blueprint(raw, SETTINGS)
+    memory = fields.pop("memory", None) or Memory()
+    blueprint, invalid = memory.blueprint(raw, SETTINGS)
     look: dict[str, Any] = {
         "ledger": memory.ledger(raw),
         "reports": {r.answer.pod: r for _, r in pairs if r is not None},
@@ -118,9 +117,9 @@ def gathered(raw: Mapping[str, Any], *pairs: tuple[Pod, Report | None], **fields
     }
     look |= {key: fields.pop(key) for key in look.keys() & fields.keys()}
     values: dict[str, Any] = {
-        "raw": raw, "blueprint": blueprint, "look": Look(**look), "past": Past(), "deployment": None,
-        "token": "secret", "fresh_token": "fresh", "applied": {}, "refused": "", "mishaps": {}, "stamp": STAMP,
-        "status_age": 1000.0,
+        "raw": raw, "blueprint": blueprint, "invalid": invalid, "look": Look(**look), "past": Past(),
+        "deployment": None, "token": "secret", "fresh_token": "fresh", "applied": {}, "refused": "", "mishaps": {},
+        "stamp": STAMP, "status_age": 1000.0,
     }  # fmt: skip
     return Gathered(**values | fields)
 

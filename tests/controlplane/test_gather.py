@@ -191,6 +191,17 @@ async def test_a_pool_that_is_made_anew_while_it_is_asked_for_has_not_gone(monke
     assert (await world.look()).raw["metadata"]["uid"] == "another"
 
 
+async def test_a_pool_that_is_made_anew_has_no_good_document_of_the_one_before() -> None:
+    world = World()
+    assert (await world.look()).blueprint is not None
+    new = pool({"listen": {"port": 9901}})
+    new["metadata"]["uid"] = "another"
+    world.store.see_pool(world.api.put(new))
+    seen = await world.look()
+    assert seen.blueprint is None
+    assert "9901" in seen.invalid
+
+
 async def test_an_answer_counts_for_the_pod_that_it_names() -> None:
     """An address may have passed to another pod."""
     world = World("a")

@@ -147,6 +147,21 @@ async def test_a_new_operator_changes_nothing_that_was_right() -> None:
     assert a.sequence == before.sequence
 
 
+async def test_a_pod_that_comes_while_the_document_is_bad_is_granted_its_share() -> None:
+    cluster = Cluster()
+    a = FakeReplica("a", "10.0.0.1", HASH)
+    async with running(cluster):
+        await until(lambda: "ledger" in cluster.status)
+        raw = copy.deepcopy(cluster.api.objects["ProxyPool", *ORDERS])
+        raw["spec"]["upstreams"][0]["budget"]["reserved"] = 11
+        cluster.tell_pool(raw)
+        await until(lambda: cluster.ready() == "InvalidDocument")
+        cluster.start(a)
+        await until(lambda: a.grant == 11)  # all but the place that is never lent
+        await until(lambda: cluster.status["replicas"] == 1)
+    assert cluster.ready() == "InvalidDocument"
+
+
 async def test_a_pool_that_is_gone_is_left_alone() -> None:
     cluster = Cluster()
     async with running(cluster):

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 from tests.controlplane.fakes import merged
-from tests.controlplane.parts import BOOT, NOW, gathered, ledger, pod, pool, report, with_ledger
+from tests.controlplane.parts import BOOT, NOW, SETTINGS, gathered, ledger, pod, pool, report, with_ledger
 from tests.support import states
 
 from forebay_core.budget.ledger import Ledger
 from forebay_core.budget.proofs import Node
 from forebay_core.budget.record import load
 from forebay_operator.blueprint import digest
+from forebay_operator.memory import Memory
 from forebay_operator.observed import Pod, Report
 from forebay_operator.past import Past, Signal
 from forebay_operator.picture import Applied, Event, Plan
@@ -171,6 +172,61 @@ def test_a_bad_document_touches_nothing_and_says_everything() -> None:
     assert reasons(done.events) == ["InvalidDocument"]
     raw = after(raw, done)
     assert plan(gathered(raw, *two(), **values)) == Plan(values["past"]), "said once"
+
+
+def spoilt(raw: dict[str, Any]) -> tuple[dict[str, Any], Memory]:
+    """The pool once an edit has left no replica a floor, and a loop that has seen it before."""
+    memory = Memory()
+    memory.blueprint(raw, SETTINGS)
+    bad = pool({"upstreams": [{**raw["spec"]["upstreams"][0], "budget": {"maxConnections": 12, "reserved": 11}}]})
+    return raw | {"metadata": {**raw["metadata"], "generation": 4}, "spec": bad["spec"]}, memory
+
+
+def test_under_a_bad_document_the_last_good_one_stays_in_force() -> None:
+    """Pods that are replaced meanwhile join and get their grants, within the budget that held."""
+    first, values = settled()
+    raw, memory = spoilt(first)
+    values["nodes"] = {"node1": Node("boot-2", 0.0), "node2": Node(BOOT, 0.0)}  # both pods are lost with their node
+    told: list[Event] = []
+    sequence = granted = 0
+    for second in range(0, 120, 2):
+        newcomer = pod("c", node="node2"), report("c", sequence, at=NOW + second, document=HASH)
+        done = plan(gathered(raw, newcomer, **values, now=NOW + second, memory=memory))
+        raw, values["past"] = after(raw, done), done.past
+        told += done.events
+        book = load(raw["status"]["ledger"])
+        assert book.in_force == {"orders": 12}
+        assert book.bounds("orders") <= 12
+        for push in done.pushes:
+            sequence, granted = push.sequence, push.grants["orders"]
+    assert granted == 11
+    assert {life for life, _ in load(raw["status"]["ledger"]).entries} == {"c"}
+    assert (raw["status"]["replicas"], raw["status"]["readyReplicas"]) == (1, 1)
+    says = {c["type"]: (c["reason"], c["observedGeneration"]) for c in raw["status"]["conditions"]}
+    assert (says["Ready"], says["Progressing"]) == (("InvalidDocument", 4), ("Replicas", 3))
+    assert raw["status"]["observedGeneration"] == 4
+    assert reasons(told) == ["InvalidDocument"]
+
+
+def test_under_a_bad_document_that_is_mended_the_new_one_holds() -> None:
+    raw, values = settled()
+    bad, memory = spoilt(raw)
+    raw = after(bad, plan(gathered(bad, *two(), **values, memory=memory)))
+    raw["metadata"], raw["spec"] = {**raw["metadata"], "generation": 5}, pool({"paused": True})["spec"]
+    done = plan(gathered(raw, *two(), **values, memory=memory))
+    assert conditions(done)["Paused"] == ("True", "Spec")
+    assert conditions(done)["Ready"] == ("True", "Serving")
+    assert done.status is not None
+    assert {c["observedGeneration"] for c in done.status["conditions"]} == {5}
+
+
+def test_where_no_good_document_is_known_the_counts_are_still_true() -> None:
+    raw, values = settled()
+    bad, _ = spoilt(raw)
+    done = plan(gathered(bad, two()[0], **values))
+    assert done.status is not None
+    assert (done.status["replicas"], done.status["readyReplicas"]) == (1, 1)
+    assert (done.apply, done.pushes, reasons(done.events)) == ((), (), ["InvalidDocument"])
 
 
 def test_the_admin_port_is_no_port_to_listen_on() -> None:
