@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from forebay_core.scale.diagnosis import Cause
 from forebay_core.scale.verdict import Verdict
 from forebay_operator.budgeting import STUCK
+from forebay_operator.causes import because
 from forebay_operator.objects import Object
 from forebay_operator.observed import Pod
 from forebay_operator.past import Past
@@ -69,11 +69,6 @@ def scaled(body: Object, seen: Gathered, verdict: Verdict) -> Event | None:
     )
 
 
-def because(verdict: Verdict, cause: Cause) -> str:
-    """The upstreams of which this is the cause, and why."""
-    return "; ".join(f"{name}: {each.message}" for name, each in verdict.upstreams.items() if each.cause is cause)
-
-
 def confirmed(raw: Mapping[str, Any]) -> frozenset[str]:
     """UIDs of pods that a person says are dead."""
     said = raw["metadata"].get("annotations", {}).get(CONFIRM_DEAD, "")
@@ -106,9 +101,9 @@ def of_conditions(seen: Gathered, conditions: list[dict[str, Any]]) -> Iterator[
 
 
 def _of_scale(seen: Gathered, turns: Turns, past: Past) -> Iterator[Event]:
-    before = seen.past.signals.get("ConnectFailing")
-    if past.signals["ConnectFailing"].holds and not (before is not None and before.holds):
-        yield Event("Warning", "ConnectFailing", because(turns.verdict, Cause.CONNECT))
+    before, now = seen.past.signals.get("ConnectFailing", {}), past.signals["ConnectFailing"]
+    if any(signal.holds for signal in now.values()) and not any(signal.holds for signal in before.values()):
+        yield Event("Warning", "ConnectFailing", because("ConnectFailing", turns.verdict, now))
     changed = past.spec_replicas != seen.past.spec_replicas and seen.past.scaler is not None
     if "autoscaling" in seen.raw["spec"] and changed:
         message = f"spec.replicas is {past.spec_replicas}: with autoscaling it is only reported"

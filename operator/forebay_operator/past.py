@@ -33,8 +33,9 @@ class Past:
     `began`: when this loop did. `highest`: the last sequence read or written. `heard`: pods that have answered.
     `silent`: since when a pod does not answer. `dead_since`: when each life was found dead. `missing`: when a pod's
     object was found to be gone, by a look past the watches. `ended`: pods that lives of the ledger ran in, that have
-    ended, and whose object has gone. `scaler`: None until the first verdict. `signals`: by condition; `outages`: by
-    upstream. `troubles`: as `troubles.after` has them. `told`: worries that people know of (`events.worries`).
+    ended, and whose object has gone. `scaler`: None until the first verdict. `signals`: by name, then by upstream
+    (`causes`); `outages`: by upstream. `troubles`: as `troubles.after` has them. `told`: worries that people know of
+    (`events.worries`).
     """
 
     began: float = 0.0
@@ -45,7 +46,7 @@ class Past:
     missing: Mapping[str, float] = field(default_factory=dict)
     ended: Mapping[str, Pod] = field(default_factory=dict)
     scaler: ScalerState | None = None
-    signals: Mapping[str, Signal] = field(default_factory=dict)
+    signals: Mapping[str, Mapping[str, Signal]] = field(default_factory=dict)
     outages: Mapping[str, Signal] = field(default_factory=dict)
     troubles: Mapping[str, Lasting] = field(default_factory=dict)
     spec_replicas: int | None = None

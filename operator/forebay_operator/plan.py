@@ -7,25 +7,17 @@ from typing import Any
 
 from forebay_core.budget.decide import PATIENCE, Decision
 from forebay_core.budget.rebuild import PER_SECOND
-from forebay_core.scale.diagnosis import Cause
 from forebay_core.scale.grants import grants_wanted
 from forebay_core.scale.verdict import Verdict
 from forebay_core.spec.model import ProxyPool
-from forebay_operator import budgeting, objects, outages, scaling, status, troubles
+from forebay_operator import budgeting, causes, objects, outages, scaling, status, troubles
 from forebay_operator.blueprint import Blueprint, Built
 from forebay_operator.budgeting import Push
-from forebay_operator.events import because, events, of_conditions, scaled, worries
+from forebay_operator.events import events, of_conditions, scaled, worries
 from forebay_operator.observed import Pod, Report
-from forebay_operator.past import Past, Signal
+from forebay_operator.past import Past
 from forebay_operator.picture import Applied, Apply, Gathered, Plan, Turns
 from forebay_operator.troubles import Trouble
-
-# What is said only once it lasts, and of which cause. `ConnectFailing` is told by an event alone.
-SIGNALS = {"BudgetExhausted": Cause.BUDGET, "BackendSaturated": Cause.BACKEND, "ConnectFailing": Cause.CONNECT}
-CALM = {
-    "BudgetExhausted": ("WithinBudget", "the budget is enough for what is asked of it"),
-    "BackendSaturated": ("NotSaturated", "no upstream is slower for being asked by more connections"),
-}
 
 
 def plan(seen: Gathered) -> Plan:
@@ -49,7 +41,7 @@ def plan(seen: Gathered) -> Plan:
         outages.state(
             pool, look.reports.values(), past.outages, seen.past.outages, _condition(old, outages.UNAVAILABLE)
         ),
-        *(_state(name, past.signals[name], turns.verdict, old) for name in CALM),
+        *(causes.state(name, turns.verdict, past.signals[name], _condition(old, name)) for name in causes.CALM),
         status.paused(pool, look.reports.values()),
     )
     generation = seen.raw["metadata"]["generation"]
@@ -111,11 +103,6 @@ def _past(seen: Gathered, pool: ProxyPool, turns: Turns, old: Mapping[str, Any])
         look.ledger is not None and look.ledger.sequence - past.highest >= PER_SECOND
     )  # a ledger that was begun anew, by whomever: who is dead in it is found dead in it
     before = {c["type"]: c["status"] == "True" for c in old.get("conditions", [])}
-    causes = {verdict.cause for verdict in turns.verdict.upstreams.values()}
-    signals = {
-        name: past.signals.get(name, Signal(before.get(name, False))).after(cause in causes, look.now)
-        for name, cause in SIGNALS.items()
-    }
     silent = [uid for uid, pod in look.pods.items() if pod.started and not pod.finished and uid not in look.reports]
     return replace(
         past,
@@ -128,7 +115,7 @@ def _past(seen: Gathered, pool: ProxyPool, turns: Turns, old: Mapping[str, Any])
         missing={uid: at for uid, at in past.missing.items() if uid in homes},
         ended={uid: pod for uid, pod in past.ended.items() if uid in homes},
         scaler=turns.scaler,
-        signals=signals,
+        signals=causes.after(turns.verdict, past.signals, old.get("conditions", []), look.now),
         outages=outages.after(
             pool, look.reports.values(), past.outages, before.get(outages.UNAVAILABLE, False), look.now
         ),
@@ -163,16 +150,6 @@ def _record(seen: Gathered, decision: Decision) -> status.Json | None:
     if before == decision.orphaned or (not decision.orphaned and look.now - seen.past.began <= PATIENCE):
         return stands
     return status.ledger_record(look.ledger, decision.orphaned)
-
-
-def _state(name: str, signal: Signal, verdict: Verdict, old: Mapping[str, Any]) -> status.State:
-    """A condition that follows from a cause. What it says stays while it stays: figures are in the columns."""
-    before = _condition(old, name)
-    if before is not None and (before["status"] == "True") == signal.holds:
-        return status.State(name, signal.holds, before["reason"], before["message"])
-    if not signal.holds:
-        return status.State(name, False, *CALM[name])
-    return status.State(name, True, str(SIGNALS[name]), because(verdict, SIGNALS[name]))
 
 
 def _condition(old: Mapping[str, Any], name: str) -> status.Json | None:

@@ -10,7 +10,7 @@ from tests.support import states
 
 from forebay_core.budget.ledger import Ledger
 from forebay_core.budget.proofs import Node
-from forebay_core.budget.record import load
+from forebay_core.budget.record import dump, load
 from forebay_operator.blueprint import digest
 from forebay_operator.memory import Memory
 from forebay_operator.observed import Pod, Report
@@ -318,6 +318,34 @@ def test_an_exhausted_budget_is_said_once_it_lasts() -> None:
     assert said[-1] == "True"
     assert told.count("BudgetExhausted") == 1
     assert raw["status"]["limitedBy"] == "Budget"
+
+
+def test_a_condition_names_the_upstream_that_it_is_true_of_now() -> None:
+    """First requests to `orders` wait, then those to `stock`."""
+    both = {name: {"name": name, "service": {"name": name, "port": 80}} for name in ("orders", "stock")}
+    raw = pool({"replicas": 1, "upstreams": [each | {"budget": {"maxConnections": 12}} for each in both.values()]})
+    book = ledger(1, a=(11, 15, 1))
+    entry = book.entries["a", "orders"]
+    raw["status"] = {"ledger": dump(Ledger(1, {("a", name): entry for name in both}, dict.fromkeys(both, 12)))}
+    past, waits, said = Past(), dict.fromkeys(both, 0), []
+    for second in range(0, 120, 2):
+        busy = "orders" if second < 40 else "stock"
+        waits[busy] += 20
+        upstreams = {
+            name: states.upstream(
+                grant=15, budget=12, limit=15, held=15, connections={"leased": 15}, waiting=int(name == busy),
+                wait_oldest=0.2 * (name == busy), wait={"served": states.histogram(*[0.2] * count)},
+                hold=states.histogram(*[0.1] * count),
+            )
+            for name, count in waits.items()
+        }  # fmt: skip
+        answer = report("a", 1, at=NOW + second, document=HASH, upstreams=upstreams)
+        done = plan(gathered(raw, (pod("a"), answer), past=past, now=NOW + second))
+        raw, past = after(raw, done), done.past
+        said.append(next(c for c in raw["status"]["conditions"] if c["type"] == "BudgetExhausted"))
+    assert (said[19]["status"], said[19]["message"].split(":")[0]) == ("True", "orders")
+    assert (said[-1]["status"], said[-1]["message"].split(":")[0]) == ("True", "stock")
+    assert len({c["message"] for c in said}) == 4, "calm, one, both, the other"
 
 
 def test_what_is_said_does_not_flap() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from tests.chart.rendered import ROOT
 
+from forebay_operator.causes import CALM, SIGNALS
 from forebay_operator.events import TURNS
-from forebay_operator.plan import CALM, SIGNALS
 from forebay_operator.status import CANNOT_START, INVALID
 
 NAMED = {CANNOT_START, INVALID}  # reasons that have a name in the code
