@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from forebay_core.scale.diagnosis import Cause
 from forebay_core.scale.verdict import Verdict
+from forebay_core.spec.scaling import Autoscaling
 from forebay_operator.budgeting import STUCK
 from forebay_operator.causes import because
-from forebay_operator.objects import Object
 from forebay_operator.observed import Pod
 from forebay_operator.past import Past
 from forebay_operator.picture import Event, Gathered, Turns
@@ -57,16 +58,28 @@ def _confirm(seen: Gathered, uid: str) -> str:
     return f"; if you know that it is dead: kubectl annotate proxypool {name} --overwrite {CONFIRM_DEAD}={uid}"
 
 
-def scaled(body: Object, seen: Gathered, verdict: Verdict) -> Event | None:
+def scaled(seen: Gathered, scaling: Autoscaling | None, verdict: Verdict) -> Event | None:
     """The event of a Deployment that is applied with another number of replicas, where the autoscaler rules."""
-    if body["kind"] != "Deployment" or seen.deployment is None or "autoscaling" not in seen.raw["spec"]:
+    if scaling is None or seen.deployment is None:
         return None
-    before, now = seen.deployment["spec"].get("replicas", 1), body["spec"]["replicas"]
+    before, now = seen.deployment["spec"].get("replicas", 1), verdict.replicas
     if before == now:
         return None
-    return Event(
-        "Normal", "ScaledUp" if now > before else "ScaledDown", f"from {before} to {now} replicas: {verdict.message}"
-    )
+    message = f"from {before} to {now} replicas: {_why(scaling, verdict, before)}"
+    return Event("Normal", "ScaledUp" if now > before else "ScaledDown", message)
+
+
+def _why(scaling: Autoscaling, verdict: Verdict, before: int) -> str:
+    """Why there shall be so many. The upstream that waits longest is not always the one that replicas help."""
+    if before < scaling.min_replicas == verdict.replicas:
+        return f"minReplicas is {verdict.replicas}"
+    if before > scaling.max_replicas == verdict.replicas:
+        return f"maxReplicas is {verdict.replicas}"
+    if verdict.replicas > before:
+        busy = [each.message for each in verdict.upstreams.values() if each.cause is Cause.REPLICA][:1]  # said of all
+        full = [f"{name}: {each.message}" for name, each in verdict.upstreams.items() if each.cause is Cause.CEILING]
+        return "; ".join(busy + full) or verdict.message
+    return verdict.message
 
 
 def confirmed(raw: Mapping[str, Any]) -> frozenset[str]:

@@ -11,7 +11,7 @@ from forebay_core.scale.grants import grants_wanted
 from forebay_core.scale.verdict import Verdict
 from forebay_core.spec.model import ProxyPool
 from forebay_operator import budgeting, causes, objects, outages, scaling, status, troubles
-from forebay_operator.blueprint import Blueprint, Built
+from forebay_operator.blueprint import Blueprint
 from forebay_operator.budgeting import Push
 from forebay_operator.events import events, of_conditions, scaled, worries
 from forebay_operator.observed import Pod, Report
@@ -67,7 +67,7 @@ def plan(seen: Gathered) -> Plan:
     return Plan(
         past,
         create=blueprint.secret(seen.fresh_token) if seen.token is None else None,
-        apply=_due(seen, blueprint.built(seen.token or seen.fresh_token, wanted), turns.verdict),
+        apply=_due(seen, blueprint, turns.verdict),
         annotate=behind,
         document=blueprint.document.hash,
         status=status.patch(old, new, seen.status_age),
@@ -176,14 +176,16 @@ def _cannot_start(seen: Gathered, turns: Turns, old: Mapping[str, Any]) -> str:
     return before["message"] if before is not None and before["reason"] == status.CANNOT_START else ""
 
 
-def _due(seen: Gathered, built: tuple[Built, ...], verdict: Verdict) -> tuple[Apply, ...]:
+def _due(seen: Gathered, blueprint: Blueprint, verdict: Verdict) -> tuple[Apply, ...]:
     """The objects that are not there, not as they should be, or that somebody has edited since."""
     due = []
-    for body, digest in built:
+    for body, digest in blueprint.built(seen.token or seen.fresh_token, verdict.replicas):
         before = seen.applied.get((body["kind"], body["metadata"]["name"]))
         if before is None or before.digest != digest or _edited(body, before, seen.deployment):
             again = before is not None and before.digest == digest
-            due.append(Apply(body, digest, again, scaled(body, seen, verdict)))
+            scales = body["kind"] == "Deployment" and not again  # one that somebody has scaled by hand is put right
+            event = scaled(seen, blueprint.pool.spec.autoscaling, verdict) if scales else None
+            due.append(Apply(body, digest, again, event))
     return tuple(due)
 
 

@@ -277,6 +277,53 @@ def test_busy_replicas_are_made_more_and_an_event_says_why() -> None:
     assert done.status["limitedBy"] == "Replica"
 
 
+def scaling(least: int, most: int) -> dict[str, Any]:
+    return pool({"autoscaling": {"minReplicas": least, "maxReplicas": most}}, {})
+
+
+def told_of_scale(before: dict[str, Any], now: dict[str, Any], there: int) -> list[tuple[int, Event | None]]:
+    """The replicas that a Deployment is applied with, and the event: a quiet pool is looked at, then its document is
+    another, or the number of replicas that are there is."""
+    pairs = two()
+    first = plan(gathered(before, *pairs, deployment=deployment(2)))
+    applied = {(a.body["kind"], a.body["metadata"]["name"]): Applied(a.digest, 4) for a in first.apply}
+    done = plan(gathered(now, *pairs, deployment=deployment(there), applied=applied, past=first.past, now=NOW + 2))
+    return [(a.body["spec"]["replicas"], a.event) for a in done.apply if a.body["kind"] == "Deployment"]
+
+
+def test_replicas_within_new_bounds_are_told_with_the_bound() -> None:
+    up = Event("Normal", "ScaledUp", "from 2 to 5 replicas: minReplicas is 5")
+    assert told_of_scale(scaling(2, 8), scaling(5, 8), there=2) == [(5, up)]
+    down = Event("Normal", "ScaledDown", "from 2 to 1 replicas: maxReplicas is 1")
+    assert told_of_scale(scaling(2, 8), scaling(1, 1), there=2) == [(1, down)]
+
+
+def test_a_deployment_that_was_scaled_by_hand_is_no_scaling_of_ours() -> None:
+    assert told_of_scale(scaling(2, 8), scaling(2, 8), there=6) == [(2, None)]
+
+
+def test_replicas_are_told_with_the_upstream_that_they_help() -> None:
+    """Requests to `slow` wait longest, but for the backend; those to `fast` for connections."""
+    services = [{"name": name, "service": {"name": name, "port": 80}} for name in ("slow", "fast")]
+    raw = pool({"autoscaling": {"minReplicas": 1, "maxReplicas": 4}, "upstreams": services}, {})
+    own = {"grant": None, "budget": None, "held": 15, "limit": 15, "ceiling": 15, "connections": {"leased": 15}}
+    past, told = Past(), []
+    for second in range(0, 20, 2):
+        waits, holds = states.histogram(*[0.1] * 400 * second), states.histogram(*[0.05] * 400 * second)
+        fast = {"waiting": 20, "wait_oldest": 0.1, "wait": {"served": waits}, "hold": holds}
+        slow = {"waiting": 200, "wait_oldest": 30.0, "wait": {"served": states.histogram()},
+                "hold": states.histogram(), "lease_oldest": 600.0}  # fmt: skip
+        upstreams = {"slow": states.upstream(**own | slow), "fast": states.upstream(**own | fast)}
+        answer = report("a", at=NOW + second, upstreams=upstreams)
+        done = plan(gathered(raw, (pod("a"), answer), deployment=deployment(1), past=past, now=NOW + second))
+        past = done.past
+        told += [item.event for item in done.apply if item.event is not None]
+        assert done.status is not None
+        assert done.status["limitedBy"] == "Backend"
+    assert told[0].reason == "ScaledUp"
+    assert told[0].message.startswith("from 1 to 2 replicas: fast: ")
+
+
 def test_with_autoscaling_a_written_number_of_replicas_is_only_reported() -> None:
     raw = pool({"autoscaling": {"maxReplicas": 4}})
     first = plan(gathered(raw, deployment=deployment(1)))
