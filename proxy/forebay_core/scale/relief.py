@@ -15,6 +15,9 @@ TOLERANCE = 1.5  # slowdown that is not yet called saturation
 ROOM = 0.1  # of the limit, added at each step: keeps a queue at the backend, so that what it can serve stays visible
 SETTLE = 10.0  # seconds after a step until its effect can be judged
 REST = 300.0  # seconds without a step after one that was taken back
+LARGE = 0.3  # of the limit: a step that shows whether it was free ...
+MANY = 100  # ... where so many completed in a window before it
+NEARLY = 0.8  # of what a proportional loss would be
 GROWTH = 1.2  # per tick, when the backend has recovered
 
 
@@ -25,6 +28,7 @@ class Relief(NamedTuple):
     before: int  # the limit before the last step
     rate: float  # completions per second before the last step
     stepped_at: float
+    free: bool = False  # a step has cost nothing: above its limit the backend is saturated
 
 
 def begin(in_use: int, rate: float, now: float) -> Relief:
@@ -40,15 +44,25 @@ def step(relief: Relief, slowdown: float, leased: float, rate: float, now: float
         return relief
     carried_out = leased <= (relief.before + relief.limit) / 2
     if carried_out and costs(relief.before, relief.limit, relief.rate, rate):
-        return Relief(relief.before, relief.before, rate, now + REST)
+        return Relief(relief.before, relief.before, rate, now + REST, relief.free)
     gradient = min(1.0, max(0.5, TOLERANCE / slowdown))
     limit = max(1, min(relief.limit, int(relief.limit * (gradient + ROOM))))
-    return Relief(limit, relief.limit, rate, now)
+    return Relief(limit, relief.limit, rate, now, relief.free or (carried_out and relief.limit < relief.before))
 
 
-def taken_back(relief: Relief, now: float) -> bool:
-    """Whether the last step was: it had cost completions in proportion."""
-    return relief.stepped_at > now
+def idle_backend(relief: Relief, leased: float, rate: float, now: float) -> bool:
+    """Whether the first step, a large one, carried out and judged now, has cost nearly all that it could: then nothing
+    has queued at the backend, however long leases last. Small steps, and few completions, can't tell; and a later one
+    may just have gone below the knee."""
+    share = (relief.before - relief.limit) / relief.before
+    return (
+        not relief.free
+        and now - relief.stepped_at >= SETTLE
+        and share >= LARGE
+        and relief.rate * PANIC >= MANY
+        and leased <= (relief.before + relief.limit) / 2
+        and rate <= relief.rate * (1 - NEARLY * share)
+    )
 
 
 def costs(before: int, after: int, rate_before: float, rate_after: float) -> bool:

@@ -120,16 +120,16 @@ def judge(
 
     limit, learning = state.relief, state.learning
     if cause is Cause.BACKEND:
-        if limit is None:
-            in_use = trial.limit if trial is not None and trial.failed else view.in_use
-            limit = relief.begin(in_use, view.rate, now)
-        else:
-            limit = relief.step(limit, slow or 1.0, view.leased, view.rate, now)
         trial = trial if facts.trial_failed else None
-        if learnt and view.waiting and limit is not state.relief and relief.taken_back(limit, now):
+        if limit is None:
+            in_use = trial.limit if trial is not None else view.in_use
+            limit = relief.begin(in_use, view.rate, now)
+        elif learnt and view.waiting and relief.idle_backend(limit, view.leased, view.rate, now):
             # Leases are longer, and not for too many at a time: the work is another, or the backend. Try upwards.
             limit, learning = None, Learning()
             trial = relief.held_off(view.in_use, view.rate, now)
+        else:
+            limit = relief.step(limit, slow or 1.0, view.leased, view.rate, now)
     elif limit is not None and cause not in (Cause.REPLICA, Cause.CONNECT) and not (learnt and slow is None):
         limit = relief.grown(limit)
         limit = None if limit.limit >= view.need else limit

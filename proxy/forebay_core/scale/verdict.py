@@ -120,7 +120,7 @@ def restored(saved: Mapping[str, Mapping[str, object]], replicas: int, now: floa
         if isinstance(baseline, list) and len(baseline) == 2 and all(_positive(value) for value in baseline):
             state = state._replace(learning=state.learning._replace(baseline=Baseline(*baseline)))
         if isinstance(limit, int) and limit > 0:
-            state = state._replace(relief=relief.Relief(limit, limit, 0.0, now))
+            state = state._replace(relief=relief.Relief(limit, limit, 0.0, now, free=True))
         upstreams[name] = state
     return ScalerState(replicas, Pace((Wish(now, replicas),)), upstreams=upstreams)
 

@@ -34,8 +34,20 @@ def test_a_step_that_costs_completions_is_taken_back() -> None:
 def test_a_step_that_was_not_carried_out_has_cost_nothing() -> None:
     """Without a budget there is nobody to carry it out; that fewer complete has another reason."""
     lower = relief.step(relief.begin(40, 100.0, 0.0), 4.0, 40, 100.0, SETTLE)
-    assert not relief.taken_back(relief.step(lower, 4.0, 40, 60.0, 2 * SETTLE), 2 * SETTLE)
-    assert relief.taken_back(relief.step(lower, 4.0, 24, 60.0, 2 * SETTLE), 2 * SETTLE)
+    assert relief.step(lower, 4.0, 40, 60.0, 2 * SETTLE).limit < 24
+    assert relief.step(lower, 4.0, 24, 60.0, 2 * SETTLE).limit == 40
+
+
+def test_a_large_step_that_costs_all_that_it_could_shows_an_idle_backend() -> None:
+    lower = relief.step(relief.begin(40, 100.0, 0.0), 4.0, 40, 100.0, SETTLE)
+    assert relief.idle_backend(lower, 24, 62.0, 2 * SETTLE)
+    assert not relief.idle_backend(lower, 24, 62.0, 2 * SETTLE - 1), "not yet"
+    assert not relief.idle_backend(lower, 24, 75.0, 2 * SETTLE), "some of it was free"
+    assert not relief.idle_backend(lower, 40, 62.0, 2 * SETTLE), "not carried out"
+    further = relief.step(lower, 4.0, 24, 99.0, 2 * SETTLE)
+    assert not relief.idle_backend(further, further.limit, 60.0, 3 * SETTLE), "the first was free: this is the knee"
+    assert not relief.idle_backend(lower._replace(rate=10.0), 24, 6.0, 2 * SETTLE), "too few to tell"
+    assert not relief.idle_backend(lower._replace(limit=36), 36, 50.0, 2 * SETTLE), "too small to tell"
 
 
 def test_it_never_goes_above_where_it_began() -> None:
