@@ -11,6 +11,7 @@ from forebay_core.spec.load import parse
 from forebay_proxy.http import client, phases
 
 ASKING = GET.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+PUT = GET.replace(b"GET", b"PUT").replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n")
 UPGRADE = GET.replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: test/1\r\n\r\n")
 SWITCHED = b"HTTP/1.1 101 Switched\r\nConnection: Upgrade\r\nUpgrade: test/1\r\n\r\n"
 
@@ -44,6 +45,27 @@ def test_a_client_that_is_full_before_there_is_a_connection_is_not_read_for() ->
         assert not there.reading
         here.protocol.resume_writing()
         assert there.reading
+
+    on_stage(play)
+
+
+def test_a_body_that_is_sent_again_is_not_read_before_there_is_a_connection() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(GET)
+        await settled()
+        (first,) = stage.upstream.wires
+        first.protocol.data_received(ANSWER)
+        body = b"x" * stage.proxy.http.request_buffer
+        here.protocol.data_received(PUT % (2 * len(body)) + body)
+        assert first.written.endswith(body)
+        assert here.reading
+        first.closed = True
+        first.protocol.connection_lost(None)
+        assert not here.reading
+        await settled()
+        _, second = stage.upstream.wires
+        assert second.written.endswith(body)
+        assert here.reading
 
     on_stage(play)
 

@@ -184,6 +184,8 @@ class Exchange(Waiter):
         if self.connection is None:
             client.phase = phases.QUEUE
             client.deadline = inf  # the pool has its own
+            if not self.request_done:  # a retry: the rest of the body comes when there is somebody to take it
+                client.stop_reading()
         if pool.opens or pool.closes or next(iter(pool.waiters), None) is self:  # the timer is the first one's
             upstream.act()
 
