@@ -14,7 +14,8 @@ end is seen closed:
 - `acquire` hands over an idle connection at once (the youngest first, so that the surplus can age out), or queues the
   waiter. Waiters are served first in, first out; the queue is bounded and each waiter has a deadline.
 - Opening is driven by demand: there are never more connections being opened than waiters plus what `min_idle` lacks.
-  What is opened goes to the waiter that has waited longest, not to the one it was opened for.
+  What is opened goes to the waiter that has waited longest, not to the one it was opened for. An opening that is of no
+  use any more, as its endpoint has gone, keeps its place until it has ended, and nobody waits for it.
 - A hand-over is accepted or refused by the receiver (`Waiter.take`), so a waiter that has just gone can't keep a place.
 - A lease ends once: `release` and `discard` raise `LeaseError` for anyone but the present owner.
 - The pool does no I/O: connections to open and to close are appended to `opens` and `closes`, which the driver carries
@@ -147,7 +148,7 @@ class Pool:
         self.spare = 1 if session else 0
         self._spares: set[Server | None] = set()  # places that are taken beside the leases; None: at any endpoint
         self.connections: set[Connection] = set()
-        self._opening: set[Connection] = set()  # those of them
+        self._opening: set[Connection] = set()  # those of them that are being opened, and not to be closed at once
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         self.opens: list[Connection] = []
         self.closes: list[Connection] = []
@@ -247,12 +248,13 @@ class Pool:
         self.endpoints.append(endpoint)
         self._set_sole()
 
-    def remove_endpoint(self, endpoint: Endpoint) -> None:
+    def remove_endpoint(self, endpoint: Endpoint, now: float) -> None:
         """One of `add_endpoint`. Its idle connections are closed now, leased ones as their leases end."""
         self.endpoints.remove(endpoint)
         self._set_sole()
         for connection in [c for c in self.connections if c.endpoint is endpoint]:
             self.retire(connection, "idle")
+        self._supply(now)
 
     def set_role(self, endpoint: Endpoint, role: str | None, now: float) -> None:
         """The endpoint plays another role: connections that were opened for its old one are retired."""
@@ -328,7 +330,7 @@ class Pool:
         if self.pause_timeout is None:
             self._open_for(waiter, endpoint)
             if (
-                len(self.waiters) > self.opening and self.idle
+                len(self.waiters) > len(self._opening) and self.idle
             ):  # balanced elsewhere, but nobody waits beside an idle one
                 self._serve_from_idle(now)
             self._promise(now)
@@ -580,10 +582,11 @@ class Pool:
             waiter.deadline = now + self.timeout
         self._supply(now)
 
-    def recycle_all(self) -> None:
+    def recycle_all(self, now: float) -> None:
         """Close every connection: idle ones now, leased ones as their leases end."""
         for connection in list(self.connections):
             self.retire(connection, "recycle")
+        self._supply(now)
 
     def part_with(self, of: Callable[[Kind | None], bool], now: float) -> list[Waiter]:
         """Keep no connection of some kinds: idle ones are closed now, leased ones as their leases end. Returns those
@@ -672,7 +675,7 @@ class Pool:
             owned = connection.owner is not None
             assert owned == (connection.state == LEASED) or connection.state == OPENING, "owner and state disagree"
         assert counts == [self.opening, self.idle, self.leased, self.closing, 0], (counts, self)
-        assert {c for c in self.connections if c.state == OPENING} == self._opening
+        assert {c for c in self.connections if c.state == OPENING and c.retire is None} == self._opening
         assert self.total == len(self.connections)
         owners = [id(c.owner) for c in self.connections if c.owner is not None]
         assert len(owners) == len(set(owners)), "one owner holds two connections"
@@ -832,7 +835,7 @@ class Pool:
     def _covered(self) -> Iterator[Waiter]:
         """Those for whom a connection is being opened: of each kind, as many as there are, who have waited longest."""
         if not self._kinds:
-            yield from islice(self.waiters, self.opening)
+            yield from islice(self.waiters, len(self._opening))
             return
         opening = Counter(c.kind for c in self._opening if c.owner is None)
         for waiter in self.waiters:
@@ -843,7 +846,7 @@ class Pool:
     def _uncovered(self, but: Container[Kind | None] = ()) -> Waiter | None:
         """Who has waited longest of the others. `but`: where there are kinds, it is of none of these."""
         if not self._kinds:
-            return next(islice(self.waiters, self.opening, None), None)
+            return next(islice(self.waiters, len(self._opening), None), None)
         covered = set(self._covered())
         return next((w for w in self.waiters if w not in covered and w.kind not in but), None)
 
@@ -894,10 +897,10 @@ class Pool:
 
     def _open_for(self, waiter: Waiter, endpoint: Endpoint) -> None:
         """Where no opening is under way for the waiter: start one, or make room for it."""
-        if self.sealed or (not self._kinds and self.opening >= len(self.waiters)):
+        if self.sealed or (not self._kinds and len(self._opening) >= len(self.waiters)):
             return
         room = self._room(endpoint)
-        if self._kinds and self.opening and (room or self.idle) and waiter in self._covered():
+        if self._kinds and self._opening and (room or self.idle) and waiter in self._covered():
             return
         if room:
             connection = self._new(endpoint, waiter.kind)
@@ -937,7 +940,7 @@ class Pool:
         self._promise(now)
         if not self.min_idle or self.draining or (self._kinds and self._kind is None):
             return
-        missing = self.min_idle - self.idle - max(0, self.opening - len(self.waiters))
+        missing = self.min_idle - self.idle - max(0, len(self._opening) - len(self.waiters))
         for _ in range(missing):
             endpoint = self._picker_for(self._kind).pick(now, None)
             if endpoint is None or not endpoint.health.healthy or not self._room(endpoint) or self.total >= self.size:
@@ -946,17 +949,23 @@ class Pool:
 
     def _promise(self, now: float) -> None:
         """Note the end of the wait for those whom a connection is being opened for (opening is counted apart)."""
-        if self.opening:
+        if self._opening:
             for waiter in self._covered():
                 if not waiter.assigned_at:
                     waiter.assigned_at = now
 
     def retire(self, connection: Connection, reason: str) -> None:
-        """Close it: now where it is idle, else when its lease ends."""
+        """Close it: now where it is idle, else when its lease ends, or when it has been opened."""
         if connection.state == IDLE:
             self._drop_idle(connection, reason)
-        elif connection.state in (LEASED, OPENING):
+        elif connection.state == LEASED:
             connection.retire = reason
+        elif connection.state == OPENING:
+            connection.retire = reason
+            self._opening.discard(connection)
+            waiter, connection.wanted_by = connection.wanted_by, None
+            if waiter is not None:  # it waits for another one again, and does not hear what becomes of this one
+                waiter.assigned_at = 0.0
 
     def _drop_idle(self, connection: Connection, reason: str) -> None:
         connection.endpoint.idle.remove(connection)

@@ -383,7 +383,7 @@ class Worker:
 
     def recycle(self) -> None:
         for upstream in self.upstreams.values():
-            upstream.pool.recycle_all()
+            upstream.pool.recycle_all(monotonic())
             upstream.act()
 
     def pause(self) -> None:

@@ -156,7 +156,10 @@ class World:
             self.dialing.remove(connection)
             self.open.discard(connection)
             connection.endpoint.health.failed(self.now, "refused")
-            self.pool.failed(connection, Refusal("connect_refused", "refused"), self.now)
+            refusal = Refusal("connect_refused", "refused")
+            self.pool.failed(connection, refusal, self.now)
+            told = any(client.refusal is refusal for client in self.clients)
+            assert not (told and connection.retire), "who waits for another connection was told of this one"
 
     def do_upstream_closes(self, n: int) -> None:
         """The upstream ends any connection that is up: idle, leased, or one that we are closing."""
@@ -227,7 +230,7 @@ class World:
         assert not kept, "a connection that was to go stays"
 
     def do_recycle(self, _: int) -> None:
-        self.pool.recycle_all()
+        self.pool.recycle_all(self.now)
 
     def do_origin(self, n: int) -> None:
         """A kind's origin has moved, or is looked up for the first time."""
@@ -236,7 +239,7 @@ class World:
             old, kind.endpoint = kind.endpoint, self.endpoint(n)
             self.pool.add_endpoint(kind.endpoint)
             if old is not None:
-                self.pool.remove_endpoint(old)
+                self.pool.remove_endpoint(old, self.now)
 
     def do_endpoints(self, n: int) -> None:
         if self.origins:
@@ -314,10 +317,14 @@ class World:
         if pool.pause_timeout is None:
             usable = [c for c in pool.connections if c.state == IDLE and c.endpoint in pool.endpoints]
             for kind in self.kinds:
-                opening = sum(1 for c in self.dialing if c.kind is kind)  # the others wait for their endpoint's opening
+                # Those who wait for the opening of another connection, of use to them, may do so.
+                opening = sum(1 for c in self.dialing if c.kind is kind and c.retire is None)
                 uncovered = sum(1 for c in waiting if c.kind is kind) > opening
                 beside = [c for c in usable if c.endpoint.health.healthy and c.kind is kind]
                 assert not (uncovered and beside), "a waiter waits beside an idle connection"
+                room = len(self.open) + self.aside + pool.left < pool.limit and self.cap_each is None
+                if room and not pool.braked and not pool.sealed:
+                    assert not uncovered, "a waiter waits, and nothing is opened for it where it may be"
 
     def settle(self) -> None:
         """From any state: when everything that is open answers and leases end, everybody is served or refused."""

@@ -457,7 +457,7 @@ def test_recycle_all_closes_everything_as_it_becomes_free():
     bench = Bench()
     a, b = bench.ask(), bench.ask()
     bench.give_back(a)
-    bench.pool.recycle_all()
+    bench.pool.recycle_all(bench.now)
     bench.act()
     assert bench.pool.closed_total["recycle"] == 1
     bench.give_back(b)
@@ -473,6 +473,22 @@ def test_endpoints_that_go_take_their_connections_with_them():
     bench.act()
     bench.upstream_closes()
     assert {c.endpoint for c in bench.pool.connections} == {bench.endpoints[0]}
+
+
+def test_nobody_waits_for_an_opening_to_an_endpoint_that_has_gone():
+    bench = Bench(endpoints=1, size=2, max_overflow=0)
+    client = bench.ask(connect=False)
+    lost = bench.opening.pop()
+    (_, there) = Bench(endpoints=2).endpoints
+    bench.pool.set_endpoints([there], 0.0)
+    bench.act()
+    assert client.got.endpoint is there
+    waiting = bench.ask()
+    assert waiting.got is None, "the opening has its place until it has failed"
+    bench.pool.failed(lost, Refusal("connect_timeout", "it took too long"), 5.0)
+    bench.act()
+    assert waiting.got.endpoint is there
+    assert waiting.refusal is None
 
 
 def test_nothing_is_reserved_at_an_endpoint_that_is_no_more():

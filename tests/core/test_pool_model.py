@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.pool_model import OPERATIONS, Settings, World, run
 
-from forebay_core.lease import IDLE, LEASED, Connection, Waiter
+from forebay_core.lease import IDLE, LEASED, OPENING, Connection, Waiter
 from forebay_core.pool import Pool
 
 # Requests come and go more often than grants change.
@@ -83,6 +83,17 @@ class LosesAFailedOpening(Pool):
         self.opening += 1
 
 
+class CountsOnAnOpeningToAnEndpointThatHasGone(Pool):
+    def retire(self, connection, reason):
+        if connection.state == OPENING:
+            connection.retire = reason
+        else:
+            super().retire(connection, reason)
+
+    def check(self):
+        """The world has to find it."""
+
+
 class LeasesTwice(Pool):
     """An idle connection that is handed over stays in the idle list."""
 
@@ -135,6 +146,7 @@ SESSION = {"session": True}
     [
         (ForgetsTheCancelled, {}), (CountsFromConnect, {}), (IgnoresTheRefusedHandOver, {}),
         (KeepsItsGrantAfterAShrink, {}), (ServesAtRandomTimes, {}), (LosesAFailedOpening, {}), (LeasesTwice, {}),
+        (CountsOnAnOpeningToAnEndpointThatHasGone, {}),
         (OpensWhileDraining, {}), (ForgetsWhatTheDeadLeft, {}), (ExpiresNobody, {}),
         (CountsEndpointsNotServers, SESSION), (SaysNothingOfItsSparePlace, SESSION),
     ],

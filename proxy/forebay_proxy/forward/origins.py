@@ -180,7 +180,7 @@ class Origins:
             origin.upstream.pool.add_endpoint(origin.endpoint)
         origin.plain.endpoint = origin.tunnel.endpoint = origin.endpoint
         if old is not None:
-            origin.upstream.pool.remove_endpoint(old)
+            origin.upstream.pool.remove_endpoint(old, monotonic())
             origin.upstream.act()
 
     # ------------------------------------------------------------------ the gate

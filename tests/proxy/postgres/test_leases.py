@@ -211,7 +211,7 @@ async def test_a_full_server_is_asked_by_one_at_a_time(rig: Start, monkeypatch: 
     monkeypatch.setattr("forebay_proxy.upstream.FULL_FOR", 0.05)
     r = await rig(pool={"size": 20, "maxOverflow": 0, "timeout": "5s"})
     clients = [await r.session() for _ in range(100)]
-    r.upstream.pool.recycle_all()
+    r.upstream.pool.recycle_all(monotonic())
     r.upstream.act()
     await eventually(lambda: not r.upstream.pool.total)
     is_full(r)

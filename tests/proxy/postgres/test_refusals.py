@@ -106,7 +106,7 @@ async def test_the_servers_own_words(rig: Start) -> None:
     r = await rig(pool=POOL)
     client = await r.session()
     r.server.greetings[b"somebody"] = backend.error_response("FATAL", "53300", "sorry, too many clients already")
-    r.upstream.pool.recycle_all()
+    r.upstream.pool.recycle_all(monotonic())
     r.upstream.act()
     await eventually(lambda: not r.upstream.pool.total)
     assert await told(client) == ("ERROR", "53300", "sorry, too many clients already")
