@@ -15,7 +15,8 @@ There are two states, *in* (``healthy``) and *out*. The rules:
     not before another ``base_ejection_time`` (a probe whose client goes away has no outcome). While the
     whole group is out the time is ``base_ejection_time`` only: nothing is won by waiting longer. A failed
     check puts the probe off by ``base_ejection_time``: the check was the probe. Where checks find no free
-    connection, the traffic is the check.
+    connection, the traffic is the check. Once checks have ended the next request is the probe: nothing else would
+    show that an endpoint which they have put out is fit.
 5.  Out -> in: the probe succeeds, or ``healthy_threshold`` checks in a row do.
 6.  What was in flight when its endpoint went out says nothing new: its outcome is ignored.
 
@@ -79,6 +80,11 @@ class HealthGroup:
         member.group = HealthGroup(self.policy)
         member.group.members.append(member)
         member.group.healthy = int(member.healthy)
+
+    def checks_ended(self, now: float) -> None:
+        """Nobody checks any more: who is out is due for its probe."""
+        for member in self.members:
+            member.checks_ended(now)
 
     def may_eject(self) -> bool:
         """Is there room for one more under ``max_ejection_percent``?"""
@@ -171,6 +177,11 @@ class EndpointHealth:
         if not self.healthy:
             put_off = now + policy.base_ejection_time
             self._due, self._base_due = max(self._due, put_off), max(self._base_due, put_off)
+
+    def checks_ended(self, now: float) -> None:
+        """There will be no active check."""
+        self._checks = 0
+        self._due, self._base_due = min(self._due, now), min(self._base_due, now)
 
     def statistics(self) -> HealthStatistics:
         """A snapshot for metrics and ``/state``."""

@@ -89,12 +89,20 @@ class Checker:
         policy = spec.health_check.active if not watched else None
         if policy == self._policy:
             return
-        await self.close()
         self._policy = policy
-        if policy is not None:
+        if policy is None:
+            await self.close()
+        else:
+            await self._stop()
             self._task = self._tasks.spawn(self._run(policy), f"checks of {self._upstream.name}")
 
     async def close(self) -> None:
+        """No more checks: from now on the traffic is the check."""
+        if self._task is not None:
+            await self._stop()
+            self._upstream.health.checks_ended(monotonic())
+
+    async def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))

@@ -174,6 +174,20 @@ def test_failing_checks_put_the_traffic_probe_off_and_starved_checks_let_it_go()
     assert health.healthy
 
 
+def test_the_next_request_is_the_probe_where_checks_have_ended() -> None:
+    group, (out, fit) = group_of(2)
+    for _ in range(3):
+        out.checked(False, 1.0)
+    fit.checked(False, 1.0)
+    assert not out.available(2.0)
+    group.checks_ended(2.0)
+    assert fit.take_probe(2.0) is False
+    assert out.take_probe(2.0)
+    assert not out.take_probe(2.0)
+    out.succeeded(2.0)
+    assert out.healthy
+
+
 def test_a_removed_member_no_longer_touches_its_group() -> None:
     group, (gone, stays) = group_of(2)
     group.remove(gone)

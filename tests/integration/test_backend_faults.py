@@ -169,6 +169,22 @@ async def test_active_checks_find_an_endpoint_out_and_in_again(forebay: Start, o
         assert (await two.stats())["targets"]["/"] > 0
 
 
+async def test_without_its_checks_an_endpoint_that_they_put_out_is_tried_at_once(
+    forebay: Start, origin: Origin
+) -> None:
+    """They may be what was wrong."""
+    passive = {"passive": {"baseEjectionTime": "5m"}}
+    await origin.set(health=503)
+    f = await forebay(http_pool(origin.port, healthCheck={"active": {"interval": "30ms"}, **passive}))
+    await metric(f, "forebay_upstream_endpoint_healthy", lambda value: value == 0)
+    assert (await fetch(f.port)).status == 503
+    seen = len(f.child.lines)
+    f.write(http_pool(origin.port, healthCheck=passive))
+    f.reload()
+    await f.child.line("is in force", after=seen)
+    assert (await fetch(f.port)).status == 200
+
+
 async def test_a_check_gives_back_what_opens_too_late(forebay: Start, origins: Origins, ca: CA) -> None:
     """A check's time is over while its connection is still in the handshake: nobody else knows of that one."""
     origin = await origins(tls=ca.server())
