@@ -131,10 +131,14 @@ class AccessLog:
             self._batches.put(self._lines)
             self._lines, self._size = [], 0
 
-    def close(self, timeout: float = 1.0) -> None:
-        """Write what is left. Blocks for ``timeout`` seconds at most: no stuck reader holds an exit."""
+    def end(self) -> None:
+        """No more lines come: the thread writes what is left, and ends."""
         self.flush()
         self._batches.put(None)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Write what is left. Blocks for ``timeout`` seconds at most: no stuck reader holds an exit."""
+        self.end()
         self._thread.join(timeout)
 
     def _time(self) -> str:

@@ -299,8 +299,3 @@ class TcpProxy:
         """Where connections are told when they end. A long one is not a slow one, and there is nothing to trace in it:
         only `accessLog` counts here."""
         self.log = log if log_all else None
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self.log is not None:
-            self.log.close()

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -102,7 +103,9 @@ class Worker:
         self._paused = False
         self.tell_others: Callable[[str, str], None] = lambda name, of: None
         self.rows_of_others: Callable[[str], Awaitable[list[Mapping[str, Value]]]] = no_rows
-        self._telemetry: Telemetry | None = None
+        self._telemetry = Telemetry()
+        self._log: AccessLog | None = None
+        self._tracer: Tracer | None = None
         self.reload_success = True
         self.pid = os.getpid()
         self.started = time.time()
@@ -188,19 +191,28 @@ class Worker:
             listener.close()
 
     def _observe(self, proxy: HttpProxy | TcpProxy | PgProxy) -> None:
-        """Log and tracer, made only where the document asks for them (and made anew when that changes)."""
-        telemetry = self.pool.spec.telemetry
-        if telemetry == self._telemetry:
+        """Log and tracer, made only where the document asks for them (the tracer anew when its settings change)."""
+        telemetry, before = self.pool.spec.telemetry, self._telemetry
+        if telemetry == before:
             return
-        proxy.close()
         self._telemetry = telemetry
-        tracer = None
-        if telemetry.tracing is not None:
-            tracing = telemetry.tracing
-            tracer = Tracer(tracing.endpoint, tracing.sample_ratio, self.pool.metadata.name, random.Random())
-        logs = telemetry.access_log == "json" or telemetry.slow_request > 0
+        log, tracer = self._log, self._tracer
         log_all = telemetry.access_log == "json"
-        proxy.observe_with(AccessLog(self.loop, lost=self.log_lost) if logs else None, tracer, log_all=log_all)
+        if not log_all and not telemetry.slow_request:
+            self._log = None
+        elif log is None:
+            self._log = AccessLog(self.loop, lost=self.log_lost)
+        if telemetry.tracing is None:
+            self._tracer = None
+        elif telemetry.tracing != before.tracing:
+            endpoint, ratio = telemetry.tracing.endpoint, telemetry.tracing.sample_ratio
+            self._tracer = Tracer(endpoint, ratio, self.pool.metadata.name, random.Random())
+        proxy.observe_with(self._log, self._tracer, log_all=log_all)
+        # What they have left may be taken slowly, or by nobody: requests don't wait for that.
+        if log is not None and log is not self._log:
+            log.end()
+        if tracer is not None and tracer is not self._tracer:
+            threading.Thread(target=tracer.close, name="end of a tracer", daemon=True).start()
 
     def _configure(self, spec: UpstreamSpec, tls: ClientTLS | None) -> None:
         known = self.upstreams.get(spec.name) or self._revived(spec.name)
@@ -449,7 +461,10 @@ class Worker:
         for discovery in self._discoveries.values():
             await discovery.close()
         self.lag.stop()
-        self.proxy.close()
+        if self._log is not None:
+            self._log.close()
+        if self._tracer is not None:
+            self._tracer.close()
         if isinstance(self.proxy, PgProxy):
             self.proxy.end()
         await self.tasks.close()

@@ -134,6 +134,16 @@ async def test_a_stuck_reader_costs_lines_but_never_stops_the_loop_or_the_exit(p
     assert len([json.loads(line) for line in lines]) == log.lines_total
 
 
+async def test_a_log_that_is_wanted_no_longer_leaves_its_lines_to_a_reader_that_is_slow(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    log = AccessLog(asyncio.get_running_loop(), writer)
+    for _ in range(100):
+        log.write(**FIELDS)
+    log.end()  # at once: nobody has read anything
+    assert len(await asyncio.wait_for(read_lines(reader, 100), 10)) == 100
+
+
 async def test_room_returns_when_the_reader_does(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     lost = nothing_lost()

@@ -208,13 +208,6 @@ class HttpProxy:
         self._watched = log_all or tracer is not None
         self._attend()
 
-    def close(self) -> None:
-        """Write and send what is left."""
-        if self.log is not None:
-            self.log.close()
-        if self.tracer is not None:
-            self.tracer.close()
-
 
 def length(period: tuple[float, float] | None) -> float | None:
     """Seconds of a period."""

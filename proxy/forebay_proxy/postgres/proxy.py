@@ -263,11 +263,6 @@ class PgProxy:
         only these."""
         self.log, self.log_all = log, log_all
 
-    def close(self) -> None:
-        """Write what is left."""
-        if self.log is not None:
-            self.log.close()
-
     def end(self) -> None:
         """The worker ends."""
         self._others.close()
