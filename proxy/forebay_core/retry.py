@@ -16,8 +16,7 @@ class RetryBudget:
     __slots__ = ("_ends", "_floor", "_percent", "_requests", "_retries", "refused_total", "retries_total")
 
     def __init__(self, budget_percent: float, min_per_second: float) -> None:
-        self._percent = budget_percent
-        self._floor = min_per_second * WINDOW
+        self.configure(budget_percent, min_per_second)
         self._requests = [0] * WINDOW  # per second, the current one last
         self._retries = [0] * WINDOW
         self._ends = float("-inf")  # when the current second is over
@@ -26,6 +25,11 @@ class RetryBudget:
 
     def __repr__(self) -> str:
         return f"<RetryBudget {sum(self._retries)} retries for {sum(self._requests)} requests in {WINDOW} s>"
+
+    def configure(self, budget_percent: float, min_per_second: float) -> None:
+        """Take other settings; what the window has seen counts for them too."""
+        self._percent = budget_percent
+        self._floor = min_per_second * WINDOW
 
     def request(self, now: float, count: int = 1) -> None:
         """Count requests (not their retries)."""

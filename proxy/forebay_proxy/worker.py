@@ -221,7 +221,8 @@ class Worker:
             kept = known.pool.total if known.spec.budget is None else 0
             known.configure(spec)
             known.ssl_context = tls.context if tls else None
-            known.retry_budget = retry_budget(self.pool)
+            retries = self.pool.spec.http.retries
+            known.retry_budget.configure(retries.budget_percent, retries.min_per_second)
             self._grant(spec.name, self.memory.grants.get(spec.name, kept), monotonic())
             return
         upstream = self.upstreams[spec.name] = Upstream(

@@ -38,6 +38,17 @@ def test_requests_and_retries_leave_the_window_after_ten_seconds() -> None:
     assert granted(budget, 10.0, 100) == 10, "both have left: the floor"
 
 
+def test_other_settings_hold_for_what_the_window_has_seen() -> None:
+    budget = RetryBudget(20, 0)
+    for _ in range(100):
+        budget.request(0.5)
+    assert granted(budget, 0.6, 50) == 20
+    budget.configure(30, 0)
+    assert granted(budget, 0.7, 50) == 10
+    budget.configure(10, 0)
+    assert granted(budget, 0.8, 50) == 0
+
+
 def test_a_long_silence_is_forgotten_even_where_only_requests_came() -> None:
     budget = RetryBudget(100, 0)
     for second in range(3600):

@@ -153,6 +153,25 @@ async def test_the_retry_budget_ends(tmp_path: Path) -> None:
     assert statuses[200] == 26
 
 
+async def test_a_reload_does_not_forget_what_the_budget_has_seen(tmp_path: Path) -> None:
+    script = ClosesOnReuse()
+
+    def allowing(timeout: str) -> dict[str, Any]:
+        http = {"retries": {"budgetPercent": 70, "minPerSecond": 0}}  # of two requests one, of three two
+        return document(backend.port, http=http, pool={**ONE, "timeout": timeout})
+
+    async with Backend(script) as backend, running(tmp_path, allowing("5s")) as forebay:
+        async with await Connection.open(forebay.port) as client:
+            for _ in range(2):
+                assert (await client.ask(request_bytes("/"))).status == 200
+            seen = len(forebay.child.lines)
+            forebay.write(allowing("6s"))
+            forebay.reload()
+            await forebay.child.line("is in force", after=seen)
+            assert (await client.ask(request_bytes("/"))).status == 200
+        assert (await upstream_state(forebay))["retries"] == {"reused_connection_reset": 2}
+
+
 async def test_a_backend_that_closes_idle_connections_loses_no_get(tmp_path: Path) -> None:
     """The race itself, not arranged: it closes after 5 ms of idleness, and the client asks after as long."""
     async with Origin() as origin, running(tmp_path, document(origin.port, pool=ONE)) as forebay:
