@@ -170,7 +170,7 @@ class Pool:
         self.hold = Histogram()
         self.opened_total = 0
         self.closed_total = dict.fromkeys(CLOSE_REASONS, 0)
-        self.configure(settings)
+        self.configure(settings, 0.0)
 
     def __repr__(self) -> str:
         names = ",".join(endpoint.name for endpoint in self.endpoints)
@@ -198,7 +198,7 @@ class Pool:
 
     # ------------------------------------------------------------------ settings
 
-    def configure(self, settings: PoolSettings) -> None:
+    def configure(self, settings: PoolSettings, now: float) -> None:
         """Take new settings; a smaller size is reached as leases end and idle connections are closed."""
         self.size = settings.size
         self.max_overflow = settings.max_overflow
@@ -213,6 +213,10 @@ class Pool:
         if self.pause_timeout is None:
             for waiter in self.waiters:  # a shorter timeout holds for those who wait already
                 waiter.deadline = min(waiter.deadline, waiter.ready_at + self.timeout)
+        longest = now + self.recycle * (1 + self.recycle_jitter)
+        for connection in self.connections:  # nor does one that is open live longer than one that is opened now
+            if self.recycle and connection.expires_at > longest:
+                connection.expires_at = now + self._life()
         self._set_limit()
 
     def set_grant(self, grant: int | None, now: float, *, per_endpoint: bool = False) -> None:
@@ -281,6 +285,10 @@ class Pool:
         """The connection beside the leases is closed at both ends."""
         self._spares.discard(endpoint.server if endpoint.server in self._spares else None)
         self._supply(now)
+
+    def _life(self) -> float:
+        """Seconds that one connection may live."""
+        return self.recycle * (1 + self.recycle_jitter * (2 * self._random() - 1))
 
     def _set_sole(self) -> None:
         self._sole = self.endpoints[0] if len(self.endpoints) == 1 and self.pause_timeout is None else None
@@ -466,8 +474,7 @@ class Pool:
     def opened(self, connection: Connection, now: float) -> None:
         """`connect()` (and TLS) succeeded."""
         if self.recycle:
-            jitter = 1 + self.recycle_jitter * (2 * self._random() - 1)
-            connection.expires_at = now + self.recycle * jitter
+            connection.expires_at = now + self._life()
         connection.idle_since = now
         self.opened_total += 1
         self.braked = False

@@ -148,7 +148,7 @@ class Upstream:
             healthy_threshold=active.healthy_threshold if active else defaults.healthy_threshold,
             unhealthy_threshold=active.unhealthy_threshold if active else defaults.unhealthy_threshold,
         )
-        self.pool.configure(spec.pool)
+        self.pool.configure(spec.pool, monotonic())
 
     def hash_key(self, head: bytes, peer: str) -> bytes:
         """What consistent hashing hashes: the value of the named header, else the client's address."""

@@ -255,6 +255,19 @@ def test_lives_differ_by_the_jitter():
     assert lives == {90.0, 100.0, 110.0}
 
 
+def test_a_shorter_life_holds_for_those_that_are_open():
+    draws = iter((0.5, 0.0, 1.0))
+    bench = Bench(size=2, recycle=3600.0, recycle_jitter=10, random=lambda: next(draws))
+    old = bench.ask().got
+    bench.pool.configure(Settings(size=2, recycle=60.0, recycle_jitter=10), 1000.0)
+    assert old.expires_at == 1054.0
+    bench.now = 1050.0
+    new = bench.ask().got
+    bench.pool.configure(Settings(size=2, recycle=60.0, recycle_jitter=10), 1050.0)
+    bench.pool.configure(Settings(size=2, recycle=3600.0, recycle_jitter=10), 1050.0)
+    assert (old.expires_at, new.expires_at) == (1054.0, 1116.0)
+
+
 def test_max_uses_closes_after_that_many_leases():
     bench = Bench(max_uses=2)
     bench.give_back(bench.ask())

@@ -139,6 +139,16 @@ async def test_recycle_with_jitter(forebay: Start, origin: Origin) -> None:
     assert (await long).status == 200
 
 
+async def test_a_recycle_that_is_shortened_holds_for_connections_that_are_open(forebay: Start, origin: Origin) -> None:
+    document = http_pool(origin.port, pool={"size": 1, "maxOverflow": 0, "recycle": "1h"})
+    f = await forebay(document)
+    assert (await fetch(f.port)).status == 200
+    document["spec"]["upstreams"][0]["pool"]["recycle"] = "300ms"
+    f.write(document)
+    f.reload()
+    await metric(f, CLOSED, lambda value: value == 1, reason="recycle")
+
+
 async def test_idle_timeout(forebay: Start, origin: Origin) -> None:
     f = await forebay(http_pool(origin.port, pool={"size": 5, "maxOverflow": 0, "idleTimeout": "1s", "minIdle": 2}))
     await asyncio.gather(*(await busy(f, origin, 5, 0.1)))
