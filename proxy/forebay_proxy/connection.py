@@ -151,11 +151,11 @@ class UpstreamConnection(Connection, asyncio.Protocol):
         transport = self.transport
         if transport.is_closing():
             return
-        if self.upstream.ssl_context is not None:
-            transport.close()  # close_notify; the transport waits for the peer's, at most ssl_shutdown_timeout
-        else:
+        if transport.can_write_eof():
             transport.resume_reading()
             transport.write_eof()
+        else:  # TLS, be it asked for no longer
+            transport.close()  # close_notify; the transport waits for the peer's, at most ssl_shutdown_timeout
         self.upstream.wheel.arm(self, monotonic() + linger)
 
     def on_deadline(self, now: float) -> None:

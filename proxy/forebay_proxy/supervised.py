@@ -27,6 +27,8 @@ from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.worker import Worker
 
+log = logging.getLogger(__name__)
+
 BEAT = 1.0  # seconds
 ROWS_TIMEOUT = 3.0  # seconds for the other workers' rows: the supervisor waits 2 for each of them
 
@@ -55,6 +57,9 @@ class Supervised:
             answer = await getattr(self, f"do_{message['do']}")(message)
         except (DocumentError, FileError, OSError) as error:
             answer = {"error": str(error)}
+        except Exception as error:  # a mistake of ours must not pass for a worker that hangs
+            log.exception("%s failed", message["do"])
+            answer = {"error": f"{type(error).__name__}: {error}"}
         if "id" in message:
             self.link.tell(to=message["id"], **(answer or {}))
 

@@ -167,8 +167,11 @@ class Supervisor:
             return
         self._scaling.follow(self._spec)
         # First the document: an upstream that is removed ends what waits for it with the grant that it has.
-        await self._workers.apply(self._document)
+        taken = await self._workers.apply(self._document)
         await self._control()
+        if not taken:
+            log.error("%s is not in force in every worker", self._path)
+            return
         self.reload_success = True
         log.info("%s is in force", self._path)
 

@@ -369,7 +369,8 @@ class Upstream:
                 sock.setsockopt(level, option, value)
             await connect(sock, endpoint.address, endpoint.port)
             connection.record = self._memory.note(self.name, sock)
-            if self.ssl_context is None:
+            context = self.ssl_context  # a reload may change it meanwhile
+            if context is None:
                 await self._loop.create_connection(lambda: connection, sock=sock)
             else:
                 connection.sock = sock.dup()  # stays open should TLS fail
@@ -377,7 +378,7 @@ class Upstream:
                 await self._loop.create_connection(
                     lambda: connection,
                     sock=sock,
-                    ssl=self.ssl_context,
+                    ssl=context,
                     server_hostname=self._server_name(endpoint),
                     ssl_shutdown_timeout=self.linger,
                 )

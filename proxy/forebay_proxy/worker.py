@@ -279,7 +279,10 @@ class Worker:
         while True:
             await asyncio.sleep(1.0)
             for name, upstream in self.every_upstream.items():
-                upstream.tick()
+                try:
+                    upstream.tick()
+                except Exception:  # a mistake of ours must not end the others' ticks, and not go unseen
+                    log.exception("the tick of upstream %s failed", name)
                 if name in self._retiring and not upstream.pool.total:
                     del self._retiring[name]
 

@@ -285,22 +285,24 @@ class Workers:
 
     # ------------------------------------------------------------------ orders
 
-    async def apply(self, document: Document) -> None:
-        """A changed document, to all; those that start get it then."""
+    async def apply(self, document: Document) -> bool:
+        """A changed document, to all; those that start get it then. False: one can't take it."""
         self.document = document
-        await asyncio.gather(*(self._apply(worker) for worker in self.live))
+        return all(await asyncio.gather(*(self._apply(worker) for worker in self.live)))
 
-    async def _apply(self, worker: WorkerProcess) -> None:
+    async def _apply(self, worker: WorkerProcess) -> bool:
         assert worker.link is not None
         try:
             reply = await worker.link.ask(APPLY_TIMEOUT, do="apply", document=self.document.text)
         except TimeoutError:
             log.warning("worker %d hangs; it takes the document when it goes on", worker.pid)
         except ConnectionResetError:
-            return  # it has died; its successor gets the new document
+            pass  # it has died; its successor gets the new document
         else:
             if "error" in reply:
                 log.error("worker %d: %s", worker.pid, reply["error"])
+                return False
+        return True
 
     def command(self, name: str, of: str = "", *, besides: WorkerProcess | None = None) -> None:
         """recycle, pause or resume; the last two, and kill, also of one database: to all but one, and pauses

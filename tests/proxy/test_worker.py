@@ -1,0 +1,42 @@
+"""A worker, on the test's own loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+from tests.support.forebay import http_pool
+
+from forebay_core.spec.load import parse
+from forebay_proxy.memory import Memory
+from forebay_proxy.worker import Worker
+
+Start = Callable[[dict[str, Any]], Awaitable[Worker]]
+
+
+@pytest_asyncio.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Factory: `await start(document)`."""
+    workers: list[Worker] = []
+
+    async def begin(document: dict[str, Any]) -> Worker:
+        workers.append(Worker(parse(document, form="local"), Memory.at(tmp_path / "memory"), "test", b""))
+        await workers[-1].start()
+        return workers[-1]
+
+    yield begin
+    for worker in workers:
+        await worker.close()
+
+
+async def test_a_mistake_in_one_upstreams_tick_ends_no_others(start: Start) -> None:
+    document = http_pool(1)
+    document["spec"]["upstreams"].append({**document["spec"]["upstreams"][0], "name": "other"})
+    document["spec"]["routes"] = [{"upstream": "origin"}]
+    worker = await start(document)
+    ticked = asyncio.Event()
+    setattr(worker.upstreams["origin"], "tick", None)  # noqa: B010 - calling it is the mistake
+    setattr(worker.upstreams["other"], "tick", ticked.set)  # noqa: B010
+    async with asyncio.timeout(5):
+        await ticked.wait()
