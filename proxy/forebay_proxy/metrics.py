@@ -181,8 +181,8 @@ METRICS: tuple[Row[State], ...] = (
     Row("upstream_connections_opened_total", "counter", ("upstream",),
         "Connections opened.", count("opened")),
     Row("upstream_connections_closed_total", "counter", ("upstream", "reason"),
-        "Connections closed: idle, recycle (age or command), uses, error, overflow, shrink (above the grant), drain, "
-        "or upstream (the other end closed).", counts("closed")),
+        "Connections closed: idle, recycle (age, command or other TLS), uses, error, overflow, shrink (above the "
+        "grant), drain, or upstream (the other end closed).", counts("closed")),
     Row("upstream_connect_errors_total", "counter", ("upstream", "reason"),
         "Connections that could not be opened.", counts("connect_errors")),
     Row("upstream_pinned", "gauge", ("upstream", "reason"),

@@ -219,6 +219,8 @@ class Worker:
         if known is not None:
             # What it holds where there was no bound it may keep until it is told: the ledger raises nobody before that.
             kept = known.pool.total if known.spec.budget is None else 0
+            if spec.tls != known.spec.tls:  # what is open or being opened is not as it is asked for now
+                known.pool.recycle_all(monotonic())
             known.configure(spec)
             known.ssl_context = tls.context if tls else None
             retries = self.pool.spec.http.retries

@@ -1,14 +1,16 @@
 """What is said of an upstream changes while connections to it are open and in use: its TLS, its policy, its names."""
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tests.integration.http.backend import OK, Backend, read_head
 from tests.integration.test_reload import take
 from tests.support.certs import CA
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
-from tests.support.raw import fetch
+from tests.support.raw import Connection, fetch, request_bytes
 
 Start = Callable[..., Awaitable[Forebay]]
 Origins = Callable[..., Awaitable[Origin]]
@@ -38,3 +40,55 @@ async def test_an_upstream_moves_from_its_tls_port_to_its_plain_one(
     await origin.until(lambda stats: stats["open"] == 3)
     counts = await connections(f)
     assert (counts["idle"], counts["closing"]) == (3, 0)
+
+
+async def test_other_tls_is_asked_of_open_connections_too(forebay: Start, origins: Origins, ca: CA) -> None:
+    """Nobody is served over what was opened in plain text, or unverified, once the document asks for more."""
+    plain, secure = await origins(), await origins(tls=ca.server())
+    stranger = CA(ca.directory / "stranger")
+    pool = {"connectTimeout": "500ms"}
+    for origin, before, after in (
+        (plain, {}, {"tls": {"mode": "require"}}),
+        (secure, {"tls": {"mode": "require"}}, {"tls": {"mode": "verify-ca", "caFile": str(stranger.cert)}}),
+    ):
+        f = await forebay(http_pool(origin.port, pool=pool, **before))
+        slow = asyncio.create_task(fetch(f.port, "/slow/1"))
+        await origin.until(lambda stats: stats["active"] == 1)
+        assert (await fetch(f.port)).status == 200
+        await origin.until(lambda stats: stats["open"] == 2)
+        await take(f, http_pool(origin.port, pool=pool, **after))
+        assert (await fetch(f.port)).status in (502, 504)
+        assert (await slow).status == 200, "it was under way"
+        await origin.until(lambda stats: stats["open"] == 0)
+        assert (await fetch(f.port)).status != 200
+
+
+async def test_what_was_opened_without_tls_counts_until_the_backend_has_closed(forebay: Start) -> None:
+    """Also when TLS is asked for meanwhile: the budget is the backend's."""
+    noticed = asyncio.Event()
+
+    async def busy(peer: Connection) -> None:
+        await read_head(peer)
+        await noticed.wait()
+        await peer.send(OK)
+
+    async with Backend(busy) as backend:
+        document = http_pool(backend.port, budget={"maxConnections": 2, "linger": "20s"})
+        f = await forebay(document)
+        secure = copy.deepcopy(document)
+        secure["spec"]["upstreams"][0]["tls"] = {"mode": "require"}
+        async with await Connection.open(f.port) as client:
+            await client.send(request_bytes())
+            async with asyncio.timeout(5):
+                while not backend.accepted:
+                    await asyncio.sleep(0.01)
+            await take(f, secure)
+            client.reset()
+        async with asyncio.timeout(5):
+            while (counts := await connections(f))["leased"] or counts["draining"]:
+                await asyncio.sleep(0.01)
+        assert counts["closing"] == 1
+        noticed.set()
+        async with asyncio.timeout(5):
+            while (await connections(f))["closing"]:
+                await asyncio.sleep(0.01)
