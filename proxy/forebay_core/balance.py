@@ -2,7 +2,7 @@
 
 A picker never returns an endpoint whose health does not allow it. One that is out but due for a probe can be
 picked; the caller then claims the probe (``EndpointHealth.take_probe``). Pickers are made anew when the
-endpoints change.
+endpoints change, or the policy.
 """
 
 from __future__ import annotations

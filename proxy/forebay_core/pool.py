@@ -240,11 +240,21 @@ class Pool:
         gone = {endpoint for endpoint in self.endpoints if endpoint.listed} - set(endpoints)
         self.endpoints = [*endpoints, *(endpoint for endpoint in self.endpoints if not endpoint.listed)]
         self._set_sole()
-        self._picker = self._make_picker(endpoints)
-        self._pickers.clear()
+        self._renew_pickers()
         for connection in [c for c in self.connections if c.endpoint in gone]:
             self.retire(connection, "drain")
         self._supply(now)
+
+    def change_policy(self, *, keyed: bool) -> None:
+        """Pickers are made by another policy from now on; `keyed`: it asks for keys."""
+        self._renew_pickers()
+        if not keyed:  # else each connection that comes free would be closed for hashing elsewhere
+            for waiter in self.waiters:
+                waiter.key = None
+
+    def _renew_pickers(self) -> None:
+        self._picker = self._make_picker([endpoint for endpoint in self.endpoints if endpoint.listed])
+        self._pickers.clear()
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """One that only its kinds name: no policy chooses it, and no list of endpoints shows it."""

@@ -133,6 +133,7 @@ class Upstream:
 
     def configure(self, spec: UpstreamSpec) -> None:
         """Take a changed document for the same upstream; endpoints come apart, by `set_endpoints`."""
+        policy_changed = spec.load_balancing.policy != self.spec.load_balancing.policy
         self.spec = spec
         self.pre_ping = spec.pool.pre_ping
         self.hash_header = hash_header(spec)
@@ -149,6 +150,8 @@ class Upstream:
             unhealthy_threshold=active.unhealthy_threshold if active else defaults.unhealthy_threshold,
         )
         self.pool.configure(spec.pool, monotonic())
+        if policy_changed:
+            self.pool.change_policy(keyed=self.hash_header is not None)
 
     def hash_key(self, head: bytes, peer: str) -> bytes:
         """What consistent hashing hashes: the value of the named header, else the client's address."""

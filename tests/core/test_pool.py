@@ -47,9 +47,10 @@ class Bench:
     def __init__(self, endpoints=1, policy="leastConnections", random=lambda: 0.5, session=False, **settings):
         group = HealthGroup(HealthPolicy(consecutive_errors=1, base_ejection_time=10.0))
         self.endpoints = [Endpoint(f"e{n}", 80, 1, f"10.0.0.{n}", group.add()) for n in range(endpoints)]
+        self.policy = policy
         defaults = {"size": 2, "max_overflow": 1, "min_idle": 0, "max_waiting": 3, "max_uses": 0}
         self.pool = Pool(
-            Settings(**{**defaults, **settings}), self.endpoints, lambda e: picker(policy, e, 0), random=random,
+            Settings(**{**defaults, **settings}), self.endpoints, lambda e: picker(self.policy, e, 0), random=random,
             session=session,
         )  # fmt: skip
         self.now = 0.0
@@ -396,6 +397,24 @@ def test_consistent_hash_keeps_to_its_endpoint_and_makes_room_there():
             bench.upstream_closes()
         assert client.got.endpoint is by_key[key]
         bench.give_back(client)
+
+
+def test_another_policy_holds_at_once_also_for_those_who_wait():
+    bench = Bench(endpoints=2, policy="consistentHash", size=1, max_overflow=0)
+    first = bench.ask(key=b"a")
+    connection = first.got
+    waiting = [bench.ask(key=b"a") for _ in range(3)]
+    bench.policy = "roundRobin"
+    bench.pool.change_policy(keyed=False)
+    for client in waiting:
+        bench.give_back(first)
+        assert client.got is connection, "nobody's key is looked at any more"
+        first = client
+    bench.give_back(first)
+    bench = Bench(endpoints=2, policy="roundRobin", size=4)
+    bench.policy = "consistentHash"
+    bench.pool.change_policy(keyed=True)
+    assert len({bench.ask(key=b"a").got.endpoint for _ in range(3)}) == 1
 
 
 def test_with_all_endpoints_out_requests_are_refused_at_once_and_one_is_the_probe():

@@ -92,3 +92,22 @@ async def test_what_was_opened_without_tls_counts_until_the_backend_has_closed(f
         async with asyncio.timeout(5):
             while (await connections(f))["closing"]:
                 await asyncio.sleep(0.01)
+
+
+async def test_another_policy_is_taken(forebay: Start, origins: Origins) -> None:
+    """Each asks in turn, or by a key: to and fro, and what is open is used on."""
+    both = [await origins(), await origins()]
+
+    def by(policy: str) -> dict[str, Any]:
+        balancing = {"policy": policy} | ({"consistentHash": {"header": "Host"}} if policy == "consistentHash" else {})
+        return http_pool(*(origin.port for origin in both), loadBalancing=balancing)
+
+    f = await forebay(by("roundRobin"))
+    for policy, shares in (("roundRobin", [3, 3]), ("consistentHash", [0, 6]), ("roundRobin", [3, 3])):
+        await take(f, by(policy))
+        before = [(await origin.stats())["requests"] for origin in both]
+        for _ in range(6):
+            assert (await fetch(f.port)).status == 200
+        after = [(await origin.stats())["requests"] for origin in both]
+        assert sorted(b - a for a, b in zip(before, after, strict=True)) == shares, policy
+    assert (await f.metrics()).value("forebay_upstream_connections_opened_total") == 2
