@@ -1,5 +1,6 @@
 """Where an upstream's endpoints are: literal addresses at once, names by looking them up again and again."""
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -42,59 +43,63 @@ def parents(spec: Spec) -> tuple[Target, ...]:
 
 
 class Discovery:
-    """Follows the targets of one upstream and reports every change of the whole set."""
+    """Follows the targets of one upstream and reports every change of the whole set.
 
-    def __init__(self, resolver: Resolver, changed: Callable[[Sequence[Place]], None], name: str) -> None:
+    What has been reported stays until every name has had its first answer, or failure: a backend must not be without
+    endpoints because the document says something else of them.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        changed: Callable[[Sequence[Place]], None],
+        name: str,
+        places: Sequence[Place] = (),
+    ) -> None:
+        """`places`: as if reported before."""
         self._resolver = resolver
         self._changed = changed
-        self._name = name
+        self._places = list(places)
         self._targets: tuple[Target, ...] = ()
-        self._found: dict[Target, Sequence[Address]] = {}
-        self._tasks: Tasks | None = None
-        self.watchers: list[Watcher] = []
+        self._found: dict[tuple[str, int], Sequence[Address]] = {}  # by host and port; absent: no answer yet
+        self._lookups: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._tasks = Tasks(f"discovery of {name}")
 
-    async def follow(self, wanted: tuple[Target, ...]) -> None:
+    def follow(self, wanted: tuple[Target, ...]) -> None:
         """Take (changed) targets. Names are looked up in the background: a backend whose name does not resolve yet
         must not keep the others waiting."""
         if wanted == self._targets:
             return
-        await self.close()
         self._targets = wanted
-        self._tasks = Tasks(f"discovery of {self._name}")
-        self._found = {t: self._found.get(t) or literal(t) for t in wanted}
-        self.watchers = []
-        for target in wanted:
-            if not is_literal(target.host):
-                watcher = Watcher(
-                    self._resolver,
-                    target.host,
-                    target.port,
-                    lambda addresses, target=target: self._resolved(target, addresses),  # type: ignore[misc]
-                    random.Random(),
-                    tuple(self._found[target]),
-                )
-                self.watchers.append(watcher)
-                self._tasks.spawn(self._watch(watcher), f"resolve {target.host}")
+        named = {(target.host, target.port) for target in wanted}
+        for gone in self._lookups.keys() - named:
+            self._lookups.pop(gone).cancel()
+        self._found = {key: addresses for key, addresses in self._found.items() if key in named}
+        for host, port in named - self._lookups.keys():
+            if is_literal(host):
+                self._found[host, port] = (Address(host, port),)
+            else:
+                self._lookups[host, port] = self._tasks.spawn(self._look_up(host, port), f"resolve {host}")
         self._report()
 
-    async def _watch(self, watcher: Watcher) -> None:
+    async def _look_up(self, host: str, port: int) -> None:
+        def resolved(addresses: Sequence[Address]) -> None:
+            self._found[host, port] = addresses
+            self._report()
+
+        watcher = Watcher(self._resolver, host, port, resolved, random.Random())
         await watcher.refresh()
+        if (host, port) not in self._found:
+            resolved(())
         await watcher.run()
 
-    def _resolved(self, target: Target, addresses: Sequence[Address]) -> None:
-        self._found[target] = addresses
-        self._report()
-
     def _report(self) -> None:
-        self._changed(
-            [Place(t.host, t.port, t.weight, a.ip) for t, addresses in self._found.items() for a in addresses]
-        )
+        targets, found = self._targets, self._found
+        places = [Place(t.host, t.port, t.weight, a.ip) for t in targets for a in found.get((t.host, t.port), ())]
+        if any((t.host, t.port) not in found for t in targets):
+            places += [place for place in self._places if (place.host, place.port) not in found]
+        self._places = places
+        self._changed(places)
 
     async def close(self) -> None:
-        if self._tasks is not None:
-            await self._tasks.close()
-
-
-def literal(target: Target) -> tuple[Address, ...]:
-    """The address of a target that needs no look-up."""
-    return (Address(target.host, target.port),) if is_literal(target.host) else ()
+        await self._tasks.close()

@@ -27,7 +27,7 @@ from forebay_proxy import descriptors
 from forebay_proxy.accesslog import AccessLog, nothing_lost
 from forebay_proxy.checks import Checker
 from forebay_proxy.connection import UpstreamConnection
-from forebay_proxy.discovery import Discovery, parents, targets
+from forebay_proxy.discovery import Discovery, Place, parents, targets
 from forebay_proxy.forward.files import read_files
 from forebay_proxy.forward.proxy import ForwardProxy
 from forebay_proxy.forward.upstream import ForwardConnection
@@ -176,7 +176,7 @@ class Worker:
         self._observe(self.proxy)
         for upstream_spec in spec.upstreams:
             name = upstream_spec.name
-            await self._discoveries[name].follow(targets(upstream_spec) + parents(spec))
+            self._discoveries[name].follow(targets(upstream_spec) + parents(spec))
             await self._checkers[name].configure(upstream_spec, watched=spec.watches_roles)
         for name in gone:
             await self._retire(name)
@@ -246,7 +246,8 @@ class Worker:
         self._grant(spec.name, self.memory.grants.get(spec.name, 0), monotonic())
 
     def _follow(self, upstream: Upstream) -> None:
-        self._discoveries[upstream.name] = Discovery(self.resolver, upstream.set_endpoints, upstream.name)
+        known = [Place(e.host, e.port, e.weight, e.address) for e in upstream.pool.endpoints if e.listed]
+        self._discoveries[upstream.name] = Discovery(self.resolver, upstream.set_endpoints, upstream.name, known)
         self._checkers[upstream.name] = Checker(upstream, self.tasks)
 
     def _tell_tls(self) -> None:

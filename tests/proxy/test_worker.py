@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest_asyncio
 from tests.support.forebay import http_pool
+from tests.support.names import Names
 
 from forebay_core.spec.load import parse
 from forebay_proxy.memory import Memory
@@ -40,3 +41,21 @@ async def test_a_mistake_in_one_upstreams_tick_ends_no_others(start: Start) -> N
     setattr(worker.upstreams["other"], "tick", ticked.set)  # noqa: B010
     async with asyncio.timeout(5):
         await ticked.wait()
+
+
+async def test_an_upstream_that_comes_back_has_its_endpoints(start: Start) -> None:
+    """Its name may take its time to be looked up again."""
+    document = http_pool()
+    document["spec"]["upstreams"][0]["endpoints"] = [{"host": "localhost", "port": 1}]
+    worker = await start(document)
+    upstream = worker.upstreams["origin"]
+    async with asyncio.timeout(5):
+        while not upstream.pool.endpoints:
+            await asyncio.sleep(0.01)
+    worker.resolver = Names()  # type: ignore[assignment] - it says nothing
+    gone = http_pool(1)
+    gone["spec"]["upstreams"][0]["name"] = "other"
+    await worker.apply(parse(gone, form="local"))
+    await worker.apply(parse(document, form="local"))
+    assert worker.upstreams["origin"] is upstream
+    assert [endpoint.host for endpoint in upstream.pool.endpoints] == ["localhost"]
