@@ -97,6 +97,7 @@ class Worker:
         self._client_tls: dict[str, ClientTLS] = {}
         self._checkers: dict[str, Checker] = {}
         self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
+        self._applying = asyncio.Lock()  # one document after the other
         self.draining = False
         self._descriptors = descriptors.used()  # before there are connections
         self.deaf = asyncio.Event()  # a drain has closed the listeners
@@ -155,6 +156,10 @@ class Worker:
 
     async def apply(self, pool: ProxyPool) -> None:
         """Take a document, the first or a changed one. Raises FileError, and has changed nothing then."""
+        async with self._applying:
+            await self._apply(pool)
+
+    async def _apply(self, pool: ProxyPool) -> None:
         if pool.spec.forward is not None:
             read_files(pool.spec.forward)
         if isinstance(self.proxy, PgProxy):

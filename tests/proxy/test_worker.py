@@ -59,3 +59,16 @@ async def test_an_upstream_that_comes_back_has_its_endpoints(start: Start) -> No
     await worker.apply(parse(document, form="local"))
     assert worker.upstreams["origin"] is upstream
     assert [endpoint.host for endpoint in upstream.pool.endpoints] == ["localhost"]
+
+
+async def test_of_two_documents_the_later_one_holds(start: Start) -> None:
+    """A worker that hung may be told of both in one breath."""
+
+    def checked(port: int) -> dict[str, Any]:
+        return http_pool(port, healthCheck={"active": {"path": "/", "interval": f"{100 + port}s"}})
+
+    worker = await start(checked(1))
+    await asyncio.gather(*(worker.apply(parse(checked(port), form="local")) for port in (2, 3, 4)))
+    upstream = worker.upstreams["origin"]
+    assert [endpoint.port for endpoint in upstream.pool.endpoints] == [4]
+    assert repr(worker.tasks).count("checks of origin") == 1
