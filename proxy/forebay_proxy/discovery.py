@@ -64,6 +64,8 @@ class Discovery:
         self._found: dict[tuple[str, int], Sequence[Address]] = {}  # by host and port; absent: no answer yet
         self._lookups: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._tasks = Tasks(f"discovery of {name}")
+        self.answered = asyncio.Event()  # every name has had its first answer, or failure
+        self.answered.set()
 
     def follow(self, wanted: tuple[Target, ...]) -> None:
         """Take (changed) targets. Names are looked up in the background: a backend whose name does not resolve yet
@@ -96,7 +98,10 @@ class Discovery:
     def _report(self) -> None:
         targets, found = self._targets, self._found
         places = [Place(t.host, t.port, t.weight, a.ip) for t in targets for a in found.get((t.host, t.port), ())]
-        if any((t.host, t.port) not in found for t in targets):
+        if all((t.host, t.port) in found for t in targets):
+            self.answered.set()
+        else:
+            self.answered.clear()
             places += [place for place in self._places if (place.host, place.port) not in found]
         self._places = places
         self._changed(places)

@@ -5,6 +5,7 @@ and are written to the memory before they are acted on or answered (docs/explana
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -65,6 +66,7 @@ CONNECTIONS: dict[str, type[UpstreamConnection]] = {
 
 SILENT = 5.0  # seconds of drain after which a client that asked nothing is closed unasked
 BACKLOG = 4096  # connections that the kernel accepts ahead of us; nginx has 511, a reconnect herd is larger
+FIRST_ANSWER = 3.0  # seconds that a document waits for the name server; the supervisor waits 5 for a worker
 TLS_CHECK = 5.0  # seconds between two looks at the certificate files
 
 
@@ -176,18 +178,26 @@ class Worker:
         gone = [name for name in self.upstreams if name not in {u.name for u in spec.upstreams}]
         for upstream_spec in spec.upstreams:
             self._configure(upstream_spec, tls.get(upstream_spec.name))
+            self._discoveries[upstream_spec.name].follow(targets(upstream_spec) + parents(spec))
+        await self._names_asked()  # before anything is routed to an upstream that is new
         self._tell_tls()
         self.proxy.configure(spec, self.upstreams, descriptors.most_clients(spec, self._descriptors))
         self._observe(self.proxy)
         for upstream_spec in spec.upstreams:
             name = upstream_spec.name
-            self._discoveries[name].follow(targets(upstream_spec) + parents(spec))
             await self._checkers[name].configure(upstream_spec, watched=spec.watches_roles)
         for name in gone:
             await self._retire(name)
         if relisten:
             await self._relisten()
         self._pause_or_resume()
+
+    async def _names_asked(self) -> None:
+        """Wait until each name has had its first answer, or failure; not for long, as a name server may be silent."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ANSWER):
+                for discovery in self._discoveries.values():
+                    await discovery.answered.wait()
 
     async def _relisten(self) -> None:
         """In another way, on the sockets that there are. Raises OSError."""
