@@ -301,7 +301,7 @@ class Worker:
                     upstream.tick()
                 except Exception:  # a mistake of ours must not end the others' ticks, and not go unseen
                     log.exception("the tick of upstream %s failed", name)
-                if name in self._retiring and not upstream.pool.total:
+                if name in self._retiring and not upstream.pool.total and not upstream.pool.waiters:
                     del self._retiring[name]
 
     async def _watch_tls(self) -> None:
@@ -432,7 +432,7 @@ class Worker:
     def _pause_or_resume(self) -> None:
         """A pool is paused if the document or a command says so."""
         paused = self._paused or self.pool.spec.paused
-        for upstream in self.upstreams.values():
+        for upstream in self.every_upstream.values():
             if paused and upstream.pool.pause_timeout is None:
                 upstream.pool.pause(monotonic(), self.pool.spec.pause_timeout)
             elif not paused and upstream.pool.pause_timeout is not None:

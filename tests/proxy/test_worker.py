@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest_asyncio
 from tests.support.forebay import http_pool
 from tests.support.names import Names
 
+from forebay_core.lease import Connection, Refusal, Waiter
 from forebay_core.spec.load import parse
 from forebay_proxy.http.proxy import HttpProxy
 from forebay_proxy.memory import Memory
@@ -130,3 +132,34 @@ async def test_an_upstream_with_an_address_has_its_endpoints_before_it_is_routed
         await asyncio.sleep(0)
     assert worker.upstreams["second"].pool.endpoints
     await applying
+
+
+class Waiting(Waiter):
+    """Waits for a connection; `told` is why there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def take(self, connection: Connection, now: float) -> bool:
+        raise AssertionError("nothing listens there")
+
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        self.told.set_result(refusal.reason)
+
+
+async def test_who_waits_in_a_pause_is_not_forgotten_with_the_upstream(start: Start) -> None:
+    """The upstream goes when nobody waits for it, and the end of the pause is an end for those who do."""
+    before, after = named("old", "127.0.0.1"), named("new", "127.0.0.1")
+    before["spec"]["paused"] = after["spec"]["paused"] = True
+    worker = await start(before)
+    old, waiting, ticked = worker.upstreams["old"], Waiting(), asyncio.Event()
+    assert old.pool.acquire(waiting, monotonic()) is None
+    await worker.apply(parse(after, form="local"))
+    setattr(worker.upstreams["new"], "tick", ticked.set)  # noqa: B010 - it comes after the old one's
+    async with asyncio.timeout(5):
+        await ticked.wait()
+        assert worker.every_upstream["old"] is old
+        after["spec"]["paused"] = False
+        await worker.apply(parse(after, form="local"))
+        assert await waiting.told == "connect_refused"
