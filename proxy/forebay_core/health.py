@@ -13,10 +13,11 @@ There are two states, *in* (``healthy``) and *out*. The rules:
     direct evidence, where an error may have been the request's fault.
 4.  Half-open: when its time is over, an endpoint that is out takes ONE request as a probe, and the next one
     not before another ``base_ejection_time`` (a probe whose client goes away has no outcome). While the
-    whole group is out the time is ``base_ejection_time`` only: nothing is won by waiting longer. A failed
-    check puts the probe off by ``base_ejection_time``: the check was the probe. Where checks find no free
-    connection, the traffic is the check. Once checks have ended the next request is the probe: nothing else would
-    show that an endpoint which they have put out is fit.
+    whole group is out there is a probe every second: nothing is won by keeping traffic away from where it
+    has to go, and a backend that was restarted must not stay out for longer than it was away. A failed check
+    puts the probe off by ``base_ejection_time``: the check was the probe. Where checks find no free
+    connection, the traffic is the check. Once checks have ended the next request is the probe: nothing else
+    would show that an endpoint which they have put out is fit.
 5.  Out -> in: the probe succeeds, or ``healthy_threshold`` checks in a row do.
 6.  What was in flight when its endpoint went out says nothing new: its outcome is ignored.
 
@@ -29,6 +30,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LONGEST_EJECTION = 300.0  # seconds
+ALL_OUT = 1.0  # seconds between two probes of an endpoint while there is no other one
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class EndpointHealth:
     """
 
     __slots__ = (
-        "_base_due", "_checks", "_due", "_ejected_for", "_in_since", "_probing", "_row",
+        "_all_out_due", "_checks", "_due", "_ejected_for", "_in_since", "_probing", "_row",
         "checks_failed_total", "ejections_total", "errors", "errors_total", "group", "healthy", "reason",
     )  # fmt: skip
 
@@ -117,7 +119,7 @@ class EndpointHealth:
         self._ejected_for = 0.0  # how long the last one was to last
         self._in_since = float("-inf")
         self._due = 0.0  # while out: when the next probe may go
-        self._base_due = 0.0  # the same while the whole group is out
+        self._all_out_due = 0.0  # the same while the whole group is out
         self._probing = False
 
     def __repr__(self) -> str:
@@ -131,7 +133,7 @@ class EndpointHealth:
 
     def available(self, now: float) -> bool:
         """May a request go there now? It is healthy, or due for a probe (which ``take_probe`` claims)."""
-        return self.healthy or now >= (self._due if self.group.healthy else self._base_due)
+        return self.healthy or now >= (self._due if self.group.healthy else self._all_out_due)
 
     def take_probe(self, now: float) -> bool:
         """Claim the probe of an endpoint that is out: True for one caller per interval. False: not due, or
@@ -140,7 +142,8 @@ class EndpointHealth:
         if self.healthy or not self.available(now):
             return False
         self._probing = True
-        self._due = self._base_due = now + self.group.policy.base_ejection_time
+        base = self.group.policy.base_ejection_time
+        self._due, self._all_out_due = now + base, now + min(base, ALL_OUT)
         return True
 
     def succeeded(self, now: float) -> None:
@@ -172,20 +175,20 @@ class EndpointHealth:
         self.checks_failed_total += 1
         if self.healthy and -self._checks >= policy.unhealthy_threshold:
             self._leave("health check failed")
-            self._due = self._base_due = now
+            self._due = self._all_out_due = now
             self.ejections_total += 1
         if not self.healthy:
             put_off = now + policy.base_ejection_time
-            self._due, self._base_due = max(self._due, put_off), max(self._base_due, put_off)
+            self._due, self._all_out_due = max(self._due, put_off), max(self._all_out_due, put_off)
 
     def checks_ended(self, now: float) -> None:
         """There will be no active check."""
         self._checks = 0
-        self._due, self._base_due = min(self._due, now), min(self._base_due, now)
+        self._due, self._all_out_due = min(self._due, now), min(self._all_out_due, now)
 
     def statistics(self) -> HealthStatistics:
         """A snapshot for metrics and ``/state``."""
-        due = self._due if self.group.healthy else self._base_due
+        due = self._due if self.group.healthy else self._all_out_due
         return HealthStatistics(
             self.healthy, self.reason, self.errors, self.errors_total, self.ejections_total,
             self.checks_failed_total, None if self.healthy else due,
@@ -199,7 +202,7 @@ class EndpointHealth:
         self.ejections_total += 1
         self._ejected_for = max(base, min(base * self._row, LONGEST_EJECTION))
         self._leave(reason)
-        self._due, self._base_due = now + self._ejected_for, now + base
+        self._due, self._all_out_due = now + self._ejected_for, now + min(base, ALL_OUT)
 
     def _leave(self, reason: str) -> None:
         self.group.healthy -= self.healthy

@@ -74,7 +74,7 @@ def test_an_endpoint_over_the_percentage_goes_once_there_is_room() -> None:
 
 
 def test_one_probe_per_interval_goes_through_and_its_success_closes() -> None:
-    _, (health,) = group_of(1)
+    _, (health, _) = group_of(2)
     fail(health, 0.0)
     assert not health.take_probe(BASE - 0.1)
     assert health.available(BASE)
@@ -102,13 +102,26 @@ def test_ejections_in_a_row_last_longer_while_others_serve() -> None:
     assert waits == [BASE * row for row in range(1, 11)] + [300.0, 300.0]
 
 
-def test_with_all_out_the_interval_stays_the_base() -> None:
+def test_with_all_out_there_is_a_probe_every_second() -> None:
+    """A backend that has been restarted is found within a second, however long it was away."""
     _, (health,) = group_of(1)
     fail(health, 0.0)
-    for row in range(1, 5):
-        assert not health.available(row * BASE - 0.1)
-        assert health.take_probe(row * BASE)
-        health.failed(row * BASE, "timeout")
+    for second in (1.0, 2.0, 3.0, 4.0):
+        assert not health.available(second - 0.1)
+        assert health.take_probe(second)
+        assert not health.available(second + 0.9), "nor without an outcome"
+        health.failed(second, "timeout")
+    assert health.take_probe(5.0)
+    health.succeeded(5.0)
+    assert health.healthy
+
+
+def test_a_failed_check_is_the_probe_of_a_sole_endpoint_too() -> None:
+    _, (health,) = group_of(1)
+    fail(health, 0.0)
+    health.checked(ok=False, now=0.5)
+    assert not health.available(0.4 + BASE)
+    assert health.available(0.5 + BASE)
 
 
 def test_the_row_ends_after_as_long_a_time_in() -> None:

@@ -241,7 +241,9 @@ class PassiveCheck(Model):
         "endpoint.",
     )
     base_ejection_time: PositiveDuration = Field(
-        30.0, description="How long the first ejection lasts; it grows with each one that follows."
+        30.0,
+        description="How long the first ejection lasts; it grows with each one that follows. While all endpoints are "
+        "out, a request tries one each second.",
     )
     max_ejection_percent: Percent = Field(
         50,
