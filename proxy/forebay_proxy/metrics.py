@@ -230,7 +230,8 @@ METRICS: tuple[Row[State], ...] = (
     Row("ledger_sequence", "gauge", (),
         "The ledger's sequence, +1 per write; local mode, else the operator has it.", ledger_sequence),
     Row("config_last_reload_success", "gauge", (),
-        "0 where the document was last refused and an older one is served, else 1.", reload_success, min),
+        "0 where the document was last refused and an older one is served, or where a file that it names (certificate, "
+        "users, password) has become unusable and what was in it before is in force; else 1.", reload_success, min),
     Row("tls_certificate_expiry_seconds", "gauge", (),
         "When the certificate that clients see ends, in Unix time; absent without TLS.", certificate_expiry, min),
     Row("build_info", "gauge", ("version",),

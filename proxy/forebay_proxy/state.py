@@ -49,7 +49,7 @@ def worker_state(worker: "Worker") -> dict[str, Any]:
         "started": worker.started,
         "time": time.time(),
         "certificate_expiry": tls.not_after if tls is not None else None,
-        "reload_success": worker.reload_success,
+        "reload_success": worker.reload_success and worker.files_good,
         "upstreams": {
             name: upstream_state(upstream, now) | (sessions_state(proxy, name) if isinstance(proxy, PgProxy) else {})
             for name, upstream in worker.every_upstream.items()

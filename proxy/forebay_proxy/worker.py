@@ -497,6 +497,13 @@ class Worker:
         return worker_state(self)
 
     @property
+    def files_good(self) -> bool:
+        """Whether the files that the document names are in force as they are now."""
+        tls = (self.server_tls, *self._client_tls.values())
+        complaint = self.proxy.complaint if isinstance(self.proxy, (PgProxy, ForwardProxy)) else ""
+        return not complaint and not any(files.error for files in tls if files is not None)
+
+    @property
     def document_hash(self) -> str:
         return document_hash(self.pool)
 

@@ -124,8 +124,8 @@ ONE = [
           "TLS.",
           {OF_POOL: f"min by ({BY_POOL}) ({chosen('forebay_tls_certificate_expiry_seconds', of=POOL)}) - time()"},
           "s", type="stat", width=6),
-    Panel("Newest document is served", "0: at least one replica has refused it, and serves an older one; its log says "
-          "why.",
+    Panel("Newest document is served", "0: at least one replica has refused it, or a file that it names, and serves an "
+          "older one; its log says why.",
           {OF_POOL: f"min by ({BY_POOL}) ({chosen('forebay_config_last_reload_success', of=POOL)})"},
           "bool_yes_no", type="stat", width=6),
     Panel("Versions and codecs", "How many replicas run which version, and which HTTP codec (compiled, or pure Python, "

@@ -37,7 +37,7 @@ class ForwardProxy(HttpProxy):
         self.parents: Mapping[tuple[str, int], bytes] = {}
         self.logins: Logins | None = None  # None: no password is asked for
         self._files: Files | None = None
-        self._complaint = ""
+        self.complaint = ""  # of the last refresh; empty: the files are in force as they are
         self._key = secrets.token_bytes(32)
         self.name = b"forebay-" + secrets.token_hex(4).encode()  # to parents
 
@@ -59,11 +59,11 @@ class ForwardProxy(HttpProxy):
         try:
             files = read_files(self._forward)
         except SecretError as error:
-            if str(error) != self._complaint:
+            if str(error) != self.complaint:
                 log.warning("%s; what it said before stays in force", error)
-            self._complaint = str(error)
+            self.complaint = str(error)
             return
-        self._complaint = ""
+        self.complaint = ""
         self._take(files)
 
     def _take(self, files: Files) -> None:

@@ -79,7 +79,7 @@ class PgProxy:
         self._secret = secret
         self.auth = Auth("trust", {}, self._secret)
         self._files = Files("", {})
-        self._complaint = ""  # of the last refresh
+        self.complaint = ""  # of the last refresh; empty: the files are in force as they are
         self._lookups: dict[str, Lookups] = {}  # by upstream
 
     def configure(self, spec: Spec, upstreams: dict[str, Upstream], max_clients: int) -> None:
@@ -204,11 +204,11 @@ class PgProxy:
         try:
             self._files, self.auth = self._read(self.postgres)
         except SecretError as error:
-            if str(error) != self._complaint:
+            if str(error) != self.complaint:
                 log.warning("%s; what it said before stays in force", error)
-            self._complaint = str(error)
+            self.complaint = str(error)
         else:
-            self._complaint = ""
+            self.complaint = ""
 
     # ------------------------------------------------------------------ clients
 
