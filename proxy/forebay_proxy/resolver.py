@@ -151,7 +151,8 @@ class Watcher:
         except ResolveError as error:
             self.failures_total += 1
             if not self.error:  # say it once, not every interval
-                log.warning("%s; its last addresses stay in use", error)
+                last = "its last addresses stay in use" if self.addresses else "there is no address to connect to yet"
+                log.warning("%s; %s", error, last)
             self.error = str(error)
             return
         if self.error:

@@ -1,6 +1,7 @@
 """Name resolution that never blocks the loop."""
 
 import asyncio
+import logging
 import random
 import socket
 import threading
@@ -167,6 +168,20 @@ async def test_a_watcher_tells_only_changes_and_keeps_the_last_good_answer() -> 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [((), "there is no address to connect to"), ((Address("10.0.0.1", 80),), "its last addresses stay in use")],
+)
+async def test_what_a_failure_leaves(known: tuple[Address, ...], said: str, caplog: pytest.LogCaptureFixture) -> None:
+    resolver = resolver_of(socket.gaierror(-3, "Temporary failure in name resolution"))
+    watcher = Watcher(resolver, "orders", 80, lambda _: None, random.Random(1), known)
+    with caplog.at_level(logging.WARNING):
+        await watcher.refresh()
+        await watcher.refresh()
+    (record,) = caplog.records
+    assert said in record.getMessage()
 
 
 async def test_a_literal_is_not_watched() -> None:
