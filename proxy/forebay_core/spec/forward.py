@@ -114,8 +114,8 @@ class Forward(Model):
         (),
         description="Where requests may go: a name, *.name for all names below it, or a network that the name must "
         "resolve into. An address in a network named here is allowed though denyPrivate denies it, where the network "
-        "lies wholly in what is denied. With parents a network is only for addresses that a request names. Empty: "
-        "everywhere.",
+        "lies wholly in what is denied. With a network here every name that denyHosts does not name is looked up. With "
+        "parents a network is only for addresses that a request names. Empty: everywhere.",
     )
     deny_hosts: Annotated[Seq[Destination], Field(max_length=256)] = Field(
         (), description="Where requests may not go, in the form of allowHosts; it wins over allowHosts."
