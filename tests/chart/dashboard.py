@@ -16,6 +16,7 @@ OF_POOL = "{{namespace}}/{{proxypool}}"
 OF = "{{namespace}}/{{proxypool}} {{upstream}}"
 SOURCE = {"type": "prometheus", "uid": "$datasource"}
 COLUMNS = 24  # of Grafana's grid
+UNWANTED = 'outcome!="origin"'  # of waits: those that a forward proxy's perOrigin does not make on purpose
 
 
 class Panel(NamedTuple):
@@ -47,12 +48,12 @@ def rate(metric: str, more: str = "", by: str = BY, of: str = UPSTREAM) -> str:
     return f"sum by ({by}) (rate({chosen(metric, more, of)}[$__rate_interval]))"
 
 
-def quantile(q: float, metric: str, by: str = BY) -> str:
-    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', by=f'{by}, le')})"
+def quantile(q: float, metric: str, more: str = "", by: str = BY) -> str:
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', more, by=f'{by}, le')})"
 
 
-def quantiles(metric: str) -> dict[str, str]:
-    return {f"p{q * 100:.0f} {OF}": quantile(q, metric) for q in (0.5, 0.95, 0.99)}
+def quantiles(metric: str, more: str = "") -> dict[str, str]:
+    return {f"p{q * 100:.0f} {OF}": quantile(q, metric, more) for q in (0.5, 0.95, 0.99)}
 
 
 FLEET = [
@@ -81,8 +82,8 @@ FLEET = [
           "client's.",
           {f"{OF_POOL} {{{{reason}}}}": rate("forebay_rejections_total", by=f"{BY_POOL}, reason")}, "reqps"),
     Panel("Wait for a connection, p95", "The one number to watch: what autoscaling.targetWait is about. Timeouts and "
-          "refusals are in it, the time to open a connection is not.",
-          {OF: quantile(0.95, "forebay_upstream_wait_seconds")}, "s"),
+          "refusals are in it; the time to open a connection and the wait that perOrigin wants are not.",
+          {OF: quantile(0.95, "forebay_upstream_wait_seconds", UNWANTED)}, "s"),
 ]  # fmt: skip
 
 ONE = [
@@ -144,12 +145,13 @@ WHY = [
           "Backend: it is slower than it was, and more connections would make it worse. None: nobody waits too long.",
           {"{{upstream}}: {{cause}}": f"{most('forebay_limited_by', by=f'{BY}, cause')} == 1"}, "none",
           type="state-timeline", width=24),
-    Panel("Wait for a connection", "Median, p95 and p99.", quantiles("forebay_upstream_wait_seconds"), "s"),
+    Panel("Wait for a connection", "Median, p95 and p99, without the wait that perOrigin wants.",
+          quantiles("forebay_upstream_wait_seconds", UNWANTED), "s"),
     Panel("Waiting now", "Requests in line, and how long the first of them has stood there.",
           {"waiting {{upstream}}": total("forebay_upstream_waiting"),
            "seconds of the oldest {{upstream}}": most("forebay_upstream_wait_oldest_seconds")}),
     Panel("How waits end, per second", "served: with a connection; timeout: pool.timeout was over; refused: the line "
-          "was full, or no endpoint was healthy.",
+          "was full, or no endpoint was healthy; origin: the part of it at a forward proxy's perOrigin.",
           {"{{upstream}} {{outcome}}": rate("forebay_upstream_wait_seconds_count", by="upstream, outcome")}, "reqps"),
     Panel("Leased of the limit", "By replica: at 100 % requests wait. One alone at 100 %: its grant or its share of "
           "clients; all: Ceiling or Budget.",
