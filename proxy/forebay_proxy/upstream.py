@@ -299,7 +299,8 @@ class Upstream:
         except TimeoutError:
             refusal = Refusal("connect_timeout", f"connecting to {endpoint.name} took too long")
         except (ssl.SSLError, ssl.CertificateError) as error:
-            refusal = Refusal("tls", f"TLS with {endpoint.name} failed: {getattr(error, 'reason', None) or error}")
+            what, why = getattr(error, "reason", None) or error, getattr(error, "verify_message", "")
+            refusal = Refusal("tls", f"TLS with {endpoint.name} failed: {what}{why and f' ({why})'}")
         except LoginError as error:
             refusal = error.refusal
         except OSError as error:

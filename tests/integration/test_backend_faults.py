@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -207,6 +208,17 @@ async def test_a_check_gives_back_what_opens_too_late(forebay: Start, origins: O
         origin.cont()
         await metric(f, "forebay_upstream_endpoint_healthy", lambda value: value == 1)
     assert (await run_load(f.port, clients=3, requests=10)).statuses == {200: 30}
+
+
+async def test_a_certificate_that_is_refused_is_told_with_its_fault(
+    forebay: Start, origins: Origins, ca: CA, tmp_path: Path
+) -> None:
+    origin = await origins(tls=ca.server())
+    (tmp_path / "other").mkdir()
+    other = CA(tmp_path / "other", "other-ca")
+    f = await forebay(http_pool(origin.port, tls={"mode": "verify-ca", "caFile": str(other.cert)}))
+    assert (await fetch(f.port)).status == 502
+    await f.child.line(r"CERTIFICATE_VERIFY_FAILED \(unable to get local issuer certificate\)")
 
 
 async def test_a_restarted_backend_meets_no_herd(forebay: Start, origin: Origin) -> None:
