@@ -15,6 +15,7 @@ import struct
 from pathlib import Path
 
 from forebay_proxy import journal
+from forebay_proxy.files import FileError
 from forebay_proxy.journal import Journal, Record
 
 MAGIC = b"forebay2"
@@ -23,6 +24,10 @@ SLOT = struct.Struct("<64sII")  # upstream's name, grant, held
 SLOTS = 64  # a document has at most 16 upstreams; the others are of those that it had, and that still hold something
 RECORDS = HEADER.size + SLOTS * SLOT.size  # where they begin
 SIZE = RECORDS + journal.SIZE
+
+
+class NotAMemory(FileError):
+    """The file holds something else."""
 
 
 class MemoryLocked(OSError):
@@ -77,8 +82,12 @@ class Memory:
 
     @classmethod
     def at(cls, path: Path) -> "Memory":
-        """The memory in this file, made if absent. Raises OSError, MemoryLocked."""
-        return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        """The memory in this file, made if absent. Raises OSError, MemoryLocked; NotAMemory where it is somebody's."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not ours(os.pread(fd, len(MAGIC), 0)):
+            os.close(fd)
+            raise NotAMemory(f"{path} is no replica's memory: expected one, an empty file, or none")
+        return cls(fd)
 
     @property
     def life(self) -> str:
@@ -168,3 +177,8 @@ class Memory:
                 self._grants.pop(name, None)
                 return index
         raise OverflowError(f"connections to more than {SLOTS} upstreams are still open")
+
+
+def ours(beginning: bytes) -> bool:
+    """Whether a file that begins so is a memory, of whichever version, or one whose making was cut short."""
+    return not beginning.strip(b"\0") or (beginning.startswith(MAGIC[:-1]) and beginning[len(MAGIC) - 1 :].isdigit())

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from forebay_proxy.journal import Record
-from forebay_proxy.memory import Memory, MemoryLocked
+from forebay_proxy.memory import Memory, MemoryLocked, NotAMemory
 
 Remains = dict[str, tuple[int, list[Record]]]  # by upstream: how many, and those of them that are known
 
@@ -79,6 +79,8 @@ class StateDirectory:
             for _ in range(round(PATIENCE / RETRY)):
                 try:
                     left[path.stem] = self.bury(path)
+                except NotAMemory as error:
+                    raise StartError(str(error)) from None
                 except MemoryLocked:  # its process has let go of the directory's lock, and ends just now
                     await asyncio.sleep(RETRY)
                 else:
@@ -98,7 +100,7 @@ class StateDirectory:
         return self.path / f"{secrets.token_hex(8)}.memory"
 
     def bury(self, path: Path) -> Remains:
-        """What a dead worker has left open; its memory is kept until `forget`. Raises MemoryLocked."""
+        """What a dead worker has left open; its memory is kept until `forget`. Raises MemoryLocked, NotAMemory."""
         if not path.exists() or not path.stat().st_size:  # it has not begun
             path.unlink(missing_ok=True)
             return {}

@@ -11,7 +11,7 @@ from socket import AF_INET6
 import pytest
 
 from forebay_proxy.journal import RECORDS, Record
-from forebay_proxy.memory import SIZE, SLOTS, Memory, MemoryLocked
+from forebay_proxy.memory import SIZE, SLOTS, Memory, MemoryLocked, NotAMemory
 
 
 def test_a_fresh_memory_is_a_new_life_with_nothing(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_it_survives_kill_9(tmp_path: Path) -> None:
     memory.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 10, b"not a memory", b"x" * 5000, b"forebay0" + b"\1" * SIZE])
-def test_a_foreign_or_torn_file_is_a_new_life(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\0" * 10, b"\0" * SIZE, b"forebay2", b"forebay0" + b"\1" * SIZE])
+def test_a_torn_file_or_another_versions_is_a_new_life(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "memory"
     path.write_bytes(content)
     memory = Memory.at(path)
@@ -104,6 +104,15 @@ def test_a_foreign_or_torn_file_is_a_new_life(tmp_path: Path, content: bytes) ->
     assert (memory.grants, memory.left) == ({}, {})
     assert path.stat().st_size == SIZE
     memory.close()
+
+
+@pytest.mark.parametrize("content", [b"x", b"not a memory", b"x" * SIZE, b"forebay: a document\n", b"forebay"])
+def test_a_file_of_somebody_elses_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "memory"
+    path.write_bytes(content)
+    with pytest.raises(NotAMemory, match="memory is no replica's memory"):
+        Memory.at(path)
+    assert path.read_bytes() == content
 
 
 def test_a_successor_finds_where_connections_went(tmp_path: Path) -> None:
