@@ -111,7 +111,7 @@ _NOT_HERE = {
 HELP = (  # the detail of a NOTICE "Console usage"
     "\n\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION|LISTS|STATE"
     "\n\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS"
-    "\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tRECONNECT [<db>]\n\tKILL [<db>]\n\tRELOAD"
+    "\n\tPAUSE [<db>]\n\tRESUME [<db>]\n\tRECONNECT [<db>]\n\tKILL [<db>]"
 )
 
 _WORD = r'("(?:[^"]|"")*"|[0-9A-Za-z_]+)'
