@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import secrets
 import signal
 import sys
@@ -14,6 +13,7 @@ import click
 from forebay_core.spec.cautions import cautions
 from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
+from forebay_proxy.files import FileError, read_text, reason
 
 FILE = click.option(
     "-f", "--file", "path", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The ProxyPool, YAML."
@@ -57,11 +57,9 @@ def cli() -> None:
 def read(path: Path) -> tuple[str, ProxyPool]:
     """The document's text and the document. Raises BadDocument."""
     try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise BadDocument(f"{path}: {os.strerror(error.errno or 0)}") from None
-    except UnicodeDecodeError as error:
-        raise BadDocument(f"{path}: byte {error.start} is not UTF-8") from None
+        text = read_text(path)
+    except FileError as error:
+        raise BadDocument(str(error)) from None
     try:
         return text, load(text, form="local")
     except DocumentError as error:
@@ -72,7 +70,7 @@ def warn_of_pure_codec() -> None:
     from forebay_core.http1 import IMPLEMENTATION
 
     if IMPLEMENTATION == "pure":
-        logging.warning("the compiled codec is not in use: requests cost more CPU than they need to")
+        logging.warning("warning: the compiled codec is not in use: requests cost more CPU than they need to")
 
 
 @cli.command()
@@ -82,7 +80,7 @@ def run(path: Path, admin: tuple[str, int]) -> None:
     """Run a pool on this machine: a supervisor and its worker processes."""
     text, pool = read(path)
     for caution in cautions(pool):
-        logging.warning("%s", caution)
+        logging.warning("warning: %s", caution)
     warn_of_pure_codec()
 
     import asyncio
@@ -99,7 +97,7 @@ def run(path: Path, admin: tuple[str, int]) -> None:
         try:
             runner, admin_port = await serve(Local(supervisor), supervisor.token, *admin)
         except OSError as error:
-            raise Failed(f"can't listen on {admin[0]}:{admin[1]}: {os.strerror(error.errno or 0)}") from None
+            raise Failed(f"can't listen on {admin[0]}:{admin[1]}: {reason(error)}") from None
         try:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -134,11 +132,9 @@ def worker(path: Path, admin: tuple[str, int], memory: Path, token_file: Path | 
     from forebay_proxy.state_directory import StartError
 
     try:
-        token = token_file.read_text("utf-8").strip() if token_file is not None else secrets.token_hex(16)
-    except OSError as error:
-        raise Failed(f"{token_file}: {os.strerror(error.errno or 0)}") from None
-    except UnicodeDecodeError as error:
-        raise Failed(f"{token_file}: byte {error.start} is not UTF-8") from None
+        token = read_text(token_file).strip() if token_file is not None else secrets.token_hex(16)
+    except FileError as error:
+        raise Failed(str(error)) from None
     try:
         uvloop.run(pod.run(path, pool, memory, *admin, token))
     except StartError as error:
@@ -149,7 +145,10 @@ def worker(path: Path, admin: tuple[str, int], memory: Path, token_file: Path | 
 @FILE
 @click.option("-o", "output", type=click.Choice(["text", "json"]), default="text", help="How to answer.")
 def validate(path: Path, output: str) -> None:
-    """Check a document, and say everything that is wrong with it."""
+    """Check a document for local mode (forebay run), and say what is wrong with it.
+
+    Fields of a cluster only, such as Secrets, are refused here: in a cluster the API server and the operator check.
+    """
     try:
         _, pool = read(path)
     except BadDocument as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
-from forebay_proxy.files import FileError
+from forebay_proxy.files import FileError, read_text
 from forebay_proxy.forward.files import read_files
 from forebay_proxy.postgres.files import check_files as check_logins
 from forebay_proxy.tracing import check_tracing
@@ -27,9 +27,9 @@ class Document:
 def read(path: Path, running: ProxyPool) -> Document:
     """The document in the file, to take the place of the one that runs. Raises Refused."""
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path)
         pool = load(text, form="local")
-    except (DocumentError, OSError, UnicodeDecodeError) as error:
+    except (DocumentError, FileError) as error:
         raise Refused(str(error)) from None
     old, new = running.spec, pool.spec
     for name, a, b in (

@@ -18,7 +18,7 @@ from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
 from forebay_proxy import admin
 from forebay_proxy.descriptors import raise_limit
-from forebay_proxy.files import FileError
+from forebay_proxy.files import FileError, read_text, reason
 from forebay_proxy.memory import Memory, MemoryLocked
 from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.state_directory import StartError, file_state
@@ -91,8 +91,8 @@ class Pod:
                 continue
             self._seen = seen
             try:
-                await self.worker.apply(load(self._path.read_text("utf-8"), form="local"))
-            except (DocumentError, FileError, OSError, UnicodeDecodeError) as error:
+                await self.worker.apply(load(read_text(self._path), form="local"))
+            except (DocumentError, FileError, OSError) as error:
                 self.worker.reload_success = False
                 log.error("%s is not taken, the last good document stays in force:\n%s", self._path, error)
             except Exception:  # a mistake of ours must not end this, and not go unseen
@@ -116,17 +116,17 @@ async def run(path: Path, pool: ProxyPool, memory: Path, host: str, port: int, t
     except (FileError, MemoryLocked) as error:
         raise StartError(str(error)) from None
     except OSError as error:
-        raise StartError(f"{memory}: {os.strerror(error.errno or 0)}") from None
+        raise StartError(f"{memory}: {reason(error)}") from None
     pod = Pod(worker, path)
     listen = pool.spec.listen
     try:
         sock = listening(listen.address, listen.port)
     except OSError as error:
-        raise StartError(f"can't listen on {listen.address}:{listen.port}: {os.strerror(error.errno or 0)}") from None
+        raise StartError(f"can't listen on {listen.address}:{listen.port}: {reason(error)}") from None
     try:
         runner, admin_port = await admin.serve(pod, token, host, port)
     except OSError as error:
-        raise StartError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
+        raise StartError(f"can't listen on {host}:{port}: {reason(error)}") from None
     address, service = os.environ.get("FOREBAY_POD_IP"), os.environ.get("FOREBAY_PEERS")
     if isinstance(worker.proxy, PgProxy) and address and service:
         worker.proxy.join(address, service, sock.getsockname()[1])

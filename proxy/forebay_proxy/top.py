@@ -6,7 +6,6 @@ own, and shows none. `forebay demo` shows the same.
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from forebay_core.histogram import SECONDS, Histogram, HistogramSnapshot
+from forebay_proxy.files import reason
 from forebay_proxy.gathered import added
 
 PATIENCE = 5.0  # seconds for one answer
@@ -116,9 +116,7 @@ async def look(session: aiohttp.ClientSession, url: str) -> Look:
     except aiohttp.InvalidURL:
         raise Unreachable(f"{url!r} is no URL: expected the admin port's, such as http://127.0.0.1:9901") from None
     except aiohttp.ClientConnectorError as error:
-        number = error.os_error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.os_error.strerror or error.os_error
-        raise Unreachable(f"can't reach {where}: {reason}") from None
+        raise Unreachable(f"can't reach {where}: {reason(error.os_error)}") from None
     except (aiohttp.ClientError, ValueError) as error:
         raise Unreachable(f"{where} does not answer as an admin port: {error}") from None
     if not isinstance(state, dict) or not {"name", "workers"} <= state.keys():

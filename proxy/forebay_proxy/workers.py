@@ -9,7 +9,6 @@
 
 import asyncio
 import logging
-import os
 import secrets
 import socket
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 from forebay_proxy.budgeting import Budgeting
 from forebay_proxy.control import Link
 from forebay_proxy.document import Document
+from forebay_proxy.files import reason
 from forebay_proxy.gathered import Counters
 from forebay_proxy.journal import Record
 from forebay_proxy.state_directory import StartError, StateDirectory
@@ -101,7 +101,7 @@ class Workers:
                 self._sockets.append(sock)
                 port = sock.getsockname()[1]
         except OSError as error:
-            raise StartError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
+            raise StartError(f"can't listen on {host}:{port}: {reason(error)}") from None
         return host, port
 
     def enlist(self, dead: WorkerProcess | None = None) -> WorkerProcess:

@@ -143,7 +143,22 @@ def test_an_address_that_is_not_here(written: Written) -> None:
     path = written(http_pool(1, spec={"listen": {"port": 0, "address": "192.0.2.1"}}))
     assert len(refused(forebay(*RUN, "-f", path), 1, "can't listen on 192.0.2.1:0: Cannot assign")) == 1
     done = forebay("run", "--admin", "no-such-host.invalid:0", "-f", written(http_pool(1)))
-    assert len(refused(done, 1, "no-such-host.invalid")) == 1
+    (line,) = refused(done, 1, "can't listen on no-such-host.invalid:0: ")
+    assert "Unknown error" not in line
+
+
+def test_an_address_that_is_a_name_without_one(written: Written, tmp_path: Path) -> None:
+    memory = str(tmp_path / "memory")
+    path = written(http_pool(1))
+    done = forebay("worker", "--admin", "no-such-host.invalid:0", "--memory", memory, "-f", path)
+    (line,) = refused(done, 1, "can't listen on no-such-host.invalid:0: ")
+    assert "Unknown error" not in line
+
+
+async def test_warnings_are_called_so(forebay: Start) -> None:
+    document = http_pool(1, spec={"protocol": "postgres", "postgres": {"auth": {"method": "trust"}}})
+    f = await forebay(document)
+    assert any(line.startswith("forebay: warning: spec.postgres.auth.method: trust: ") for line in f.child.lines)
 
 
 def test_certificates_that_cannot_be_used(written: Written, ca: CA, tmp_path: Path) -> None:
@@ -197,6 +212,14 @@ def test_a_memory_that_cannot_be_used(written: Written, tmp_path: Path) -> None:
     arguments = ("worker", "--admin", "127.0.0.1:0", "--memory", str(tmp_path / "memory"), "-f", path)
     done = forebay(*arguments, "--token-file", str(tmp_path / "token"))
     assert len(refused(done, 1, "token: No such file or directory")) == 1
+
+
+def test_a_memory_that_is_another_file(written: Written) -> None:
+    path = written(http_pool(1))
+    before = Path(path).read_bytes()
+    done = forebay("worker", "--admin", "127.0.0.1:0", "--memory", path, "-f", path)
+    assert len(refused(done, 1, f"{path} is no replica's memory")) == 1
+    assert Path(path).read_bytes() == before
 
 
 async def test_a_memory_that_another_lives_with(forebay: Start) -> None:

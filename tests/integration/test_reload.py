@@ -98,6 +98,16 @@ async def test_a_refused_document_changes_nothing(forebay: Start, origin: Origin
     assert (await f.metrics()).value("forebay_config_last_reload_success") == 1
 
 
+@pytest.mark.parametrize("command", ["run", "worker"])
+async def test_a_file_that_is_gone_is_told_by_its_name(forebay: Start, origin: Origin, command: str) -> None:
+    f = await forebay(http_pool(origin.port), command=command)
+    seen = len(f.child.lines)
+    f.path.unlink()
+    await f.child.line("is not taken, the last good document stays in force", after=seen)
+    await f.child.line(f"{f.path}: No such file or directory", after=seen)
+    assert "Errno" not in "\n".join(f.child.lines[seen:])
+
+
 async def test_a_changed_file_is_enough(forebay: Start, origin: Origin) -> None:
     document = http_pool(origin.port, pool={"size": 3, "maxOverflow": 0})
     f = await forebay(document)
