@@ -30,7 +30,8 @@ def arguments() -> argparse.Namespace:
             parser.error(f"scenario {name!r}: expected one of {', '.join(SCENARIOS)}")
     if options.rounds < 1 or options.seconds < 1:
         parser.error("--rounds and --seconds: expected 1 or more")
-    targets = {target for scenario in SCENARIOS.values() for target in scenario.targets}
+    chosen = [SCENARIOS[name] for name in options.scenarios or SCENARIOS]
+    targets = {target for scenario in chosen for target in scenario.targets}
     options.only = set(options.only.split(",")) if options.only else targets
     if unknown := options.only - targets:
         parser.error(f"--only {','.join(unknown)}: expected of {', '.join(sorted(targets))}")
@@ -40,7 +41,7 @@ def arguments() -> argparse.Namespace:
 async def measure(options: argparse.Namespace) -> bool:
     good = True
     for name in options.scenarios or SCENARIOS:
-        scenario = SCENARIOS[name]
+        scenario = report.narrowed(SCENARIOS[name], options.only)
         chosen = [target for target in scenario.targets if target in options.only]
         with tempfile.TemporaryDirectory(prefix="forebay-bench-") as directory:
             if isinstance(scenario, Cpu):

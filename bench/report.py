@@ -1,11 +1,13 @@
 """From figures to a verdict, a table and a file."""
 
+import dataclasses
 import datetime
 import json
 import platform
 import re
 import statistics
 import subprocess
+from collections.abc import Set
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,6 +66,13 @@ def pairs(figures: Figures, target: str, base: str, figure: str) -> list[tuple[f
 
 def ratios(figures: Figures, target: str, base: str, figure: str) -> list[float]:
     return [ours / theirs for ours, theirs in pairs(figures, target, base, figure)]
+
+
+def narrowed(scenario: Scenario, only: Set[str]) -> Scenario:
+    """Without the limits that need a target which is not among those that are asked for."""
+    out = scenario.targets.keys() - only
+    limits = tuple(limit for limit in scenario.limits if not out & {limit.target, limit.against})
+    return dataclasses.replace(scenario, limits=limits)
 
 
 def verdicts(scenario: Scenario, figures: Figures) -> list[Verdict]:

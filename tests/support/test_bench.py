@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench import kernel, peers, place, report, run
+from bench.__main__ import arguments
 from bench.kinds import Cpu, Latency, Limit, Memory
 from bench.run import Figures
 from bench.scenarios import HEADERS, SCENARIOS
@@ -89,6 +90,27 @@ def test_a_limit_is_judged_and_what_is_missing_fails_it(limit: Limit, value: flo
     scenario = dataclasses.replace(HTTP_1K, limits=(limit,))
     (verdict,) = report.verdicts(scenario, figures())
     assert (verdict.value, verdict.ok) == (value, ok)
+
+
+def test_limits_are_left_out_of_targets_that_are_not_asked_for() -> None:
+    limits = (
+        Limit("forebay", "us_per_request", 9.0),
+        Limit("forebay", "us_per_request", 9.0, "nginx"),
+        Limit("forebay", "us_per_request", 9.0, "envoy"),
+        Limit("haproxy", "us_per_request", 9.0, "nginx"),
+    )
+    scenario = dataclasses.replace(HTTP_1K, limits=limits)
+    assert report.narrowed(scenario, {"nginx", "forebay"}).limits == limits[:2]
+    assert report.narrowed(scenario, set(HTTP_1K.targets)).limits == limits
+
+
+def test_only_is_of_the_targets_of_the_chosen_scenarios(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "http-1k", "--only", "nginx,pgbouncer"])
+    with pytest.raises(SystemExit):
+        arguments()
+    assert "--only pgbouncer: expected of " in capsys.readouterr().err
 
 
 def test_table_and_file_name_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
