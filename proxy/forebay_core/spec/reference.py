@@ -16,9 +16,10 @@ _HEAD = """\
 # ProxyPool
 
 The document that `forebay run -f` takes, and the custom resource of the cluster: the same fields, but for
-those marked *local mode* or *cluster*. An unknown field, a value of another type (`"10"` is no integer) and a
-field that the protocol has no use for are refused; a document is refused whole, with every problem. A null field
-is an absent one.
+those marked *local mode* or *cluster*. An unknown field (but in `metadata`, where Kubernetes has others: they are
+ignored), a value of another type (`"10"` is no integer) and a field that the protocol has no use for are refused. A
+document is refused whole, with every problem of its fields; a rule over several fields is checked once these are valid,
+so that mending what was told may bring up more. A null field is an absent one.
 
 - A duration is one to four whole numbers with a unit, `h`, `m`, `s` or `ms`: `500ms`, `30s`, `1m30s`.
 - A size is a number of bytes, or one with the suffix `Ki`, `Mi` or `Gi`: `65536`, `64Ki`.
