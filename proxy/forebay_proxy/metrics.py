@@ -189,7 +189,8 @@ METRICS: tuple[Row[State], ...] = (
         "Connections that stay with one client, with postgres: because of session mode, or of state that can't follow "
         "it (listen, temp, cursor, lock, prepare, set, unclear, ...); one may have several reasons.", pinned),
     Row("upstream_endpoint_healthy", "gauge", ("upstream", "endpoint"),
-        "1 where every worker sends requests to the endpoint, 0 where one has taken it out.", endpoints, min),
+        "1 where every worker sends requests to the endpoint, 0 where one has taken it out. The label is "
+        "host:port, and host:port@address for each address of a name.", endpoints, min),
     Row("downstream_connections", "gauge", (),
         "Connections of clients.", clients),
     Row("requests_total", "counter", ("upstream", "code", "outcome"),
