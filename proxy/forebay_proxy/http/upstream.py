@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HEAD: Final = -1  # waiting for the answer: not one byte of it has come yet
 PARTIAL: Final = -2  # inside its head, or after an interim one
 TUNNEL: Final = -3  # after 101: bytes, not messages
+PIECE: Final = 1 << 16  # bytes read at once
 
 
 class HttpConnection(UpstreamConnection):
@@ -95,6 +96,34 @@ class HttpConnection(UpstreamConnection):
                 return bool(self.transport.can_write_eof()) and self.owner.tunnel_upstream_ended()
             self.transport.abort()  # nothing that we still have to send will be read
         return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange = self.owner
+        if (
+            exc is not None
+            and self.state == LEASED
+            and isinstance(exchange, Exchange)
+            and exchange.body is not None
+            # What has come before the first write to a used connection is no answer to it.
+            and (self.uses == 1 or not exchange.body.replayable)
+        ):
+            self._hear_out()
+        super().connection_lost(exc)
+
+    def _hear_out(self) -> None:
+        """Read what the kernel still has. An upstream that answers and hangs up with the body unread resets the
+        connection: our next write fails, and the transport looks no more for the answer that has come before."""
+        if self.sock is None or self.upstream.ssl_context is not None:
+            return
+        self.retire = "error"
+        while self.state == LEASED:
+            try:
+                data = self.sock.recv(PIECE, socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            if not data:
+                return
+            self.data_received(data)
 
     # ------------------------------------------------------------------ messages
 

@@ -107,16 +107,11 @@ async def test_the_answer_of_an_upstream_that_hangs_up_on_an_upload_is_passed_on
         await peer.send(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
 
     async with Backend(hang_up) as backend, running(tmp_path, document(backend.port)) as forebay:
-        heard = 0
         for _ in range(30):
             async with await Connection.open(forebay.port) as client:
                 head = request_bytes("/", "POST", [("Content-Length", str(8 << 20))])
                 answer = await upload_then_read(client, head, 8 << 20)
-                assert answer.status in (413, 502)
-                heard += (answer.status, answer.body) == (413, b"no")
-        # The reset may reach us between our look and our write: then nobody can read the answer any more. Without the
-        # look it is lost more often than not.
-        assert heard >= 24
+                assert (answer.status, answer.body) == (413, b"no")
 
 
 async def test_a_body_over_the_limit_is_refused_as_soon_as_that_is_known(tmp_path: Path) -> None:
