@@ -8,6 +8,7 @@ be one too many. (PgBouncer and HAProxy count until their own close(); a server 
 
 import asyncio
 import socket
+import struct
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -140,6 +141,13 @@ class UpstreamConnection(Connection, asyncio.Protocol):
             self.owner.upstream_drained()  # type: ignore[attr-defined]
 
     # ------------------------------------------------------------------ closing
+
+    def reset(self) -> None:
+        """Cut a relay whose client is gone without an end: the far side must neither take what it has got for all, nor
+        go on sending to nobody. To be called before the lease ends, as that sends an end."""
+        if self.sock is not None and self.sock.fileno() >= 0:  # over TLS it may be closed already
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def poison(self) -> None:
         """Unasked bytes while idle: nothing that follows on this connection can be believed (RFC 9112 section 9.2)."""

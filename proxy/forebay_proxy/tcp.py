@@ -7,7 +7,7 @@ import asyncio
 import socket
 import struct
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from forebay_core.lease import CLOSING, LEASED, Connection, Refusal, Refused, Waiter
 from forebay_core.spec.model import Spec
@@ -17,6 +17,8 @@ from forebay_proxy.ending import keep_end_behind
 from forebay_proxy.tracing import Tracer
 from forebay_proxy.upstream import KEEPALIVE, Upstream
 from forebay_proxy.wheel import Wheel
+
+CLIENT_GONE: Final = "client_gone"  # it has reset its connection
 
 
 class TcpConnection(UpstreamConnection):
@@ -47,7 +49,7 @@ class TcpClient(Waiter, asyncio.Protocol):
     """The client's side, and the lease."""
 
     __slots__ = (
-        "bytes_in", "bytes_out", "connection", "early", "ended", "endpoint_name", "peer", "proxy", "started",
+        "bytes_in", "bytes_out", "connection", "cut", "early", "ended", "endpoint_name", "peer", "proxy", "started",
         "taken_at", "transport", "upstream",
     )  # fmt: skip
 
@@ -61,6 +63,7 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.upstream = proxy.upstream  # it may be another for those who come after a reload
         self.early = b""
         self.ended = False  # one side has sent its end
+        self.cut = ""  # why we have reset it
         self.started = self.taken_at = 0.0
         self.endpoint_name = ""
         self.bytes_in = self.bytes_out = 0
@@ -108,7 +111,8 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.proxy.finished(self, refusal.reason, now)
         self.reset()
 
-    def reset(self) -> None:
+    def reset(self, reason: str = "") -> None:
+        self.cut = reason
         self.upstream.pool.cancel(self, monotonic())  # what it has said is not passed on any more
         if self.transport is None:
             self.proxy.forget(self)
@@ -174,8 +178,11 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.proxy.forget(self)
         upstream, connection, self.connection = self.upstream, self.connection, None
         if connection is not None:
-            upstream.pool.discard(connection, self, now, "upstream" if exc is None else "error")
-            self.proxy.finished(self, "ok", now)
+            outcome = self.cut or ("ok" if exc is None else CLIENT_GONE)
+            if outcome != "ok":
+                connection.reset()
+            upstream.pool.discard(connection, self, now, "upstream" if outcome == "ok" else "error")
+            self.proxy.finished(self, outcome, now)
         else:
             upstream.pool.cancel(self, now)
         upstream.act()
@@ -213,7 +220,7 @@ class TcpClient(Waiter, asyncio.Protocol):
 
     def take_back(self) -> None:
         """The connection's place in the budget is another's now, and the time to end by itself is over."""
-        self.reset()
+        self.reset("taken_back")
 
     def upstream_full(self) -> None:
         if self.transport is not None:
@@ -267,12 +274,12 @@ class TcpProxy:
     def cut_all(self) -> None:
         """The drain's deadline has come."""
         for client in list(self.clients):
-            client.reset()
+            client.reset("draining")
 
     def finished(self, client: TcpClient, outcome: str, now: float) -> None:
         upstream = client.upstream
         upstream.count(outcome, now - client.started)
-        if outcome != "ok":
+        if outcome not in ("ok", CLIENT_GONE):
             upstream.rejections[outcome] = upstream.rejections.get(outcome, 0) + 1
         if self.log is not None:
             waited = client.assigned_at or client.taken_at or now

@@ -398,6 +398,41 @@ async def test_what_was_said_before_a_reset_of_ours_is_not_passed_on(tmp_path: P
     assert len(heard) == 1
 
 
+@pytest.mark.parametrize("who", ["client", "drain"])
+async def test_a_reset_is_no_end_to_the_far_side(forebay: Start, who: str) -> None:
+    """It would take what it has got for all. What the drain cuts is no whole upload either."""
+    heard = asyncio.Event()
+    end: asyncio.Future[ConnectionError | bytes] = asyncio.get_running_loop().create_future()
+
+    async def reads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(300)
+        heard.set()
+        try:
+            end.set_result(await reader.read())
+        except ConnectionError as error:
+            end.set_result(error)
+        writer.close()
+
+    async with server(reads) as port:
+        f = await forebay(tcp_pool(port, spec={"drain": {"delay": "0s", "timeout": "100ms"}}))
+        client = await Connection.open(f.port)
+        await client.send(b"x" * 300)
+        async with asyncio.timeout(10):
+            await heard.wait()
+            if who == "client":
+                client.reset()
+            else:
+                f.terminate()
+            assert isinstance(await end, ConnectionResetError)
+        await client.close()
+        if who == "client":
+            await settled(f, 1)
+            metrics = await f.metrics()
+            assert metrics.value("forebay_requests_total", outcome="client_gone") == 1
+            assert metrics.value("forebay_requests_total", outcome="ok") == 0
+            assert metrics.get("forebay_rejections_total", reason="client_gone") == 0
+
+
 async def test_clients_beyond_the_limit_are_reset(forebay: Start, origins: Origins) -> None:
     origin = await origins(mode="tcp")
     f = await forebay(tcp_pool(origin.port, spec={"maxClientConnections": 2}))

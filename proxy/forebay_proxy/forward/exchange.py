@@ -298,13 +298,6 @@ class ForwardExchange(Exchange):
             self.request_done = False
         super().fail(failure)
 
-    def abandon(self, reason: str, *, ended: bool = False) -> None:
-        """A tunnel's end is passed on as it came: by a reset, if it was none over TLS."""
-        connection = self.connection
-        super().abandon(reason, ended=ended)
-        if self.tunnel and connection is not None and not ended:
-            connection.reset()
-
 
 def authorized(request: bytes, parent: bytes) -> bytes:
     """A request with the credentials for the parent; `request` ends in its head's blank line."""

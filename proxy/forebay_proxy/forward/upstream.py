@@ -1,8 +1,5 @@
 """The far side of a forward proxy: an origin or a parent, spoken HTTP/1 with or, after CONNECT, tunnelled to."""
 
-import socket
-import struct
-
 from forebay_core.balance import Endpoint
 from forebay_core.http1 import ResponseHead
 from forebay_core.lease import IDLE, OPENING
@@ -48,12 +45,6 @@ class ForwardConnection(HttpConnection):
         super().connection_lost(exc)
         if isinstance(self.kind, OriginKind):
             self.kind.origin.table.let_in(self.kind.origin)
-
-    def reset(self) -> None:
-        """Close it as the client has closed its side: the far side must not go on sending to nobody."""
-        if self.sock is not None and self.transport is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.transport.abort()
 
     def _begin_body(self, exchange: Exchange, head: ResponseHead, rest: bytes) -> None:
         asks = isinstance(exchange, ForwardExchange) and exchange.asks_parent

@@ -129,7 +129,8 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             self.attend()
             self.exchange = None
-            exchange.abandon("client_gone", ended=self.tls and exc is None)
+            # Over TLS an end is one of both ways.
+            exchange.abandon("client_gone", ended=exc is None and (self.tls or self.ended))
         self.lone = None
 
     def _write_first(self, data: bytes) -> None:

@@ -391,8 +391,10 @@ class Exchange(Waiter):
 
     def abandon(self, reason: str, *, ended: bool = False) -> None:
         """The client has gone: give back what is held. An upstream at work keeps its place until it has noticed.
-        `ended`: by an end of both ways, as TLS knows no other; not by a reset."""
+        `ended`: by an end, which a tunnel passes on as one; else by a reset, or it was cut off."""
         now = monotonic()
+        if self.tunnel and self.connection is not None and not ended:
+            self.connection.reset()
         self.error = self.error or reason
         self._let_go(now)
         self._finish(now)

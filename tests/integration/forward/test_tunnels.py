@@ -135,6 +135,27 @@ async def test_a_reset_is_passed_on(tmp_path: Path, half_closed: bool) -> None:
         await until_closed(forebay)
 
 
+async def test_a_reset_in_the_middle_of_an_upload_is_no_end(tmp_path: Path) -> None:
+    """To a far side that only reads, it would be a whole one."""
+    heard: asyncio.Queue[bool] = asyncio.Queue()
+    end: asyncio.Queue[ConnectionError | bytes] = asyncio.Queue()
+
+    async def reads(peer: Connection) -> None:
+        heard.put_nowait(bool(await peer.reader.readexactly(300)))
+        try:
+            end.put_nowait(await peer.reader.read())
+        except ConnectionError as error:
+            end.put_nowait(error)
+
+    async with Backend(reads) as backend, running(tmp_path, document(limits(backend.port))) as forebay:
+        client = await tunnel(forebay.port, f"127.0.0.1:{backend.port}")
+        await client.send(b"x" * 300)
+        assert await asyncio.wait_for(heard.get(), 5)
+        client.reset()
+        assert isinstance(await asyncio.wait_for(end.get(), 5), ConnectionResetError)
+        await until_closed(forebay)
+
+
 @pytest.mark.parametrize("notified", [True, False])
 async def test_the_end_of_a_tunnel_over_tls_is_no_reset(tmp_path: Path, ca: CA, notified: bool) -> None:
     """TLS has no half-close, so both ways end; what the client has said before arrives, though the far side is slow."""

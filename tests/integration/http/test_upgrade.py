@@ -1,7 +1,6 @@
 """Upgrades: after a 101 that was asked for, bytes both ways as they come, and each direction ends apart."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 import pytest
@@ -131,7 +130,8 @@ async def test_an_upstream_that_closes_ends_the_tunnel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("who", ["client", "upstream"])
 async def test_a_reset_goes_through_a_tunnel(tmp_path: Path, who: str) -> None:
-    ended = asyncio.get_running_loop().create_future()
+    heard = asyncio.Event()
+    ended: asyncio.Future[ConnectionError | bytes] = asyncio.get_running_loop().create_future()
 
     async def reset(peer: Connection) -> None:
         await read_head(peer)
@@ -139,8 +139,11 @@ async def test_a_reset_goes_through_a_tunnel(tmp_path: Path, who: str) -> None:
         await peer.reader.readexactly(1)
         if who == "upstream":
             peer.reset()
-        with contextlib.suppress(ConnectionError):
+        heard.set()
+        try:
             ended.set_result(await peer.reader.read())
+        except ConnectionError as error:
+            ended.set_result(error)
 
     async with Backend(reset) as backend, running(tmp_path, document(backend.port)) as forebay:
         async with await Connection.open(forebay.port) as client:
@@ -151,9 +154,10 @@ async def test_a_reset_goes_through_a_tunnel(tmp_path: Path, who: str) -> None:
                     async with asyncio.timeout(5):
                         await client.reader.read()
             else:
-                client.reset()
                 async with asyncio.timeout(5):
-                    await ended
+                    await heard.wait()
+                    client.reset()
+                    assert isinstance(await ended, ConnectionResetError)
         await leased(forebay, 0)
 
 
