@@ -15,7 +15,7 @@ from forebay_core.http1 import ProtocolError, RequestHead, ResponseHead
 from forebay_core.lease import Connection, Refusal, Refused, Waiter
 from forebay_proxy.http import answers, phases
 from forebay_proxy.http.body import RequestBody, chunk
-from forebay_proxy.http.routes import stripped
+from forebay_proxy.http.routes import ASTERISK, stripped
 
 if TYPE_CHECKING:
     from forebay_proxy.http.client import ClientConnection
@@ -90,7 +90,7 @@ class Exchange(Waiter):
                 self.fail(answers.NO_ROUTE)
                 return
             upstream = route.upstream
-            if route.strip:
+            if route.strip and head.target != ASTERISK:
                 target = stripped(route.prefix, head.target)
                 line = b"%b %b%b" % (head.method, target, line[len(head.method) + 1 + len(head.target) :])
         self.upstream = upstream

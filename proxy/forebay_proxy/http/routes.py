@@ -1,9 +1,11 @@
 """Which upstream a request goes to: host and path prefix, the first match wins."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from forebay_proxy.upstream import Upstream
+
+ASTERISK: Final = b"*"  # OPTIONS of the server as a whole (RFC 9112 section 3.2.4); a route to all of a host has it
 
 
 class Route(NamedTuple):
@@ -23,9 +25,9 @@ class Router:
         self.only: Upstream | None = None if routes else first
 
     def route(self, host: bytes, target: bytes) -> Route | None:
-        """The route for a Host field's value and an origin-form target; None: there is none."""
+        """The route for a Host field's value and a target; None: there is none."""
         name = bare_host(host)
-        path = target.partition(b"?")[0]
+        path = b"/" if target == ASTERISK else target.partition(b"?")[0]
         for route in self._routes:
             if route.host and route.host != name:
                 continue

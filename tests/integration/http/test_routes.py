@@ -16,6 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROUTES = [
     {"host": "shop.example", "pathPrefix": "/api", "upstream": "api", "stripPrefix": True},
     {"host": "shop.example", "upstream": "shop"},
+    {"host": "whole.example", "pathPrefix": "/", "upstream": "api", "stripPrefix": True},
     {"pathPrefix": "/static/", "upstream": "static", "stripPrefix": True},
     {"pathPrefix": "/static", "upstream": "shop"},
 ]
@@ -71,6 +72,18 @@ async def test_the_first_match_wins(forebay: Forebay, host: str, target: str, an
         for _ in range(2):
             got = await client.ask(request_bytes(target, host=host))
             assert got.body.decode() == answer + "HTTP/1.1"
+
+
+@pytest.mark.parametrize(("host", "answer"), [("shop.example", "shop"), ("whole.example", "api"), ("a", None)])
+async def test_options_of_the_server_go_where_all_of_its_host_goes(
+    forebay: Forebay, host: str, answer: str | None
+) -> None:
+    async with await Connection.open(forebay.port) as client:
+        got = await client.ask(request_bytes("*", "OPTIONS", host=host))
+        if answer is None:
+            assert got.status == 404
+        else:
+            assert got.body.decode() == f"{answer} OPTIONS * HTTP/1.1"
 
 
 async def test_an_absolute_target_counts_like_host(forebay: Forebay) -> None:
