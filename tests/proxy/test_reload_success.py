@@ -1,4 +1,4 @@
-"""What a worker says of itself."""
+"""Whether a worker has all that the document and its files say."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
