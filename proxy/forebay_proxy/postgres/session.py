@@ -356,6 +356,8 @@ class Session(Asking, asyncio.Protocol):
                 return
         if not ready:
             self.client.write(data)
+            if self._terminating:
+                self._end_if_done()
             return
         self.status = ready[-1]
         if self._pipeline is None:
@@ -643,8 +645,10 @@ class Session(Asking, asyncio.Protocol):
 
     def _end_if_done(self) -> None:
         """Close, unless something of what the client has sent is still to be carried out or answered."""
-        under_way = self._pipeline is not None and self._pipeline.under_way[0]
-        if self._batch is None and not (self._kept or self._pending or under_way):
+        pipeline = self._pipeline
+        under_way = self._pending or (pipeline is not None and pipeline.under_way[0])
+        copying = self._copying or (pipeline is not None and pipeline.copying)  # no answer comes before its end
+        if self._batch is None and not self._kept and (copying or not under_way):
             self.client.close()
 
     def end(self, now: float) -> None:

@@ -71,6 +71,43 @@ async def test_what_a_client_goes_on_to_copy_after_an_error_is_taken(forebay: St
         assert b"\0\0\0\x010" in await client.ask("SELECT count(*) FROM copied")
 
 
+EXTENDED_COPY = message(b"P", b"\0COPY halves FROM STDIN\0\0\0") + message(b"B", b"\0" * 8) + message(b"E", b"\0" * 5)
+ROW_IN = message(b"d", b"1\n")
+TERMINATE = message(b"X", b"")
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["behind the answer", "before it"])
+@pytest.mark.parametrize(
+    "begin", [frontend.query("COPY halves FROM STDIN"), EXTENDED_COPY + message(b"S", b"")], ids=["simple", "extended"]
+)
+async def test_a_client_that_terminates_in_the_middle_of_a_copy_leaves_no_locks(
+    forebay: Start, postgres: Postgres, begin: bytes, at_once: bool
+) -> None:
+    """Though it never closes its socket."""
+    pool = await forebay(postgres_pool(postgres.port, pool=ONE))
+    async with Client(pool.port) as client, Client(pool.port) as other:
+        await client.ask("CREATE TABLE IF NOT EXISTS halves (n int)")
+        client.writer.write(begin + (ROW_IN + TERMINATE if at_once else b""))
+        if not at_once:
+            await asyncio.wait_for(client.reader.readuntil(b"G"), 10)
+            client.writer.write(ROW_IN + TERMINATE)
+        await asyncio.wait_for(client.reader.read(), 10)
+        assert b"TRUNCATE TABLE\0" in await other.ask("SET lock_timeout TO '5s'; TRUNCATE halves")
+        assert b"\0\0\0\x010" in await other.ask("SELECT count(*) FROM halves")
+
+
+async def test_a_copy_that_is_whole_when_its_client_terminates_is_carried_out(
+    forebay: Start, postgres: Postgres
+) -> None:
+    pool = await forebay(postgres_pool(postgres.port, pool=ONE))
+    async with Client(pool.port) as client, Client(pool.port) as other:
+        await client.ask("CREATE TABLE IF NOT EXISTS wholes (n int); TRUNCATE wholes")
+        copy = frontend.query("COPY wholes FROM STDIN")
+        client.writer.write(copy + ROW_IN + frontend.COPY_DONE + TERMINATE)
+        assert b"COPY 1\0" in await client.answer()
+        assert b"\0\0\0\x011" in await other.ask("SELECT count(*) FROM wholes")
+
+
 @pytest.mark.parametrize("name", ["one", ""])
 async def test_a_statement_has_a_second_try_where_the_connection_is_lost_before_it(forebay: Start, name: str) -> None:
     """Without a name the second connection needs nothing sent before it."""
