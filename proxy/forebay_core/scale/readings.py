@@ -33,7 +33,8 @@ class UpstreamReading(NamedTuple):
     left: int = 0  # places of the grant that the dead have left taken
     spare: int = 0  # places of the grant that are not for leases
     endpoints: int = 1
-    busiest: int = 0  # in use, or on their way in or out, at the endpoint that has most of these
+    busy: int = 0  # in use, or on their way in or out ...
+    busiest: int = 0  # ... at the endpoint that has most of these
     healthy: int = 1  # endpoints that are not ejected
     paused: bool = False
     waits: Sequence[int] = NOTHING  # counter: waits that ended in any way, by bucket of `SECONDS`
@@ -85,6 +86,7 @@ def reading(state: Mapping[str, Any], at: float, cores: float = 1.0) -> Reading:
 
 def _upstream(state: Mapping[str, Any]) -> UpstreamReading:
     connections, endpoints = state["connections"], state["endpoints"]
+    busy = [endpoint["busy"] for endpoint in endpoints.values()]
     connects, connect_sum = state["connect"]
     holds, hold_sum = state["hold"]
     # A wait for an origin's sake (`forebay_proxy.forward.origins`) is wanted: no connection and no replica shortens it.
@@ -101,7 +103,8 @@ def _upstream(state: Mapping[str, Any]) -> UpstreamReading:
         left=state["left"],
         spare=state["spare"],
         endpoints=len(endpoints),
-        busiest=max([endpoint["busy"] for endpoint in endpoints.values()], default=0),
+        busy=sum(busy),
+        busiest=max(busy, default=0),
         healthy=sum(1 for endpoint in endpoints.values() if endpoint["healthy"]),
         paused=state["paused"],
         waits=tuple(map(sum, zip(*waits, strict=True))),
@@ -142,7 +145,7 @@ def _nonsense(reading: Reading) -> str | None:
 
 NUMBERS = (
     "waiting", "wait_oldest", "leased", "opening", "limit", "ceiling", "lease_oldest", "left", "spare", "endpoints",
-    "busiest", "healthy", "hold_sum", "connects", "connect_sum", "connect_errors",
+    "busy", "busiest", "healthy", "hold_sum", "connects", "connect_sum", "connect_errors",
 )  # fmt: skip
 
 

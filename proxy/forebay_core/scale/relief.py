@@ -87,6 +87,7 @@ class Trial(NamedTuple):
     rate: float  # completions per second before the step
     limit: int
     begun_at: float
+    most: int  # connections in use before the step, at most: what a step that fails goes back to
     failed: bool = False
 
     @property
@@ -97,19 +98,20 @@ class Trial(NamedTuple):
 
 def held_off(in_use: int, rate: float, now: float) -> Trial:
     """Before the first step: how many complete without it has to be known, over a whole window of waiting."""
-    return Trial(max(1, in_use), rate, max(1, in_use), now)
+    return Trial(max(1, in_use), rate, max(1, in_use), now, max(1, in_use))
 
 
 def trial_from(in_use: int, leased: float, rate: float, now: float) -> Trial:
     """Try half as many again as are `in_use` at most; `leased`: on average."""
-    return Trial(max(1.0, leased), rate, in_use + max(1, in_use // 2), now)
+    return Trial(max(1.0, leased), rate, in_use + max(1, in_use // 2), now, max(1, in_use))
 
 
 def judged(trial: Trial, in_use: int, leased: float, waiting: int, rate: float, now: float) -> Trial:
     """The trial after another tick: the same, the next one, or failed.
 
     It is judged SETTLE after the step is carried out: when about as many more are in use, on average. Where what comes
-    can be served with less, they never are, and completions, which can't rise then, show nothing of the backend.
+    can be served with less, they never are, and completions, which can't rise then, show nothing of the backend. It
+    begins anew, but is not raised, whenever nobody waits.
 
     A failed one holds until the same connections complete many more: the backend has recovered.
     """
@@ -117,11 +119,11 @@ def judged(trial: Trial, in_use: int, leased: float, waiting: int, rate: float, 
         return trial_from(in_use, leased, rate, now) if rate > trial.rate * TOLERANCE else trial
     stepped = trial.limit > trial.before
     if stepped and not waiting:
-        return trial_from(in_use, leased, rate, now)
+        return trial_from(in_use, leased, rate, now)._replace(limit=trial.limit)
     if stepped and leased < (trial.before + trial.limit) / 2:
         return trial._replace(begun_at=now)
     if now - trial.begun_at < (SETTLE if stepped else PANIC):
         return trial
     if stepped and not gains(trial.before, leased, trial.rate, rate):
-        return trial._replace(limit=round(trial.before), failed=True, begun_at=now)
+        return trial._replace(limit=trial.most, failed=True, begun_at=now)
     return trial_from(in_use, leased, rate, now)

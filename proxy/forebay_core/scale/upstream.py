@@ -112,6 +112,7 @@ def judge(
     trial = None
     # What completes while replicas die and come again says nothing of the backend.
     disturbed = fleet.restarted or any(part.reading.left for part in view.parts.values())
+    unknown = any(len(fleet.lives[life].points[name]) < 2 for life in view.parts)  # what one completes
     if state.trial is not None and view.pressed and not learnt and not disturbed:
         trial = relief.judged(state.trial, view.in_use, view.leased, view.waiting, view.rate, now)
     slow = slowdown(state.learning.baseline, holds(ticks, _lately(state.relief, now), now, ENOUGH))
@@ -124,6 +125,8 @@ def judge(
         if limit is None:
             in_use = trial.limit if trial is not None else view.in_use
             limit = relief.begin(in_use, view.rate, now)
+        elif unknown:
+            pass
         elif learnt and view.waiting and relief.idle_backend(limit, view.leased, view.rate, now):
             # Leases are longer, and not for too many at a time: the work is another, or the backend. Try upwards.
             limit, learning = None, Learning()
@@ -194,7 +197,7 @@ def _spread(reading: UpstreamReading, usage: Usage | None) -> float:
     """How many endpoints as busy as the busiest do the work. A primary has all that is written, whatever stands beside
     it: what it lacks is not to be found at the others."""
     endpoints = max(1, reading.endpoints)  # 0: no address is known yet
-    return min(endpoints, max(1.0, usage.leased / usage.busiest)) if usage is not None and usage.busiest else endpoints
+    return min(endpoints, max(1.0, usage.busy / usage.busiest)) if usage is not None and usage.busiest else endpoints
 
 
 def _part(
@@ -240,7 +243,8 @@ def _facts(
     now: float,
 ) -> Facts:
     parts = view.parts.values()
-    full = [p for p in parts if p.reading.waiting or p.peak >= p.limit] or parts
+    serving = [p for p in parts if not p.reading.paused]
+    full = [p for p in serving if p.reading.waiting or p.peak >= p.limit] or parts
     recently = recent(view.ticks, CONNECTING, now)
     opened = recent(recently, OPENING, now)
     ended = any(any(t.holds) for t in recent(view.ticks, PANIC, now))
@@ -248,7 +252,7 @@ def _facts(
     return Facts(
         target_wait=targets.target_wait,
         target_cpu=targets.target_cpu,
-        paused=bool(parts) and all(p.reading.paused for p in parts),
+        paused=bool(parts) and not serving,
         anywhere=target.anywhere,
         wait_p95=view.wait_p95,
         cpu=fleet.cpu,
@@ -263,7 +267,7 @@ def _facts(
         patience=UNKNOWN_STUCK if baseline is None else max(PANIC, STUCK * baseline.mean),
         trial_failed=trial is not None and trial.failed,
         starved=any(p.limit < target.ceiling for p in full),
-        everywhere=bool(parts) and all(p.peak >= target.ceiling for p in parts),
+        everywhere=bool(serving) and all(p.peak >= target.ceiling for p in serving),
         need=sum([p.at_each + p.reading.besides for p in parts]),
         budget=target.budget,
         replicas=fleet.replicas,

@@ -22,7 +22,8 @@ class Point(NamedTuple):
     leased_seconds: float  # the integral of what was leased
     in_use: int  # leased and opening, at that moment
     completions: int = 0  # leases that have ended
-    busiest_seconds: float = 0.0  # the integral of what the busiest endpoint had in use
+    busy_seconds: float = 0.0  # the integral of what all endpoints were busy with ...
+    busiest_seconds: float = 0.0  # ... and of what the busiest was
 
 
 class Usage(NamedTuple):
@@ -32,20 +33,21 @@ class Usage(NamedTuple):
     leased: float  # mean
     peak: int  # the most in use at any reading
     completions: float = 0.0  # per second
-    busiest: float = 0.0  # in use at the endpoint that had most, mean
+    busy: float = 0.0  # at all endpoints, mean ...
+    busiest: float = 0.0  # ... and at the one that had most
 
 
 def point(before: Point | None, reading: UpstreamReading, at: float) -> Point:
     """The next point of a history."""
-    leased_seconds = before.leased_seconds + reading.leased * (at - before.at) if before is not None else 0.0
-    busiest_seconds = before.busiest_seconds + reading.busiest * (at - before.at) if before is not None else 0.0
+    seconds = at - before.at if before is not None else 0.0
     return Point(
         at,
         sum(reading.waits) + reading.waiting,
-        leased_seconds,
+        (before.leased_seconds if before is not None else 0.0) + reading.leased * seconds,
         reading.leased + reading.opening,
         sum(reading.holds),
-        busiest_seconds,
+        (before.busy_seconds if before is not None else 0.0) + reading.busy * seconds,
+        (before.busiest_seconds if before is not None else 0.0) + reading.busiest * seconds,
     )
 
 
@@ -60,6 +62,7 @@ def usage(points: Sequence[Point], seconds: float) -> Usage | None:
         (newest.leased_seconds - points[first].leased_seconds) / span,
         max([p.in_use for p in points[first:]]),
         (newest.completions - points[first].completions) / span,
+        (newest.busy_seconds - points[first].busy_seconds) / span,
         (newest.busiest_seconds - points[first].busiest_seconds) / span,
     )
 

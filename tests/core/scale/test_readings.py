@@ -45,7 +45,8 @@ def test_from_state() -> None:
     assert (db.waiting, db.leased, db.opening, db.limit, db.ceiling) == (4, 4, 2, 10, 15)
     assert (db.grant, db.left, db.spare, db.besides) == (13, 2, 1, 3)
     assert db._replace(grant=None).besides == 0
-    assert (db.connects, db.connect_errors, db.endpoints, db.healthy, db.busiest) == (2, 3, 2, 1, 4)
+    assert (db.connects, db.connect_errors, db.endpoints, db.healthy) == (2, 3, 2, 1)
+    assert (db.busy, db.busiest) == (6, 4)
     assert sum(db.waits) == 3, "timeouts and refusals count; waits for an origin's sake do not"
     assert sum(db.holds) == 2
     assert db.hold_sum == pytest.approx(0.2)

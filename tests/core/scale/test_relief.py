@@ -112,5 +112,20 @@ def test_what_is_not_in_use_on_average_shows_nothing() -> None:
     assert not tried.failed
 
 
+def test_a_step_that_fails_goes_back_to_the_most_that_was_in_use() -> None:
+    """Not to the average, which may be below what the backend bears, and which nothing could grow from."""
+    tried = relief.trial_from(14, 8.0, 50.0, 0.0)
+    failed = relief.judged(tried, 21, 18.0, 9, 50.0, SETTLE)
+    assert (failed.failed, failed.limit) == (True, 14)
+
+
+def test_a_tick_without_waiters_begins_a_step_anew_without_raising_it() -> None:
+    """What was in use when it began may be long ago, and what is tried must not grow for a crowd now and then."""
+    tried = relief.trial_from(20, 20, 50.0, 0.0)
+    later = judged(tried, 22, 55.0, SETTLE, waiting=0)
+    assert later == tried._replace(before=22, rate=55.0, most=22, begun_at=SETTLE)
+    assert judged(later, 29, 56.0, 2 * SETTLE) == later._replace(limit=22, failed=True, begun_at=2 * SETTLE)
+
+
 def test_a_step_after_which_nobody_waits_has_not_failed() -> None:
     assert not judged(relief.trial_from(10, 10, 50.0, 0.0), 15, 50.0, SETTLE, waiting=0).failed

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tests.core.scale.cases import Fleet, targets
+import pytest
+from tests.core.scale.cases import TICK, Fleet, Replica, targets
 
 from forebay_core.scale.diagnosis import Cause
+from forebay_core.scale.relief import SETTLE
 from forebay_core.scale.targets import Targets, UpstreamTargets
 
 AT_GRANT: dict[str, Any] = {"requests": 130, "wait": 0.3, "hold": 0.12, "leased": 8, "waiting": 9, "wait_oldest": 0.3}
@@ -27,13 +29,13 @@ def test_a_budget_per_endpoint_where_one_does_all_the_work() -> None:
     for replica in fleet.replicas:
         replica.db = replica.db._replace(limit=15, endpoints=3, healthy=3)
     fleet.calm()
-    verdict = fleet.ticks(30, **AT_GRANT, busiest=8).upstreams["db"]
+    verdict = fleet.ticks(30, **AT_GRANT, busy=8, busiest=8).upstreams["db"]
     assert verdict.cause is Cause.POOL
     assert all(wanted > 8 for wanted in verdict.wanted.values())
     without_a_baseline = Fleet(2, Targets({"db": UpstreamTargets(15, 60, per_endpoint=True)}), grant=8)
     for replica in without_a_baseline.replicas:
         replica.db = replica.db._replace(limit=15, endpoints=3, healthy=3)
-    verdict = without_a_baseline.ticks(4, **AT_GRANT, busiest=8).upstreams["db"]
+    verdict = without_a_baseline.ticks(4, **AT_GRANT, busy=8, busiest=8).upstreams["db"]
     assert verdict.capped, "a step is tried"
     assert sum(verdict.wanted.values()) == 24
 
@@ -122,6 +124,42 @@ def test_waits_are_of_those_who_still_wait_too() -> None:
     verdict = fleet.tick(requests=0, leased=15, waiting=4, wait_oldest=1.5)
     assert verdict.upstreams["db"].wait_p95 == 1.5
     assert verdict.upstreams["db"].waiting == 4
+
+
+@pytest.mark.parametrize("change", ["restarted", "replaced"])
+def test_no_step_is_judged_while_it_is_not_known_what_a_replica_completes(change: str) -> None:
+    """A saturated backend completes the same, but of the new process nothing is known yet."""
+    fleet = Fleet(2, targets(60), grant=15)
+    fleet.calm()
+    slow = {"requests": 100, "wait": 0.5, "hold": 0.6, "leased": 15, "waiting": 40, "wait_oldest": 0.5}
+    fleet.ticks(7, **slow)
+    stepped = fleet.state.upstreams["db"].relief
+    assert stepped is not None
+    assert stepped.limit < stepped.before
+    lower = slow | {"leased": stepped.limit // 2}
+    while fleet.now + TICK < stepped.stepped_at + SETTLE:
+        fleet.tick(**lower)
+    old = fleet.replicas[0]
+    new = Replica(old.life if change == "restarted" else "new", grant=15)
+    new.process = "new"
+    fleet.replicas[0] = new
+    fleet.tick(**lower)
+    assert fleet.state.upstreams["db"].relief == stepped
+    fleet.tick(**lower)
+    after = fleet.state.upstreams["db"]
+    assert after.learning.baseline is not None
+    assert after.relief is not None
+    assert after.relief.stepped_at == fleet.now, "the next one: it was not taken back"
+
+
+def test_one_that_is_paused_holds_no_other_back_by_its_grant() -> None:
+    fleet = Fleet(4, targets(200), grant=15)
+    fleet.replicas[3].db = fleet.replicas[3].db._replace(grant=5, limit=5)
+    fleet.calm()
+    paused = {"requests": 0, "leased": 0, "waiting": 400, "wait_oldest": 90.0, "paused": True}
+    full = {"requests": 300, "wait": 0.3, "hold": 0.1, "leased": 15, "waiting": 40, "wait_oldest": 0.3}
+    verdict = fleet.ticks(3, paused, **full)
+    assert (verdict.cause, verdict.replicas > 4) == (Cause.CEILING, True)
 
 
 def test_one_that_is_paused_says_nothing_of_the_others() -> None:

@@ -33,7 +33,7 @@ def test_a_history_that_is_shorter_than_the_window_is_taken_whole() -> None:
 def test_arrivals_are_waits_that_ended_and_those_who_wait() -> None:
     reading = UpstreamReading(7, 0.1, 3, 2, 15, 15, waits=counts((0.0, 5)))
     first = point(None, reading, 10.0)
-    assert first == (10.0, 12, 0.0, 5, 0, 0.0)
+    assert first == (10.0, 12, 0.0, 5, 0, 0.0, 0.0)
     assert point(first, reading, 12.0).leased_seconds == pytest.approx(6.0)
 
 
@@ -41,11 +41,11 @@ def test_completions_are_counted_over_the_replicas_own_seconds() -> None:
     """One that was not read for a tick has completed as many per second as the others."""
     history: tuple[Point, ...] = ()
     for at in (0.0, 2.0, 6.0):
-        done = UpstreamReading(0, 0.0, 6, 0, 15, 15, busiest=4, holds=counts((0.1, round(10 * at))))
+        done = UpstreamReading(0, 0.0, 6, 0, 15, 15, busy=8, busiest=4, holds=counts((0.1, round(10 * at))))
         history = (*history, point(history[-1] if history else None, done, at))
     found = usage(history, 6.0)
     assert found is not None
-    assert (found.completions, found.leased, found.busiest) == (10.0, 6.0, 4.0)
+    assert (found.completions, found.leased, found.busy, found.busiest) == (10.0, 6.0, 8.0, 4.0)
 
 
 def test_trimmed_keeps_the_point_that_the_window_begins_at() -> None:
