@@ -198,8 +198,9 @@ class EndpointHealth:
         base = self.group.policy.base_ejection_time
         if self.healthy and now - self._in_since > self._ejected_for:
             self._row = 0
-        self._row += 1
-        self.ejections_total += 1
+        if self.healthy or self.group.healthy:  # one of the probes while all are out is no other ejection
+            self._row += 1
+            self.ejections_total += 1
         self._ejected_for = max(base, min(base * self._row, LONGEST_EJECTION))
         self._leave(reason)
         self._due, self._all_out_due = now + self._ejected_for, now + min(base, ALL_OUT)
@@ -213,6 +214,9 @@ class EndpointHealth:
         self._checks = min(self._checks, 0)  # checks that passed before it left don't bring it back
 
     def _enter(self, now: float) -> None:
+        if not self.group.healthy:  # the others may be back as well, and are tried as soon as they would have been
+            for member in self.group.members:
+                member._due = min(member._due, member._all_out_due)
         self.group.healthy += 1
         self.healthy = True
         self.errors = 0

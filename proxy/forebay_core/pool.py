@@ -116,9 +116,9 @@ class Pool:
     """One upstream's connections in one replica. See the module's docstring for the rules."""
 
     __slots__ = (
-        "_ceiling", "_fresh", "_kept", "_kind", "_kinds", "_lent", "_make", "_make_picker", "_opening", "_picker",
-        "_pickers", "_probe", "_random", "_served", "_sole", "_spares", "_waits", "braked", "closed_total", "closes",
-        "closing", "connections", "drain_keep", "draining", "endpoint_limit", "endpoints", "grant",
+        "_ceiling", "_fresh", "_kept", "_keyed", "_kind", "_kinds", "_lent", "_make", "_make_picker", "_opening",
+        "_picker", "_pickers", "_probe", "_random", "_served", "_sole", "_spares", "_waits", "braked", "closed_total",
+        "closes", "closing", "connections", "drain_keep", "draining", "endpoint_limit", "endpoints", "grant",
         "grant_per_endpoint", "hold", "idle_timeout", "left", "limit", "max_overflow", "max_uses", "max_waiting",
         "min_idle", "opened_total", "opening", "opens", "pause_timeout", "recycle", "recycle_jitter", "size", "spare",
         "timeout", "total", "waiters",
@@ -157,6 +157,7 @@ class Pool:
         self.grant_per_endpoint = False
         self.left = 0  # what a dead predecessor's connections still hold
         self.total = self.opening = self.closing = 0
+        self._keyed = True  # keys count
         self.braked = False  # the upstream lets nobody in for now: see `brake`
         self._probe = False  # but for one
         self.pause_timeout: float | None = None  # None: not paused
@@ -248,7 +249,8 @@ class Pool:
     def change_policy(self, *, keyed: bool) -> None:
         """Pickers are made by another policy from now on; `keyed`: it asks for keys."""
         self._renew_pickers()
-        if not keyed:  # else each connection that comes free would be closed for hashing elsewhere
+        self._keyed = keyed
+        if not keyed:
             for waiter in self.waiters:
                 waiter.key = None
 
@@ -327,6 +329,8 @@ class Pool:
             if connection is not None or self.line_up(waiter, now):
                 return connection
         waiter.assigned_at = 0.0
+        if not self._keyed:  # it is from before: each connection that comes free would be closed for hashing elsewhere
+            waiter.key = None
         self._kind = waiter.kind
         endpoint = self._choose(waiter, now)
         if endpoint is None:

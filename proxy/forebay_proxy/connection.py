@@ -130,7 +130,7 @@ class UpstreamConnection(Connection, asyncio.Protocol):
         if self.state == IDLE:
             self.poison()
         elif self.state == OPENING:
-            self.retire = "error"
+            self.upstream.pool.retire(self, "error")
 
     def pause_writing(self) -> None:
         if self.owner is not None and self.state == LEASED:
@@ -144,7 +144,12 @@ class UpstreamConnection(Connection, asyncio.Protocol):
 
     def reset(self) -> None:
         """Cut a relay whose client is gone without an end: the far side must neither take what it has got for all, nor
-        go on sending to nobody. To be called before the lease ends, as that sends an end."""
+        go on sending to nobody. To be called before the lease ends, as that sends an end.
+
+        Under a budget an end must do: the place is free when the far side has let go, and a reset is not answered.
+        """
+        if self.upstream.spec.budget is not None:
+            return
         if self.sock is not None and self.sock.fileno() >= 0:  # over TLS it may be closed already
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()

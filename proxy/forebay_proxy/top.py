@@ -192,8 +192,8 @@ def _sum(snapshots: Iterable[Any]) -> Histogram:
 
 
 def _is_error(code: str) -> bool:
-    """A status of 500 or above, or an outcome (tcp) other than `ok`."""
-    return code.startswith("5") if code[:1].isdecimal() else code != "ok"
+    """A status of 500 or above, or an outcome (tcp) that the client has no part in."""
+    return code.startswith("5") if code[:1].isdecimal() else code not in ("ok", "client_gone")
 
 
 def _row(name: str, previous: Facts | None, current: Facts, seconds: float, verdict: Mapping[str, Any]) -> UpstreamRow:

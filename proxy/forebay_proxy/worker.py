@@ -234,13 +234,15 @@ class Worker:
         if known is not None:
             # What it holds where there was no bound it may keep until it is told: the ledger raises nobody before that.
             kept = known.pool.total if known.spec.budget is None else 0
-            if spec.tls != known.spec.tls:  # what is open or being opened is not as it is asked for now
-                known.pool.recycle_all(monotonic())
+            other_tls = spec.tls != known.spec.tls
             known.configure(spec)
             known.ssl_context = tls.context if tls else None
             retries = self.pool.spec.http.retries
             known.retry_budget.configure(retries.budget_percent, retries.min_per_second)
             self._grant(spec.name, self.memory.grants.get(spec.name, kept), monotonic())
+            if other_tls:  # what is open or being opened is not as it is asked for now
+                known.pool.recycle_all(monotonic())
+                known.act()
             return
         upstream = self.upstreams[spec.name] = Upstream(
             spec,

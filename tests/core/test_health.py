@@ -116,6 +116,22 @@ def test_with_all_out_there_is_a_probe_every_second() -> None:
     assert health.healthy
 
 
+def test_all_that_come_back_are_in_again_within_two_seconds() -> None:
+    """However many probes have failed while all were out: those were no ejections."""
+    _, members = group_of(3, HealthPolicy(consecutive_errors=3, max_ejection_percent=100))
+    for health in members:
+        fail(health, 0.0)
+    for second in range(1, 60):
+        for health in members:
+            assert health.take_probe(float(second))
+            health.failed(float(second), "refused")
+    for second in (60.0, 61.0):
+        for health in members:
+            if health.take_probe(second):
+                health.succeeded(second)
+    assert [(health.healthy, health.statistics().ejections_total) for health in members] == [(True, 1)] * 3
+
+
 def test_a_failed_check_is_the_probe_of_a_sole_endpoint_too() -> None:
     _, (health,) = group_of(1)
     fail(health, 0.0)

@@ -410,7 +410,10 @@ def test_another_policy_holds_at_once_also_for_those_who_wait():
         bench.give_back(first)
         assert client.got is connection, "nobody's key is looked at any more"
         first = client
+    late = bench.ask(key=b"b")  # whose request has begun before
     bench.give_back(first)
+    assert late.got is connection
+    bench.give_back(late)
     bench = Bench(endpoints=2, policy="roundRobin", size=4)
     bench.policy = "consistentHash"
     bench.pool.change_policy(keyed=True)

@@ -433,6 +433,41 @@ async def test_a_reset_is_no_end_to_the_far_side(forebay: Start, who: str) -> No
             assert metrics.get("forebay_rejections_total", reason="client_gone") == 0
 
 
+async def test_under_a_budget_a_reset_keeps_its_place_until_the_server_has_let_go(forebay: Start) -> None:
+    """One that is busy does not notice a reset: another connection beside it would be one too many."""
+    open_, most, done = 0, 0, asyncio.Event()
+    busy = asyncio.Event()
+
+    async def works(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_, most
+        open_ += 1
+        most = max(most, open_)
+        await reader.readexactly(1)
+        busy.set()
+        await done.wait()
+        writer.write(b"y")
+        writer.close()
+        open_ -= 1
+
+    async with server(works) as port:
+        budget = {"maxConnections": 2, "reserved": 0, "linger": "20s"}
+        f = await forebay(tcp_pool(port, pool={"size": 1, "maxOverflow": 0}, budget=budget))
+        gone = await Connection.open(f.port)
+        async with asyncio.timeout(10):
+            await gone.send(b"x")
+            await busy.wait()
+            gone.reset()
+            await metric(f, "forebay_upstream_connections", lambda value: value == 1, state="closing")
+            stays = await Connection.open(f.port)
+            await stays.send(b"x")
+            await metric(f, "forebay_upstream_waiting", lambda value: value == 1)
+            done.set()
+            assert await stays.reader.readexactly(1) == b"y"
+        assert most == 1
+        await gone.close()
+        await stays.close()
+
+
 async def test_clients_beyond_the_limit_are_reset(forebay: Start, origins: Origins) -> None:
     origin = await origins(mode="tcp")
     f = await forebay(tcp_pool(origin.port, spec={"maxClientConnections": 2}))

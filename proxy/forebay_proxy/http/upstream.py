@@ -113,7 +113,7 @@ class HttpConnection(UpstreamConnection):
     def _hear_out(self) -> None:
         """Read what the kernel still has. An upstream that answers and hangs up with the body unread resets the
         connection: our next write fails, and the transport looks no more for the answer that has come before."""
-        if self.sock is None or self.upstream.ssl_context is not None:
+        if self.sock is None or not self.transport.can_write_eof():  # TLS
             return
         self.retire = "error"
         while self.state == LEASED:

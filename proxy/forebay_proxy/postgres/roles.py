@@ -96,7 +96,7 @@ class RoleWatch:
     def _give_back(self, connection: PgConnection, question: Question, *, good: bool) -> None:
         if connection.state == OPENING:  # too slow: it is closed as soon as it is open
             connection.owner = None
-            connection.retire = "error"
+            self._upstream.pool.retire(connection, "error")
         elif connection.owner is question and good:
             self._upstream.pool.release(connection, question, monotonic(), count=False)
         elif connection.owner is question:
