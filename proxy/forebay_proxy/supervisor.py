@@ -201,13 +201,14 @@ class Supervisor:
     async def _another(self) -> bool:
         """Start one more worker, and wait until it has room, or until all are to stop. False: it is gone, and nobody
         wanted it to; or it has had its time."""
-        workers, replicas, until = self._workers, self._scaling.replicas, monotonic() + NEW_TIMEOUT
+        workers, until = self._workers, monotonic() + NEW_TIMEOUT
         new = workers.enlist()
         await workers.launch(new)
         while not workers.stopping:
             worker = workers.by_number.get(new.number)
             if worker is None and not workers.restarting:
-                return self._scaling.replicas < replicas  # drained, as fewer are wanted now
+                return new.leaving  # drained, as fewer are wanted now
+            new = worker or new
             if monotonic() > until:
                 return False
             await self._control()

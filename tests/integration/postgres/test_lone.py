@@ -164,6 +164,7 @@ async def test_one_that_goes_while_it_waits_leaves_its_place(clients: tuple[Raw,
     second.writer.write(frontend.query("SELECT 1"))
     await second.waits()
     second.writer.transport.abort()
+    await metric(second.pool, "forebay_upstream_waiting", lambda value: value == 0)
     assert await first.ask(COMMIT) == [b"COMMIT", b"I"]
     assert await first.ask(frontend.query("SELECT 1")) == [b"1", b"SELECT 1", b"I"]
     assert (await first.pool.metrics()).value("forebay_upstream_connections_closed_total") == 0
