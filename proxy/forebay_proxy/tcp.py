@@ -50,7 +50,7 @@ class TcpClient(Waiter, asyncio.Protocol):
 
     __slots__ = (
         "bytes_in", "bytes_out", "connection", "cut", "early", "ended", "endpoint_name", "peer", "proxy", "started",
-        "taken_at", "transport", "upstream",
+        "taken_at", "transport", "upstream", "whole",
     )  # fmt: skip
 
     def __init__(self, proxy: "TcpProxy", peer: str) -> None:
@@ -63,6 +63,7 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.upstream = proxy.upstream  # it may be another for those who come after a reload
         self.early = b""
         self.ended = False  # one side has sent its end
+        self.whole = False  # the client has sent its end: all of what it has to say is there
         self.cut = ""  # why we have reset it
         self.started = self.taken_at = 0.0
         self.endpoint_name = ""
@@ -161,6 +162,7 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.connection.transport.write(data)
 
     def eof_received(self) -> bool:
+        self.whole = True
         if self.connection is None:
             self.ended = True
             return self.transport.can_write_eof()  # type: ignore[no-any-return]
@@ -178,7 +180,8 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.proxy.forget(self)
         upstream, connection, self.connection = self.upstream, self.connection, None
         if connection is not None:
-            outcome = self.cut or ("ok" if exc is None else CLIENT_GONE)
+            # Who has sent its end and closes with something unread resets too: TLS clients that never read do.
+            outcome = self.cut or ("ok" if exc is None or self.whole else CLIENT_GONE)
             if outcome != "ok":
                 connection.reset()
             upstream.pool.discard(connection, self, now, "upstream" if outcome == "ok" else "error")

@@ -433,6 +433,48 @@ async def test_a_reset_is_no_end_to_the_far_side(forebay: Start, who: str) -> No
             assert metrics.get("forebay_rejections_total", reason="client_gone") == 0
 
 
+async def test_who_resets_after_its_end_has_said_all(tmp_path: Path) -> None:
+    """As one does that takes no answer. What is on its way to a far side that reads late must arrive."""
+    answer, read_on = asyncio.Event(), asyncio.Event()
+    heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answer.wait()
+        writer.write(b"y")
+        await read_on.wait()
+        try:
+            heard.set_result(await reader.read())
+        except ConnectionError as error:
+            heard.set_exception(error)
+        writer.close()
+
+    said = os.urandom(400_000)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.bind(("127.0.0.1", 0))
+    async with await asyncio.start_server(late, sock=narrow):
+        pool = parse(tcp_pool(narrow.getsockname()[1]), form="local")
+        worker = Worker(pool, Memory.at(tmp_path / "memory"), "test", b"")
+        await worker.apply(pool)
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            await worker.listen(sock)
+            client = await Connection.open(sock.getsockname()[1])
+            async with asyncio.timeout(10):
+                await client.send(said)
+                client.writer.write_eof()
+                while not any(each.whole for each in worker.proxy.clients):  # type: ignore[attr-defined, union-attr]
+                    await asyncio.sleep(0.001)
+                client.reset()
+                answer.set()
+                while worker.proxy.clients:
+                    await asyncio.sleep(0.001)
+                read_on.set()
+                assert await heard == said
+            await client.close()
+            await worker.drain(0, 0)
+        await worker.close()
+
+
 async def test_under_a_budget_a_reset_keeps_its_place_until_the_server_has_let_go(forebay: Start) -> None:
     """One that is busy does not notice a reset: another connection beside it would be one too many."""
     open_, most, done = 0, 0, asyncio.Event()
