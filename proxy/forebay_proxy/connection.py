@@ -8,14 +8,13 @@ be one too many. (PgBouncer and HAProxy count until their own close(); a server 
 
 import asyncio
 import socket
-import struct
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from forebay_core.balance import Endpoint
 from forebay_core.lease import CLOSING, IDLE, LEASED, OPENING, Connection, Refusal
-from forebay_proxy.ending import keep_end_behind
+from forebay_proxy.ending import keep_end_behind, reset_at_close
 
 if TYPE_CHECKING:
     from forebay_proxy.upstream import Upstream
@@ -151,7 +150,7 @@ class UpstreamConnection(Connection, asyncio.Protocol):
         if self.upstream.spec.budget is not None:
             return
         if self.sock is not None and self.sock.fileno() >= 0:  # over TLS it may be closed already
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(self.sock)
         self.transport.abort()
 
     def poison(self) -> None:

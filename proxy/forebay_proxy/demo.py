@@ -10,8 +10,6 @@ import json
 import os
 import re
 import signal
-import socket
-import struct
 import sys
 import tempfile
 import time
@@ -26,6 +24,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from forebay_proxy import top
+from forebay_proxy.ending import reset_at_close
 from forebay_proxy.tasks import Tasks
 
 LIMIT = 10  # connections that the backend bears
@@ -102,7 +101,7 @@ async def client(port: int, tally: Tally) -> None:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
             # A client that leaves resets: after a mere FIN its answer would still be wanted, and keep its turn.
             sock = writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(sock)
             for _ in range(STAY):
                 begun = time.monotonic()
                 async with asyncio.timeout(PATIENCE):

@@ -10,8 +10,9 @@ one packet; whoever is written to in another way has to be uncorked before.
 """
 
 import atexit
-from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_CORK, SocketType
+from socket import AF_INET, IPPROTO_TCP, SO_LINGER, SOCK_STREAM, SOL_SOCKET, TCP_CORK, SocketType
 from ssl import SSLError, SSLWantReadError
+from struct import pack
 from typing import Any
 
 # By descriptor. They own none: whose it is at the time, the transport knows. To make one costs a system call.
@@ -33,6 +34,11 @@ def uncork(transport: Any) -> None:
     """From now on all is sent at once that is written to an open transport over TCP."""
     fd = transport.get_extra_info("socket").fileno()
     (_views.get(fd) or _view(fd)).setsockopt(IPPROTO_TCP, TCP_CORK, 0)
+
+
+def reset_at_close(sock: Any) -> None:
+    """Its close is a reset from now on, which takes back what has not been sent (socket(7), SO_LINGER)."""
+    sock.setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
 
 
 def keep_end_behind(transport: Any) -> None:

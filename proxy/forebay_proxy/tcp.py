@@ -4,8 +4,6 @@ Either side may speak first. What one has said before it has a partner is kept, 
 """
 
 import asyncio
-import socket
-import struct
 from time import monotonic
 from typing import Any, Final
 
@@ -13,7 +11,7 @@ from forebay_core.lease import CLOSING, LEASED, Connection, Refusal, Refused, Wa
 from forebay_core.spec.model import Spec
 from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.connection import UpstreamConnection
-from forebay_proxy.ending import keep_end_behind
+from forebay_proxy.ending import keep_end_behind, reset_at_close
 from forebay_proxy.tracing import Tracer
 from forebay_proxy.upstream import KEEPALIVE, Upstream
 from forebay_proxy.wheel import Wheel
@@ -120,7 +118,7 @@ class TcpClient(Waiter, asyncio.Protocol):
             return
         sock = self.transport.get_extra_info("socket")
         if sock is not None:  # with unread bytes it would be a reset anyway; without, a proper end
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(sock)
         self.transport.abort()
 
     # ------------------------------------------------------------------ asyncio

@@ -30,6 +30,10 @@ class Relief(NamedTuple):
     stepped_at: float
     free: bool = False  # a step has cost nothing: above its limit the backend is saturated
 
+    def carried_out(self, leased: float) -> bool:
+        """Whether about as many fewer are in use, on average."""
+        return leased <= (self.before + self.limit) / 2
+
 
 def begin(in_use: int, rate: float, now: float) -> Relief:
     """Freeze at what is in use: nothing is added from now on."""
@@ -42,7 +46,7 @@ def step(relief: Relief, slowdown: float, leased: float, rate: float, now: float
     """
     if now - relief.stepped_at < SETTLE:
         return relief
-    carried_out = leased <= (relief.before + relief.limit) / 2
+    carried_out = relief.carried_out(leased)
     if carried_out and costs(relief.before, relief.limit, relief.rate, rate):
         return Relief(relief.before, relief.before, rate, now + REST, relief.free)
     gradient = min(1.0, max(0.5, TOLERANCE / slowdown))
@@ -60,7 +64,7 @@ def idle_backend(relief: Relief, leased: float, rate: float, now: float) -> bool
         and now - relief.stepped_at >= SETTLE
         and share >= LARGE
         and relief.rate * PANIC >= MANY
-        and leased <= (relief.before + relief.limit) / 2
+        and relief.carried_out(leased)
         and rate <= relief.rate * (1 - NEARLY * share)
     )
 

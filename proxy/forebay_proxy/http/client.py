@@ -11,8 +11,6 @@ makes it an exchange like the others (`attend`). `rests` says that the next may 
 """
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
 from functools import lru_cache
 from math import inf
@@ -20,7 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from forebay_core.http1 import ProtocolError, RequestHead, scan_request
-from forebay_proxy.ending import end_tls, keep_end_behind, uncork
+from forebay_proxy.ending import end_tls, keep_end_behind, reset_at_close, uncork
 from forebay_proxy.http import answers, phases
 from forebay_proxy.http.exchange import Exchange
 
@@ -439,7 +437,7 @@ class ClientConnection(asyncio.Protocol):
         self._begin_closing()
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_at_close(sock)
         self.abort()
 
     def abort(self) -> None:
