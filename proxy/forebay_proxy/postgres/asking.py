@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Events = Sequence[tuple[bytes, int, int]]
 Settings = dict[str, bytes]
 # Messages as `scan_client` found them, without a Terminate: data, kinds, ends, names, texts. Without ends: those of a
-# lone statement, with what ReadyForQuery answers as their kind (see `Session`).
+# lone statement, with what ReadyForQuery answers as their kind (see `Lone`).
 Batch = tuple[bytes, bytes, Sequence[int], Sequence[bytes | None], Sequence[bytes]]
 
 SYNCING: Final = b"QFS"  # what ReadyForQuery answers
@@ -92,7 +92,7 @@ class Asking(Asker):
         self.acquire()
 
     def _ask_alone(self, connection: "PgConnection | None") -> None:
-        """For a lease's only messages, the batch: see `Session`."""
+        """For a lease's only messages, the batch: see `Lone`."""
         if connection is not None:
             self._blocked = True
             self.ready_at = connection.leased_at

@@ -10,23 +10,21 @@ be seen to (`extended`), a `Pipeline` keeps the books instead, until nothing is 
 
 While `_blocked` nothing of the client is looked at: it waits for a connection, or for answers.
 
-The usual lease is `lone`: one chunk of one Query, or of one unnamed statement up to its Sync, with nothing in it that
-says anything of the session. It is passed on unread, and ends with the first answer that has nothing to be heeded in it
-and ends in `I`. Whatever else comes of either side makes it a lease like the others (`attend`). `_rests` says that the
-next one may be lone: nothing is under way, kept or pinned. `_alone` says it of one that waits for a connection.
+All this is for what is looked at. Most leases are not: see `lone`.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from forebay_core.pgwire import ProtocolError, backend, lone, scan_client
-from forebay_core.postgres.marks import NONE, plain
+from forebay_core.pgwire import ProtocolError, backend, scan_client
+from forebay_core.postgres.marks import NONE
 from forebay_core.postgres.settings import FOLLOWED
 from forebay_core.postgres.statements import ENDS_ALL, ClientStatements, OutOfStep, Pipeline, TooManyStatements
 from forebay_proxy.postgres import extended, refusals
-from forebay_proxy.postgres.asking import READY, SYNCING, Asking, Events, Settings
+from forebay_proxy.postgres.asking import READY, SYNCING, Events, Settings
+from forebay_proxy.postgres.lone import Lone
 from forebay_proxy.postgres.pins import Pins
 from forebay_proxy.postgres.rinse import rinse
 
@@ -48,13 +46,12 @@ FAILED: Final = b"E"[0]
 BROKEN: Final = "08P01"  # the server has ended it for what the client had sent
 
 
-class Session(Asking, asyncio.Protocol):
+class Session(Lone, asyncio.Protocol):
     """See the module's docstring. `client` has the deadlines, and is the protocol before and after."""
 
     __slots__ = (
-        "_alone", "_began_with", "_by_statement", "_came", "_changed", "_copying", "_full", "_pipeline", "_rests",
-        "_skip", "_stray", "_turn", "_whole", "cancel_key", "cancelling", "lexing", "pins", "statements", "status",
-        "unnamed", "used",
+        "_began_with", "_by_statement", "_changed", "_copying", "_full", "_pipeline", "_skip", "_stray", "_whole",
+        "cancel_key", "cancelling", "lexing", "pins", "statements", "status", "used",
     )  # fmt: skip
 
     def __init__(self, client: "PgClient", database: "Database", settings: Settings) -> None:
@@ -66,16 +63,11 @@ class Session(Asking, asyncio.Protocol):
         self._whole = database.session  # one lease, for as long as the client stays
         self._by_statement = database.by_statement
         self.pins = Pins(("session",) if self._whole else ())
-        self.unnamed = b""  # the last unnamed Parse that was passed on unread
         self.used = b""  # the server's name of the statement that was bound last
         self.cancelling = 0  # cancel requests under way: the connection is not handed on before they have ended
         self._began_with = settings
         self._changed: set[str] = set()  # settings that the server has reported since it was last ready, and RESET
         self._full = False  # the server does not read
-        self._rests = False
-        self._alone = False
-        self._turn = client.proxy.turn
-        self._came = b""  # for the end of the turn
         self._skip = 0
         self._pipeline: Pipeline | None = None
         self._copying = False  # the server takes a COPY
@@ -98,56 +90,7 @@ class Session(Asking, asyncio.Protocol):
         if self.connection is not None:
             self.connection.transport.resume_reading()
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes of the client. What may be lone may wait for the end of the turn."""
-        if self._rests and not self._came:
-            self._came = data
-            turn = self._turn
-            if turn.requests or turn.begin(self):
-                turn.requests.append(self)
-            return
-        came, self._came = self._came, b""
-        self.received(came + data)
-
-    @staticmethod
-    def deal(parties: "Iterator[Session]", now: float) -> None:
-        """With the statements of a turn."""
-        for session in parties:
-            data = session._came
-            session._came = b""
-            first = lone(data, plain) if session._rests else 0
-            if not first:
-                if data:
-                    session.received(data)
-                continue
-            session._rests = False
-            if first == 1:
-                owed = b"Q"
-            else:
-                owed = b"S"
-                session.unnamed = data[:first]
-            pool = session.upstream.pool
-            lent: Any = pool.lend(session, now)
-            if lent is not None and lent.settings is session.settings:
-                session._pending = owed
-                session.connection = lent
-                lent.lone = True
-                write = lent.write  # what is no method is called faster so (Python 3.11)
-                write(data)
-                continue
-            session._batch = data, owed, (), (), ()
-            if lent is None and pool.line_up(session, now):
-                session._blocked = session._alone = True
-                if len(pool.waiters) == 1:  # the timer is the first one's
-                    session.upstream.act()
-            else:
-                session._ask_alone(lent)
-
-    def broke(self) -> None:
-        self.client.abort()
-
     def received(self, data: bytes) -> None:
-        """Bytes of the client, whatever they are."""
         self.attend()
         if self._blocked:
             self._kept += data
@@ -187,32 +130,6 @@ class Session(Asking, asyncio.Protocol):
         if self._terminating:
             self._end_if_done()
 
-    def attend(self) -> None:
-        """Something is to be heeded: whatever comes next, of either side, is looked at."""
-        self._rests = self._alone = False
-        if self.connection is not None:
-            self.connection.lone = False
-
-    def take(self, connection: Any, now: float) -> bool:
-        """A lone statement that has waited goes to a connection that is free this very moment; for all others see
-        `Asking`."""
-        if (
-            not self._alone
-            or connection.idle_since != now
-            or connection.settings is not self.settings
-            or connection.kept
-        ):
-            return super().take(connection, now)
-        batch: Any = self._batch
-        self._batch = None
-        self._alone = self._blocked = False
-        self._pending = batch[1]
-        self.connection = connection
-        connection.lone = True
-        write = connection.write
-        write(batch[0])
-        return True
-
     def _send(
         self, connection: "PgConnection", data: bytes, skip: int, kinds: bytes, ends: Sequence[int],
         names: Sequence[bytes | None], texts: Sequence[bytes],
@@ -248,8 +165,7 @@ class Session(Asking, asyncio.Protocol):
         for text in texts:
             found = self.database.marks_of(text, self.lexing)
             if found is not NONE:
-                lone = kinds == b"Q" and not self._pending
-                self.pins.mark(found, connection, lone=lone, idle=self.status == IDLE)
+                self.pins.mark(found, connection, lone=kinds == b"Q" and not self._pending, idle=self.status == IDLE)
         if self._skip and kinds:
             self.pins.clip(kinds, texts)
         if kinds:
@@ -474,20 +390,6 @@ class Session(Asking, asyncio.Protocol):
         self._copying = True
         self._stray = b"S" in pending[1:]
         self._pending = answered + (b"E" if pending[:1] == b"S" else b"") + pending.replace(b"S", b"")
-
-    def answered_alone(self, connection: "PgConnection", answer: bytes, now: float) -> None:
-        """The end of a lone statement's lease: the whole answer, of which nothing has to be heeded."""
-        self.connection = None
-        self._pending = b""
-        self._rests = True  # before the client is written to: it may be full then
-        write = self.client.write
-        write(answer)
-        database, upstream = self.database, self.upstream
-        database.transactions += 1
-        if database.always_resets:
-            rinse(connection, self, b"", reset="always")
-        elif upstream.pool.release(connection, self, now):
-            upstream.act()
 
     def finish(self, connection: "PgConnection") -> None:
         """The end of a transaction."""
