@@ -219,7 +219,7 @@ class ForwardExchange(Exchange):
         if not super().take(connection, now):
             return False
         if self.forward.connect and parent is None:
-            self._open(connection.tunnel())  # type: ignore[attr-defined]
+            self.open_tunnel(200, ESTABLISHED, connection.tunnel())  # type: ignore[attr-defined]
         return True
 
     def _via(self) -> bytes:
@@ -255,7 +255,7 @@ class ForwardExchange(Exchange):
         if outcome == "open" and not self.forward.connect:
             return False
         if outcome == "open":
-            self._open(connection.tunnel() + rest)
+            self.open_tunnel(200, ESTABLISHED, connection.tunnel() + rest)
             return True
         self.connection = None
         self._leased(connection)
@@ -275,22 +275,6 @@ class ForwardExchange(Exchange):
         else:
             self.fail(answers.Failure(502, PARENT.reason, f"{PARENT.detail}: the last one answered {head.status}"))
         return True
-
-    def _open(self, early: bytes) -> None:
-        """From now on bytes go both ways as they come; `early` has come from the far side already."""
-        client = self.client
-        self.status = 200
-        self.tunnel = True
-        self.close_client = True
-        self.bytes_out += len(early)
-        client.write(ESTABLISHED + early)
-        client.expect(monotonic(), phases.STREAM)
-        client.read_on()
-        waiting, client.buffer = client.buffer, b""
-        if waiting:
-            self.tunnel_received(waiting)
-        if client.ended:
-            self.tunnel_client_ended()
 
     def fail(self, failure: answers.Failure) -> None:
         """What has come after a CONNECT that fails is no request: the answer ends the connection."""

@@ -329,24 +329,29 @@ class Exchange(Waiter):
     # ------------------------------------------------------------------ tunnel
 
     def switch(self, head: ResponseHead, rest: bytes) -> bool:
-        """101: from now on bytes go both ways as they come. False where the client has not asked for it."""
+        """101. False where the client has not asked for it."""
         if not self.head.upgrade:
             self.fail(answers.Failure(502, "upstream_malformed", "the upstream switched protocols unasked"))
             return False
+        self.open_tunnel(101, head.head + b"\r\n", rest)
+        return True
+
+    def open_tunnel(self, status: int, head: bytes, early: bytes) -> None:
+        """From now on bytes go both ways as they come. The client is told so with `head`; `early` has come from the far
+        side already."""
         client = self.client
-        self.status = 101
+        self.status = status
         self.tunnel = True
         self.close_client = True
-        self.bytes_out += len(rest)
-        client.write(head.head + b"\r\n" + rest)
+        self.bytes_out += len(early)
+        client.write(head + early)
         client.expect(monotonic(), phases.STREAM)
         client.read_on()
-        early, client.buffer = client.buffer, b""
-        if early:
-            self.tunnel_received(early)
+        waiting, client.buffer = client.buffer, b""
+        if waiting:
+            self.tunnel_received(waiting)
         if client.ended:
             self.tunnel_client_ended()
-        return True
 
     def tunnel_received(self, data: bytes) -> None:
         """Bytes of the client."""
