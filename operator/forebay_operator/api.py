@@ -7,32 +7,43 @@ keeps a cache file in a shared folder.
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.rest import ApiException
-from kubernetes.aio.dynamic import DynamicClient, Resource
+from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic import Resource as Served
 
 from forebay_operator.objects import MANAGER, Object
 from forebay_operator.requests import Requests
 
 PATIENCE = 10.0  # seconds for one request
-RESOURCES = {
-    "ProxyPool": ("apis", "forebay.dev", "v1alpha1", "proxypools"),
-    "Deployment": ("apis", "apps", "v1", "deployments"),
-    "PodDisruptionBudget": ("apis", "policy", "v1", "poddisruptionbudgets"),
-    "NetworkPolicy": ("apis", "networking.k8s.io", "v1", "networkpolicies"),
-    "Lease": ("apis", "coordination.k8s.io", "v1", "leases"),
-    "ConfigMap": ("api", "", "v1", "configmaps"),
-    "Event": ("api", "", "v1", "events"),
-    "Node": ("api", "", "v1", "nodes"),
-    "Pod": ("api", "", "v1", "pods"),
-    "Secret": ("api", "", "v1", "secrets"),
-    "Service": ("api", "", "v1", "services"),
-    "ServiceAccount": ("api", "", "v1", "serviceaccounts"),
-}
 MERGE = "application/merge-patch+json"
+
+
+class Resource(NamedTuple):
+    """Where the API server has the objects of a kind."""
+
+    group: str  # empty: of the core
+    version: str
+    plural: str
+
+
+RESOURCES = {
+    "ProxyPool": Resource("forebay.dev", "v1alpha1", "proxypools"),
+    "Deployment": Resource("apps", "v1", "deployments"),
+    "PodDisruptionBudget": Resource("policy", "v1", "poddisruptionbudgets"),
+    "NetworkPolicy": Resource("networking.k8s.io", "v1", "networkpolicies"),
+    "Lease": Resource("coordination.k8s.io", "v1", "leases"),
+    "ConfigMap": Resource("", "v1", "configmaps"),
+    "Event": Resource("", "v1", "events"),
+    "Node": Resource("", "v1", "nodes"),
+    "Pod": Resource("", "v1", "pods"),
+    "Secret": Resource("", "v1", "secrets"),
+    "Service": Resource("", "v1", "services"),
+    "ServiceAccount": Resource("", "v1", "serviceaccounts"),
+}
 
 
 class ApiError(Exception):
@@ -55,7 +66,7 @@ class Refused(ApiError):
     """400, 403 or 422: the API server will not have it; or 500, its answer to fields that it can't convert."""
 
 
-KINDS = {400: Refused, 403: Refused, 404: NotFound, 409: Conflict, 422: Refused, 500: Refused}
+ERRORS = {400: Refused, 403: Refused, 404: NotFound, 409: Conflict, 422: Refused, 500: Refused}
 
 
 class Api:
@@ -156,7 +167,7 @@ class Api:
         try:
             answer = await ask(self._resources[kind])
         except ApiException as error:
-            raise KINDS.get(error.status, ApiError)(error.status, _message(error)) from None
+            raise ERRORS.get(error.status, ApiError)(error.status, _message(error)) from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise ApiError(0, f"the API server is not to be reached: {error or type(error).__name__}") from None
         plain: Object = answer.to_dict()
@@ -164,9 +175,9 @@ class Api:
 
 
 def _resource(dynamic: Any, kind: str) -> Any:
-    prefix, group, version, plural = RESOURCES[kind]
-    return Resource(
-        prefix=prefix,
+    group, version, plural = RESOURCES[kind]
+    return Served(
+        prefix="apis" if group else "api",
         group=group,
         api_version=version,
         kind=kind,

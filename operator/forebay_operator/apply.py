@@ -9,16 +9,15 @@ from typing import Any
 import aiohttp
 
 from forebay_core.spec.model import API_VERSION
+from forebay_operator.admin import PATIENCE, admin_url
 from forebay_operator.api import Api, ApiError, Refused
 from forebay_operator.budgeting import Push
 from forebay_operator.memory import Memory
-from forebay_operator.objects import ADMIN_PORT, DOCUMENT, MANAGER
+from forebay_operator.objects import DOCUMENT, MANAGER
 from forebay_operator.picture import Applied, Event, Gathered, Plan
 from forebay_operator.store import Key, Store
 
 log = logging.getLogger(__name__)
-
-PATIENCE = aiohttp.ClientTimeout(total=1.5)  # for a pod's answer to a push; it is pushed again otherwise
 
 
 async def apply(
@@ -72,16 +71,14 @@ async def _applied(plan: Plan, seen: Gathered, store: Store, memory: Memory, api
 
 
 async def _push(push: Push, token: str, session: aiohttp.ClientSession) -> None:
-    """Level-triggered: what the life has seen is read from its state at the next look."""
-    host = f"[{push.ip}]" if ":" in push.ip else push.ip
+    """Level-triggered: what the life has seen is read from its state at the next look. What was not is pushed again."""
     body = {"life": push.life, "sequence": push.sequence, "grants": dict(push.grants)}
     if push.deadline is not None:
         body["deadline"] = push.deadline
     headers = {"Authorization": f"Bearer {token}"}
     try:
-        async with session.put(
-            f"http://{host}:{ADMIN_PORT}/grant", json=body, headers=headers, timeout=PATIENCE
-        ) as response:
+        url = admin_url(push.ip, "/grant")
+        async with session.put(url, json=body, headers=headers, timeout=PATIENCE) as response:
             if response.status != 200:
                 log.warning("%s refuses a grant: %d %s", push.ip, response.status, response.reason)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -23,11 +23,12 @@ import aiohttp
 
 from forebay_core.budget.ledger import Ledger
 from forebay_core.budget.proofs import Node
+from forebay_operator.admin import PATIENCE, admin_url
 from forebay_operator.api import Api, ApiError, Conflict, NotFound, Refused
 from forebay_operator.budgeting import Look
 from forebay_operator.events import confirmed
 from forebay_operator.memory import Memory
-from forebay_operator.objects import ADMIN_PORT, name_of, selector_text
+from forebay_operator.objects import name_of, selector_text
 from forebay_operator.observed import Pod, Report
 from forebay_operator.picture import Gathered
 from forebay_operator.settings import Settings
@@ -37,7 +38,6 @@ from forebay_operator.troubles import PATIENCE as STARTING
 
 log = logging.getLogger(__name__)
 
-PATIENCE = aiohttp.ClientTimeout(total=1.5)  # for a pod's answer; one that is late counts as silent
 BEGAN = time() - monotonic()
 
 
@@ -145,9 +145,9 @@ async def _asked(
 
 
 async def _report(pod: Pod, session: aiohttp.ClientSession) -> Report | None:
-    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+    """None: it is silent."""
     try:
-        async with session.get(f"http://{host}:{ADMIN_PORT}/state", timeout=PATIENCE) as response:
+        async with session.get(admin_url(pod.ip, "/state"), timeout=PATIENCE) as response:
             if response.status != 200:
                 return None
             return Report.of(json.loads(await response.read()), clock(), pod.cores)

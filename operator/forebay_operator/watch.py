@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import kopf
 
+from forebay_operator.api import RESOURCES
 from forebay_operator.echo import Echo
 from forebay_operator.objects import POOL
 from forebay_operator.requests import Requests
@@ -23,12 +24,9 @@ BACKOFFS = (1.0, 2.0, *[5.0] * 12)
 
 
 class Watched(NamedTuple):
-    """A resource; all but the ProxyPools by our label, filtered by the API server: a cluster has many pods that are
-    none of ours."""
+    """A kind of objects; all but the ProxyPools by our label, filtered by the API server: a cluster has many pods that
+    are none of ours."""
 
-    group: str
-    version: str
-    plural: str
     kind: str
     see: Callable[..., None]
 
@@ -36,14 +34,14 @@ class Watched(NamedTuple):
 def watched(store: Store) -> tuple[Watched, ...]:
     """What is watched, and who is told of it."""
     return (
-        Watched("forebay.dev", "v1alpha1", "proxypools", "ProxyPool", store.see_pool),
-        Watched("", "v1", "pods", "Pod", store.see_pod),
-        Watched("apps", "v1", "deployments", "Deployment", store.see_deployment),
-        Watched("", "v1", "configmaps", "ConfigMap", store.see_object),
-        Watched("", "v1", "services", "Service", store.see_object),
-        Watched("", "v1", "serviceaccounts", "ServiceAccount", store.see_object),
-        Watched("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", store.see_object),
-        Watched("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", store.see_object),
+        Watched("ProxyPool", store.see_pool),
+        Watched("Pod", store.see_pod),
+        Watched("Deployment", store.see_deployment),
+        Watched("ConfigMap", store.see_object),
+        Watched("Service", store.see_object),
+        Watched("ServiceAccount", store.see_object),
+        Watched("PodDisruptionBudget", store.see_object),
+        Watched("NetworkPolicy", store.see_object),
     )
 
 
@@ -66,10 +64,11 @@ async def run(
     settings = kopf.OperatorSettings()
     kopf.on.login(registry=registry)(_login(requests))
     for one in watched(store):
-        labelled: dict[str, Any] = {} if one.plural == "proxypools" else {"labels": {POOL: kopf.PRESENT}}
-        kopf.on.event(one.group, one.version, one.plural, registry=registry, **labelled)(_telling(one, echo))
+        group, version, plural = RESOURCES[one.kind]
+        labelled: dict[str, Any] = {} if one.kind == "ProxyPool" else {"labels": {POOL: kopf.PRESENT}}
+        kopf.on.event(group, version, plural, registry=registry, **labelled)(_telling(one, echo))
         if labelled:
-            settings.watching.label_selectors[one.plural] = POOL
+            settings.watching.label_selectors[plural] = POOL
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.watching.inactivity_timeout = SILENCE

@@ -14,6 +14,7 @@ from tests.support.raw import fetch
 
 from forebay_operator import echo, watch
 from forebay_operator.__main__ import pages_of
+from forebay_operator.api import RESOURCES
 from forebay_operator.echo import Echo
 from forebay_operator.requests import Requests
 from forebay_operator.settings import Settings
@@ -69,7 +70,9 @@ async def test_what_is_there_and_what_changes_is_told(api: ApiServer) -> None:
         api.put(pool({"replicas": 3}))
         await until(lambda: one.knows(3))
         used = {(r.verb, r.resource) for r in one.requests.counts}
-        assert used == {(verb, each.plural) for verb in ("list", "watch") for each in watch.watched(one.store)}
+        assert used == {
+            (verb, RESOURCES[each.kind].plural) for verb in ("list", "watch") for each in watch.watched(one.store)
+        }
 
 
 @pytest.mark.usefixtures("kubeconfig")
