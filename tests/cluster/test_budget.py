@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from operator import not_
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from tests.cluster.place import Place, fixed
 from tests.cluster.witness import Record, Traffic
 from tests.support.dashboard import EVERY, panels_without_data, series
 from tests.support.prometheus import Prometheus, targets
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -317,17 +319,12 @@ def test_without_its_backend_a_pool_says_so_and_stays(pool: Run) -> None:
 
 async def test_every_panel_of_the_dashboard_has_data(pool: Run, tmp_path: Path) -> None:
     found = [*targets(get("pods", "--namespace", SYSTEM)), *targets(pool.place.get("pods"))]
-    missing = ["nothing has been scraped"]
-    try:
-        async with Prometheus(tmp_path, found) as prometheus, asyncio.timeout(90):
-            while not await asyncio.to_thread(series, prometheus.url, "rate(forebay_requests_total[1m])"):
-                await asyncio.sleep(1)
-            # So that there are failures to show, and connections to open.
-            await asyncio.to_thread(pool.place.kubectl, "delete", "pods", "-l", "app=orders")
-            while missing := await asyncio.to_thread(panels_without_data, prometheus.url, EVERY - ELSEWHERE):
-                await asyncio.sleep(1)
-    except TimeoutError:
-        pytest.fail("\n".join(missing))
+    async with Prometheus(tmp_path, found) as prometheus:
+        url = prometheus.url
+        await until(lambda: asyncio.to_thread(series, url, "rate(forebay_requests_total[1m])"), 60, 1)
+        # So that there are failures to show, and connections to open.
+        await asyncio.to_thread(pool.place.kubectl, "delete", "pods", "-l", "app=orders")
+        await until(lambda: asyncio.to_thread(panels_without_data, url, EVERY - ELSEWHERE), 90, 1, wanted=not_)
 
 
 def test_the_operator_had_every_right_that_it_needed(pool: Run) -> None:

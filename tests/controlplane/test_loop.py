@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from tests.controlplane.fakes import FakeApi, FakeReplica, FakeSession
 from tests.controlplane.parts import SETTINGS, gathered, pool
+from tests.support.waiting import until
 
 from forebay_operator import loop
 from forebay_operator.api import Api
@@ -63,12 +64,6 @@ async def running(cluster: Cluster) -> AsyncIterator[None]:
             await task
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
-
-
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SOON", 0.005)
@@ -101,8 +96,9 @@ async def test_nothing_is_pushed_that_could_not_be_written() -> None:
     async with running(cluster):
         await until(lambda: "ledger" in cluster.status)
         cluster.api.away = True
+        failed = cluster.measures.errors[ORDERS]
         cluster.start(a)
-        await asyncio.sleep(0.1)
+        await until(lambda: cluster.measures.errors[ORDERS] >= failed + 2)  # the first may have begun before
         assert a.grant == 0
         cluster.api.away = False
         await until(lambda: a.grant == 11)  # all but the place that is never lent

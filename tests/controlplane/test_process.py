@@ -1,6 +1,5 @@
 """The operator as a process, at a stand-in for an API server, with stand-ins for the pods."""
 
-import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +13,7 @@ from tests.support.process import ROOT, Child
 from tests.support.raw import fetch
 from tests.support.standins import StandIns
 from tests.support.states import upstream, worker
+from tests.support.waiting import until
 
 NAMESPACE = "shop"
 POOL = {
@@ -49,12 +49,6 @@ class Operator:
 
     async def metrics(self) -> Metrics:
         return Metrics((await fetch(self.port, "/metrics")).body.decode())
-
-
-async def until(true: Callable[[], Any], within: float = 60.0) -> None:
-    async with asyncio.timeout(within):
-        while not true():
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -96,7 +90,7 @@ def holder(api: ApiServer) -> str:
 
 async def test_what_somebody_deletes_or_edits_is_put_right_in_seconds(api: ApiServer, operators: Any) -> None:
     await operators("a")
-    await until(lambda: granted(api))
+    await until(lambda: granted(api), 60)
     for kind, name in (
         ("Service", "orders-forebay"),
         ("Service", "orders-forebay-peers"),
@@ -114,7 +108,7 @@ async def test_what_somebody_deletes_or_edits_is_put_right_in_seconds(api: ApiSe
 
 async def test_the_page_tells_of_the_pool_and_of_the_rights_that_were_used(api: ApiServer, operators: Any) -> None:
     operator = await operators("a")
-    await until(lambda: granted(api))
+    await until(lambda: granted(api), 60)
     told = await operator.metrics()
     labels = {"namespace": NAMESPACE, "proxypool": "orders"}
     assert told.value("forebay_leader") == 1
@@ -125,24 +119,22 @@ async def test_the_page_tells_of_the_pool_and_of_the_rights_that_were_used(api: 
     assert told.value("forebay_api_requests_total", verb="create", resource="deployments", code="201") == 1
     assert (await fetch(operator.port, "/livez")).status == 200
     api.delete("ProxyPool", NAMESPACE, "orders")
-    async with asyncio.timeout(30):
-        while any("proxypool" in sample.labels for sample in (await operator.metrics()).samples):
-            await asyncio.sleep(0.05)
+    await until(
+        operator.metrics, 30, 0.05, wanted=lambda told: not any("proxypool" in sample.labels for sample in told.samples)
+    )
 
 
 @pytest.mark.slow
 async def test_a_paused_leader_that_wakes_is_harmless(api: ApiServer, operators: Any) -> None:
     first = await operators("a")
-    await until(lambda: granted(api))
+    await until(lambda: granted(api), 60)
     await operators("b")
     first.child.send(signal.SIGSTOP)
     await until(lambda: holder(api) == "b", 60)
     sequence = status(api)["ledger"]["sequence"]
     first.child.send(signal.SIGCONT)
     await first.child.line("a leads no more")
-    async with asyncio.timeout(30):
-        while (await first.metrics()).value("forebay_leader"):
-            await asyncio.sleep(0.05)
+    await until(first.metrics, 30, 0.05, wanted=lambda told: not told.value("forebay_leader"))
     assert holder(api) == "b"
     await first.child.end()
     assert holder(api) == "b", "who ends releases only its own Lease"
@@ -151,6 +143,6 @@ async def test_a_paused_leader_that_wakes_is_harmless(api: ApiServer, operators:
 
 async def test_the_lease_is_released_on_exit(api: ApiServer, operators: Any) -> None:
     first = await operators("a")
-    await until(lambda: holder(api) == "a")
+    await until(lambda: holder(api) == "a", 60)
     assert await first.child.end() == 0
     assert holder(api) == ""

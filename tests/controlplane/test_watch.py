@@ -1,16 +1,16 @@
 """The watches, at a stand-in for an API server: what is told, and that one which falls silent is noticed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from tests.controlplane.parts import pool
 from tests.support.apiserver import ApiServer
 from tests.support.raw import fetch
+from tests.support.waiting import until
 
 from forebay_operator import echo, watch
 from forebay_operator.__main__ import pages_of
@@ -55,12 +55,6 @@ async def watching() -> AsyncIterator[Watcher]:
         stop.set()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(true: Callable[[], Any], within: float = 10.0) -> None:
-    async with asyncio.timeout(within):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.usefixtures("kubeconfig")

@@ -11,12 +11,13 @@ from time import monotonic
 
 import pytest
 from tests.support.certs import CA
-from tests.support.criteria import marked, metric, own, serves, unharmed, until
+from tests.support.criteria import marked, metric, own, serves, unharmed
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
 from tests.support.process import Child, need
 from tests.support.raw import Answer, Connection, fetch, request_bytes
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 Origins = Callable[..., Awaitable[Origin]]

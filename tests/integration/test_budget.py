@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.support.criteria import marked, metric, own, ready_workers, settled, unharmed, until
+from tests.support.criteria import marked, metric, own, ready_workers, settled, unharmed
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.nginx import Nginx
 from tests.support.origin import Origin
 from tests.support.raw import request_bytes
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 Origins = Callable[..., Awaitable[Origin]]

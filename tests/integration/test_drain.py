@@ -8,10 +8,11 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from tests.support.criteria import metric, not_ready, until
+from tests.support.criteria import metric, not_ready
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
 from tests.support.raw import Connection, CutAnswer, fetch, request_bytes
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 

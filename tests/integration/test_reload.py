@@ -16,6 +16,7 @@ from tests.support.forebay import PYTHONPATH, Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
 from tests.support.raw import Answer, Connection, fetch, request_bytes, unverified
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 Origins = Callable[..., Awaitable[Origin]]
@@ -125,9 +126,7 @@ async def test_a_name_that_could_not_be_resolved_is_mended(forebay: Start, origi
         budget={"maxConnections": 12, "per": "endpoint"},
     )
     f = await forebay(document)
-    async with asyncio.timeout(15):
-        while "origin" not in (await f.state())["supervisor"]["verdict"]["upstreams"]:
-            await asyncio.sleep(0.1)
+    await until(f.state, 15, 0.1, wanted=lambda state: "origin" in state["supervisor"]["verdict"]["upstreams"])
     mended = copy.deepcopy(document)
     mended["spec"]["upstreams"][0]["endpoints"][0]["host"] = "127.0.0.1"
     await take(f, mended)

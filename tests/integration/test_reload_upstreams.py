@@ -11,6 +11,7 @@ from tests.support.certs import CA
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
 from tests.support.raw import Connection, fetch, request_bytes
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 Origins = Callable[..., Awaitable[Origin]]
@@ -79,19 +80,15 @@ async def test_what_was_opened_without_tls_counts_until_the_backend_has_closed(f
         secure["spec"]["upstreams"][0]["tls"] = {"mode": "require"}
         async with await Connection.open(f.port) as client:
             await client.send(request_bytes())
-            async with asyncio.timeout(5):
-                while not backend.accepted:
-                    await asyncio.sleep(0.01)
+            await until(lambda: backend.accepted, 5)
             await take(f, secure)
             client.reset()
-        async with asyncio.timeout(5):
-            while (counts := await connections(f))["leased"] or counts["draining"]:
-                await asyncio.sleep(0.01)
+        counts = await until(
+            lambda: connections(f), 5, wanted=lambda counts: not counts["leased"] and not counts["draining"]
+        )
         assert counts["closing"] == 1
         noticed.set()
-        async with asyncio.timeout(5):
-            while (await connections(f))["closing"]:
-                await asyncio.sleep(0.01)
+        await until(lambda: connections(f), 5, wanted=lambda counts: not counts["closing"])
 
 
 async def test_another_policy_is_taken(forebay: Start, origins: Origins) -> None:

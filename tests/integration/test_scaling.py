@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from tests.integration.test_reload import take
-from tests.support.criteria import settled, until
+from tests.support.criteria import settled
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load
 from tests.support.nginx import Nginx
 from tests.support.origin import Origin
 from tests.support.raw import Connection, request_bytes
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 StartNginx = Callable[..., Awaitable[Nginx]]

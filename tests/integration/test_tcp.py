@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from tests.integration.test_workers import token
 from tests.support.certs import CA
-from tests.support.criteria import metric, ready_workers, settled, unharmed, until
+from tests.support.criteria import metric, ready_workers, settled, unharmed
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
 from tests.support.raw import Connection, unverified
+from tests.support.waiting import until
 
 from forebay_core.spec.load import parse
 from forebay_proxy.memory import Memory
@@ -355,9 +356,9 @@ async def test_what_a_tls_client_says_before_its_end_arrives(forebay: Start, ca:
             authorized = [("Authorization", f"Bearer {token(f)}")]
             assert (await f.admin("/pause", "POST", headers=authorized)).status == 202
             ends = [asyncio.create_task(asyncio.to_thread(say_and_end, f.port, line)) for line in lines]
-            async with asyncio.timeout(10):
-                while (await f.state())["workers"][0]["upstreams"]["origin"]["waiting"] < len(lines):
-                    await asyncio.sleep(0.01)
+            await until(
+                f.state, wanted=lambda state: state["workers"][0]["upstreams"]["origin"]["waiting"] >= len(lines)
+            )
             assert (await f.admin("/resume", "POST", headers=authorized)).status == 202
             async with asyncio.timeout(10):
                 assert sorted([await heard.get() for _ in lines]) == sorted(lines)
@@ -383,16 +384,12 @@ async def test_what_was_said_before_a_reset_of_ours_is_not_passed_on(tmp_path: P
             clients = [await asyncio.open_connection(*sock.getsockname()) for _ in range(2)]
             for number, (_, writer) in enumerate(clients):
                 writer.write(b"%d" % number)
-            async with asyncio.timeout(5):
-                while not (waiting := [w for w in upstream.pool.waiters if w.early]):  # type: ignore[attr-defined]
-                    await asyncio.sleep(0.001)
-                (waiter,) = waiting
-                waiter.reset()  # type: ignore[attr-defined]
-                assert not upstream.pool.waiters
-                for _, writer in clients:
-                    writer.close()
-                while worker.proxy.clients or upstream.pool.total:
-                    await asyncio.sleep(0.001)
+            (waiter,) = await until(lambda: [w for w in upstream.pool.waiters if w.early])  # type: ignore[attr-defined]
+            waiter.reset()
+            assert not upstream.pool.waiters
+            for _, writer in clients:
+                writer.close()
+            await until(lambda: not worker.proxy.clients and not upstream.pool.total)
             await worker.drain(0, 0)
         await worker.close()
     assert len(heard) == 1
@@ -462,12 +459,10 @@ async def test_who_resets_after_its_end_has_said_all(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 await client.send(said)
                 client.writer.write_eof()
-                while not any(each.whole for each in worker.proxy.clients):  # type: ignore[attr-defined, union-attr]
-                    await asyncio.sleep(0.001)
+                await until(lambda: any(each.whole for each in worker.proxy.clients))  # type: ignore[attr-defined, union-attr]
                 client.reset()
                 answer.set()
-                while worker.proxy.clients:
-                    await asyncio.sleep(0.001)
+                await until(lambda: not worker.proxy.clients)
                 read_on.set()
                 assert await heard == said
             await client.close()

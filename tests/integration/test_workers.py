@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.criteria import marked, own, ready_workers, unharmed, until
+from tests.support.criteria import marked, own, ready_workers, unharmed
 from tests.support.forebay import PYTHONPATH, Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
 from tests.support.process import children
 from tests.support.raw import fetch
+from tests.support.waiting import until
 
 from forebay_proxy.state_directory import StateDirectory
 
@@ -200,9 +201,7 @@ async def test_an_end_waits_for_those_who_drain_already(forebay: Start, origin: 
     asking = [asyncio.create_task(fetch(f.port, "/slow/3")) for _ in range(5)]
     await origin.until(lambda stats: stats["open"] == 5)
     f.child.send(signal.SIGUSR2)
-    async with asyncio.timeout(10):
-        while not any(worker["draining"] for worker in (await f.state())["workers"]):
-            await asyncio.sleep(0.01)
+    await until(f.state, wanted=lambda state: any(worker["draining"] for worker in state["workers"]))
     f.terminate()
     answers = await asyncio.gather(*asking)
     assert {answer.status for answer in answers} == {200}

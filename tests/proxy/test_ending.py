@@ -17,6 +17,7 @@ import uvloop
 from tests.support.certs import CA
 from tests.support.forebay import http_pool, pool_document
 from tests.support.raw import request_bytes
+from tests.support.waiting import until
 
 from forebay_core.spec.load import parse
 from forebay_proxy.ending import end_tls, uncork
@@ -360,12 +361,9 @@ async def test_a_tls_client_that_reads_nothing_and_ends_is_let_go(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         await worker.listen(listener)
         with await asyncio.to_thread(asks, listener.getsockname()) as client:
-            async with asyncio.timeout(PATIENCE):
-                while upstream.codes.get(200, 0) < 2:
-                    await asyncio.sleep(0.01)
-                socket.socket.shutdown(client, socket.SHUT_WR)
-                while worker.proxy.clients:
-                    await asyncio.sleep(0.01)
+            await until(lambda: upstream.codes.get(200, 0) >= 2, PATIENCE)
+            socket.socket.shutdown(client, socket.SHUT_WR)
+            await until(lambda: not worker.proxy.clients, PATIENCE)
         await worker.drain(0, 0)
         await ended.wait()
         await worker.ignore(listener)

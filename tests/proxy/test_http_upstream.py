@@ -10,6 +10,7 @@ import pytest
 import uvloop
 from tests.support.forebay import http_pool
 from tests.support.raw import Connection, request_bytes
+from tests.support.waiting import until
 
 from forebay_core.spec.load import parse
 from forebay_proxy.http.upstream import HttpConnection
@@ -97,8 +98,7 @@ def test_an_answer_that_came_before_a_write_fails_is_passed_on(
         await there.accept()
         await there.hear(100_000)
         there.peer.sendall(heard)
-        while heard and there.connection.untouched:
-            await asyncio.sleep(0)
+        await until(lambda: not heard or not there.connection.untouched, step=0)
         if len(heard) > len(HEAD):
             await client.reader.readuntil(BODY[:10])
             there.answer_and_reset(left)

@@ -1,6 +1,5 @@
 """Whether a worker has all that the document and its files say."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.certs import CA
+from tests.support.waiting import until
 
 from forebay_core.spec.load import parse
 from forebay_proxy import worker as module
@@ -77,9 +77,7 @@ async def test_a_file_that_goes_bad_while_it_runs_shows(
     await worker.start()
 
     async def says(success: bool) -> None:
-        async with asyncio.timeout(5):
-            while worker.state()["reload_success"] is not success:
-                await asyncio.sleep(0.01)
+        await until(lambda: worker.state()["reload_success"] is success, 5)
 
     try:
         for path in files:

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from operator import not_
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from tests.support.certs import CA, Pair
 from tests.support.forebay import http_pool
+from tests.support.waiting import until
 
 from forebay_core.spec.load import parse
 from forebay_proxy.memory import Memory
@@ -170,18 +172,14 @@ async def test_a_session_is_not_resumed_whose_authority_has_been_replaced(
         assert session is not None
         assert await answered(session)
         trusted.write_bytes(new_ca.cert.read_bytes() + b"\n")
-        async with asyncio.timeout(5):
-            while await answered():
-                pass
+        await until(answered, 5, wanted=not_)
         assert not await answered(session)
         await worker.drain(0, 0)
         before = worker.server_tls
         assert before is not None
         context = before.context
         trusted.write_bytes(old_ca.cert.read_bytes() + b"\n\n")
-        async with asyncio.timeout(5):
-            while before.context is context:
-                await asyncio.sleep(0.01)
+        await until(lambda: before.context is not context, 5)
         assert "tls files" in repr(worker.tasks), "a change in a drain ends nothing"
     assert not await answered()
     await worker.close()

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.support.forebay import http_pool
 from tests.support.names import Names
+from tests.support.waiting import until
 
 from forebay_core.lease import Connection, Refusal, Waiter
 from forebay_core.spec.load import parse
@@ -94,8 +95,7 @@ async def test_nothing_is_routed_to_an_upstream_whose_name_is_being_looked_up(
     old, worker.resolver = worker.upstreams["old"], (names := Names())  # type: ignore[assignment]
     applying = asyncio.create_task(worker.apply(parse(named("new", "new.test"), form="local")))
     async with asyncio.timeout(5):
-        while "new.test" not in names.asked:
-            await asyncio.sleep(0)
+        await until(lambda: "new.test" in names.asked, step=0)
         assert routed_to(worker) is old
         names.say("new.test", *said)
         await applying
@@ -128,8 +128,7 @@ async def test_an_upstream_with_an_address_has_its_endpoints_before_it_is_routed
     changed["spec"]["upstreams"].insert(0, named("first", "127.0.0.1")["spec"]["upstreams"][0])
     changed["spec"]["routes"] = [{"upstream": "second"}]
     applying = asyncio.create_task(worker.apply(parse(changed, form="local")))
-    while "second" not in worker.upstreams:
-        await asyncio.sleep(0)
+    await until(lambda: "second" in worker.upstreams, step=0)
     assert worker.upstreams["second"].pool.endpoints
     await applying
 

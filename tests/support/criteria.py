@@ -6,9 +6,8 @@ That no answer is cut invisibly is the strict parser's part (tests.support.raw),
 fixture's (tests.conftest).
 """
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from tests.support.forebay import Forebay, Metrics
 from tests.support.origin import Origin
 from tests.support.raw import Answer, fetch, request_bytes
+from tests.support.waiting import until
 
 SETTLED = 30.0  # seconds in which everything has to be as before the fault
 
@@ -63,16 +63,6 @@ def at_rest(worker: dict[str, Any]) -> bool:
         and not any(upstream["connections"][state] for state in ("leased", "opening", "draining", "closing"))
         for upstream in worker["upstreams"].values()
     )
-
-
-async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
-    """Wait for what happens in other processes, of which there is no event to wait for. Raises TimeoutError."""
-    async with asyncio.timeout(within):
-        while True:
-            found = condition()
-            if found if isinstance(found, bool) else await found:
-                return
-            await asyncio.sleep(0.01)
 
 
 async def metric(

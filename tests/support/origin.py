@@ -22,6 +22,7 @@ from tests.support.certs import Pair
 from tests.support.origin_http import Echo, Http
 from tests.support.origin_state import State
 from tests.support.process import ROOT, Child
+from tests.support.waiting import until
 
 READY = r"origin: listening on \S+:(\d+), control on \S+:(\d+)"
 
@@ -157,11 +158,8 @@ class Origin:
 
     async def until(self, condition: Callable[[dict[str, Any]], bool], within: float = 10.0) -> dict[str, Any]:
         """Wait until the counters satisfy `condition`, and return them."""
-        async with asyncio.timeout(within):
-            # It happens in another process: there is no event to wait for.
-            while not condition(stats := await self.stats()):
-                await asyncio.sleep(0.005)
-            return stats
+        stats: dict[str, Any] = await until(self.stats, within, 0.005, wanted=condition)
+        return stats
 
     async def reset(self) -> dict[str, Any]:
         """Begin to count anew."""

@@ -17,6 +17,7 @@ from tests.support.forebay import Forebay
 from tests.support.origin import Origin
 from tests.support.process import need
 from tests.support.raw import Connection
+from tests.support.waiting import until
 
 ANNA = b"Proxy-Authorization: " + basic("anna", "s3cret")
 
@@ -89,9 +90,7 @@ async def test_a_changed_password_is_taken_up(tmp_path: Path) -> None:
         client = await Connection.open(forebay.port)
         assert (await client.ask(request)).status == 200
         await asyncio.to_thread(htpasswd, tmp_path, anna="other")
-        async with asyncio.timeout(10):
-            while (await client.ask(request)).status == 200:
-                await asyncio.sleep(0.1)
+        await until(lambda: client.ask(request), 10, 0.1, wanted=lambda answer: answer.status != 200)
         assert (await client.ask(request)).status == 407
         await client.close()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tests.integration.forward.harness import connect, document, get
 from tests.integration.forward.name_server import NameServer
-from tests.support.criteria import until
 from tests.support.forebay import Forebay
 from tests.support.raw import Connection
+from tests.support.waiting import until
 
 NAME = "private.test"
 REQUESTS = {"GET": get(f"http://{NAME}/"), "CONNECT": connect(f"{NAME}:443")}

@@ -10,6 +10,7 @@ from tests.integration.http.backend import Backend
 from tests.integration.http.harness import running, upstream_state
 from tests.support.origin import Origin
 from tests.support.raw import Connection
+from tests.support.waiting import until
 
 
 async def fetch(port: int, url: str) -> int:
@@ -27,9 +28,7 @@ async def test_connections_to_one_origin_are_bounded_and_others_do_not_wait(tmp_
             waiting = [
                 asyncio.create_task(fetch(forebay.port, f"http://127.0.0.1:{slow.port}/?delay=0.3")) for _ in range(8)
             ]
-            async with asyncio.timeout(5):
-                while (await upstream_state(forebay, "out"))["gated"] < 5:
-                    await asyncio.sleep(0.01)
+            await until(lambda: upstream_state(forebay, "out"), 5, wanted=lambda state: state["gated"] >= 5)
             began = time.monotonic()
             assert await fetch(forebay.port, f"http://127.0.0.1:{other.port}/") == 200
             assert time.monotonic() - began < 0.25
@@ -61,12 +60,9 @@ async def test_a_crowd_at_the_gate_of_an_origin_is_refused_at_once_in_a_drain(tm
         async with running(tmp_path, document_) as forebay:
             url = f"http://127.0.0.1:{backend.port}/"
             asking = [asyncio.create_task(fetch(forebay.port, url)) for _ in range(crowd)]
-            async with asyncio.timeout(5):
-                while (await upstream_state(forebay, "out"))["gated"] < crowd - 1:
-                    await asyncio.sleep(0.01)
+            await until(lambda: upstream_state(forebay, "out"), 5, wanted=lambda state: state["gated"] >= crowd - 1)
             forebay.terminate()
-            while not (await forebay.state())["workers"][0]["draining"]:
-                await asyncio.sleep(0.01)
+            await until(forebay.state, wanted=lambda state: state["workers"][0]["draining"])
             go_on.set()
             async with asyncio.timeout(10):
                 statuses = await asyncio.gather(*asking)
@@ -126,9 +122,7 @@ async def test_a_crowd_at_one_origin_does_not_take_every_place(tmp_path: Path) -
         async with running(tmp_path, document(forward, pool=pool)) as forebay:
             url = f"http://127.0.0.1:{crowded.port}/?delay=0.1"
             crowd = [asyncio.create_task(fetch(forebay.port, url)) for _ in range(40)]
-            async with asyncio.timeout(5):
-                while (await upstream_state(forebay, "out"))["gated"] < 30:
-                    await asyncio.sleep(0.01)
+            await until(lambda: upstream_state(forebay, "out"), 5, wanted=lambda state: state["gated"] >= 30)
             began = time.monotonic()
             assert await fetch(forebay.port, f"http://127.0.0.1:{other.port}/") == 200
             assert time.monotonic() - began < 1

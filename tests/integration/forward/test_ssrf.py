@@ -11,6 +11,7 @@ from tests.integration.forward.name_server import NameServer
 from tests.integration.http.test_access_log import lines, logged
 from tests.support.forebay import Forebay
 from tests.support.raw import Connection
+from tests.support.waiting import until
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhonest"
 STATUS = {REACHED: 200, "400": 400}
@@ -96,9 +97,7 @@ async def test_no_target_reaches_what_it_must_not(tmp_path: Path) -> None:
             assert reached == 2 * sum(case.verdict == REACHED for case in CASES)
             # A name that turns round is looked up again, and its new address is judged.
             turned = requests("rebound.evil.test", places.port)[0]
-            async with asyncio.timeout(15):
-                while await ask(*turned) == 200:
-                    await asyncio.sleep(0.2)
+            await until(lambda: ask(*turned), 15, 0.2, wanted=lambda status: status != 200)
             assert not places.trapped, places.trapped
             assert not forebay.tracebacks(), forebay.stderr
     assert len(CASES) >= 40

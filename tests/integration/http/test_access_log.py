@@ -11,6 +11,7 @@ from tests.support.forebay import Forebay
 from tests.support.origin import Origin
 from tests.support.origin_routes import content
 from tests.support.raw import Connection, fetch, request_bytes
+from tests.support.waiting import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -29,10 +30,7 @@ def parsed(log: Path) -> list[dict[str, Any]]:
 
 async def lines(log: Path, count: int) -> list[dict[str, Any]]:
     """Wait for so many lines of the log, and return all."""
-    async with asyncio.timeout(5):
-        # It happens in another process: there is no event to wait for.
-        while len(found := parsed(log)) < count:
-            await asyncio.sleep(0.02)
+    found: list[dict[str, Any]] = await until(lambda: parsed(log), 5, wanted=lambda found: len(found) >= count)
     return found
 
 

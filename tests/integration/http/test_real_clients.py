@@ -18,6 +18,7 @@ from tests.support.origin import Origin
 from tests.support.origin_routes import content
 from tests.support.process import need
 from tests.support.raw import Connection
+from tests.support.waiting import until
 
 BODY = content(3_000_000)
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -123,10 +124,7 @@ async def test_websockets(tmp_path: Path, ca: CA, over_tls: bool) -> None:
             async with asyncio.TaskGroup() as group:
                 for number in range(5):
                     group.create_task(talk(url, context, number))
-            async with asyncio.timeout(5):
-                # It happens in another process: there is no event to wait for.
-                while (await upstream_state(forebay))["held"]:
-                    await asyncio.sleep(0.01)
+            await until(lambda: upstream_state(forebay), 5, wanted=lambda state: not state["held"])
 
 
 async def talk(url: str, context: ssl.SSLContext | None, number: int) -> None:
@@ -152,10 +150,7 @@ async def test_a_websocket_server_that_closes(tmp_path: Path) -> None:
                 async with websockets.connect(f"ws://127.0.0.1:{forebay.port}/", proxy=None) as socket:
                     assert [message async for message in socket] == ["hello"]
                     assert socket.close_code == 1001
-            async with asyncio.timeout(5):
-                # It happens in another process: there is no event to wait for.
-                while (await upstream_state(forebay))["held"]:
-                    await asyncio.sleep(0.01)
+            await until(lambda: upstream_state(forebay), 5, wanted=lambda state: not state["held"])
 
 
 async def test_a_websocket_that_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.support.certs import CA, Pair
 from tests.support.origin import Origin
 from tests.support.origin_routes import content
 from tests.support.raw import Connection, CutAnswer, chunked, fetch, request_bytes
+from tests.support.waiting import until
 
 UPGRADE = (("Connection", "Upgrade"), ("Upgrade", "test/1"))
 
@@ -97,10 +98,7 @@ async def test_a_tunnel_over_tls(tmp_path: Path, ca: CA) -> None:
                 await client.send(content(300_000))
                 assert await client.reader.readexactly(300_000) == content(300_000)
             await origin.until(lambda stats: stats["open"] == 0)
-            async with asyncio.timeout(5):
-                # It happens in another process: there is no event to wait for.
-                while (await upstream_state(forebay))["held"]:
-                    await asyncio.sleep(0.01)
+            await until(lambda: upstream_state(forebay), 5, wanted=lambda state: not state["held"])
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from tests.integration.http.backend import Backend, read_head
 from tests.integration.http.harness import Pair, document, running, upstream_state
 from tests.support.origin_routes import content
 from tests.support.raw import Connection, request_bytes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -17,10 +18,10 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade:
 
 async def leased(forebay: object, count: int) -> None:
     """Wait until so many connections are leased."""
-    async with asyncio.timeout(5):
-        # It happens in another process: there is no event to wait for.
-        while (await upstream_state(forebay))["connections"]["leased"] != count:  # type: ignore[arg-type]
-            await asyncio.sleep(0.01)
+    await until(
+        lambda: upstream_state(forebay), 5,  # type: ignore[arg-type]
+        wanted=lambda state: state["connections"]["leased"] == count,
+    )  # fmt: skip
 
 
 async def test_an_upgrade_is_a_tunnel(pair: Pair) -> None:

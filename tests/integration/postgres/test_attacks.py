@@ -439,21 +439,22 @@ async def test_unasked_bytes(forebay: Start, server: ScriptedServer, codec: str)
     }
     fine = {"a notice": NOTICE, "a parameter": backend.parameter_status("TimeZone", "x"), "nothing": b""}
 
+    def later(data: bytes, gone: asyncio.Event, said_more: asyncio.Event) -> Answer:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(ROW + READY)
+            await gone.wait()
+            writer.write(data)
+            said_more.set()
+
+        return answer
+
     for name, data in (said | fine).items():
-
-        def later(data: bytes = data) -> Answer:
-            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                writer.write(ROW + READY)
-                await writer.drain()
-                await asyncio.sleep(0.2)
-                writer.write(data)
-
-            return answer
-
-        server.answers[name.encode()] = later()
+        gone, said_more = asyncio.Event(), asyncio.Event()  # the client; the server's second write
+        server.answers[name.encode()] = later(data, gone, said_more)
         before = len(server.heard)
         await told(pool.port, startup(name.encode()), frontend.query(name), message(b"X"))
-        await asyncio.sleep(0.4)
+        gone.set()
+        await asyncio.wait_for(said_more.wait(), WITHIN)
         await told(pool.port, startup(name.encode()), frontend.query("x"), message(b"X"))
         assert len(server.heard) - before == (1 if name in fine else 2), name
     await clean(pool, server)

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from tests.integration.postgres.server import Postgres
 from tests.support.forebay import Forebay, postgres_pool
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 BUDGET = 20
@@ -92,8 +93,7 @@ async def test_the_budget_holds(forebay: Start, killing: bool) -> None:
         cut = 0
         if killing:
             for kills in range(4):
-                while done < 50 * (kills + 1):
-                    await asyncio.sleep(0.05)
+                await until(lambda kills=kills: done >= 50 * (kills + 1), 60, 0.05)
                 cut += kill(random.Random(kills).choice(await pool.worker_pids()), pool.port)
         await asyncio.gather(*clients)
         assert not refused(server), refused(server)[:5]

@@ -14,8 +14,8 @@ import pytest
 from tests.integration.postgres.scripted import READY, Listener, ScriptedServer
 from tests.integration.postgres.server import Postgres
 from tests.support.certs import CA
-from tests.support.criteria import until
 from tests.support.forebay import Forebay, postgres_pool
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend, frontend
 from forebay_core.pgwire.fields import read_message

@@ -1,6 +1,5 @@
 """`healthCheck.active` with protocol postgres: endpoints that don't answer get no clients, until they do."""
 
-import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from tests.integration.postgres.scripted import ScriptedServer
 from tests.integration.postgres.server import Postgres
 from tests.integration.postgres.test_logins import who
 from tests.support.forebay import Forebay, postgres_pool
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend
 
@@ -23,10 +23,12 @@ ASKS = backend.authentication_sasl(["SCRAM-SHA-256"])
 
 
 async def becomes(pool: Forebay, healthy: float, endpoint: int) -> None:
-    async with asyncio.timeout(20):
-        name = f"127.0.0.1:{endpoint}"
-        while (await pool.metrics()).value("forebay_upstream_endpoint_healthy", endpoint=name) != healthy:
-            await asyncio.sleep(0.05)
+    name = f"127.0.0.1:{endpoint}"
+
+    async def told() -> float:
+        return (await pool.metrics()).value("forebay_upstream_endpoint_healthy", endpoint=name)
+
+    await until(told, 20, 0.05, wanted=lambda value: value == healthy)
 
 
 @pytest.mark.parametrize("greeting", [ASKS, NO_ENTRY, backend.AUTHENTICATION_OK], ids=["asks", "refuses", "lets-in"])

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from operator import not_
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from tests.integration.postgres.server import Postgres
 from tests.integration.postgres.test_programs import run
 from tests.support.criteria import ready_workers
 from tests.support.forebay import Forebay, postgres_pool
+from tests.support.waiting import until
 
 from forebay_core.postgres.console import TABLES
 
@@ -101,15 +103,11 @@ async def test_it_tells_of_all_workers(forebay: Start, postgres: Postgres) -> No
             assert row["total_xact_count"] == len(clients)
         await ask(pool, "PAUSE", "admin")
         held = [asyncio.create_task(one(each, "SELECT 1")) for each in clients]
-        async with asyncio.timeout(20):
-            while (await ask(pool, "SHOW POOLS"))[0]["cl_waiting"] < len(clients):
-                await asyncio.sleep(0.02)
+        await until(lambda: ask(pool, "SHOW POOLS"), 20, wanted=lambda rows: rows[0]["cl_waiting"] >= len(clients))
         await ask(pool, "RESUME", "admin")
         assert await asyncio.wait_for(asyncio.gather(*held), 20) == [1] * len(clients)
         await ask(pool, "KILL postgres", "admin")
-        async with asyncio.timeout(20):
-            while await ask(pool, "SHOW CLIENTS"):
-                await asyncio.sleep(0.02)
+        await until(lambda: ask(pool, "SHOW CLIENTS"), 20, wanted=not_)
     finally:
         for each in clients:
             await each.close()
@@ -152,9 +150,7 @@ async def test_one_database_is_renamed_under_its_clients(
     try:
         await clients[0].execute("BEGIN")
         pausing = asyncio.create_task(ask(pool, "PAUSE orders", "admin"))
-        async with asyncio.timeout(20):
-            while await waiting(pool, "orders") < len(tasks):
-                await asyncio.sleep(0.02)
+        await until(lambda: waiting(pool, "orders"), 20, wanted=lambda count: count >= len(tasks))
         assert not pausing.done()  # a transaction is still open, and goes on
         await clients[0].execute("SELECT 1")
         await clients[0].execute("COMMIT")
@@ -169,9 +165,7 @@ async def test_one_database_is_renamed_under_its_clients(
             await ask(pool, "RESUME postgres", "admin")
         assert asked == before
         await ask(pool, "RESUME orders", "admin")
-        async with asyncio.timeout(20):
-            while asked < before + 2 * len(tasks):
-                await asyncio.sleep(0.02)
+        await until(lambda: asked >= before + 2 * len(tasks), 20)
         clients.append(await asyncio.wait_for(arriving, 20))
         asking = False
         await asyncio.wait_for(asyncio.gather(*tasks), 20)
@@ -195,9 +189,7 @@ async def test_who_waits_for_a_paused_database(forebay: Start, postgres: Postgre
     await ask(pool, "PAUSE postgres", "admin")
     assert not await ask(pool, "SHOW SERVERS")
     held = [asyncio.create_task(one(each, "SELECT 2")) for each in (patient, hasty, leaving)]
-    async with asyncio.timeout(20):
-        while await waiting(pool, "postgres") < 3:
-            await asyncio.sleep(0.02)
+    await until(lambda: waiting(pool, "postgres"), 20, wanted=lambda count: count >= 3)
     assert (await pool.metrics()).value("forebay_upstream_waiting") == 3
     hasty.cancel()
     with pytest.raises(psycopg.errors.QueryCanceled):
@@ -210,9 +202,7 @@ async def test_who_waits_for_a_paused_database(forebay: Start, postgres: Postgre
     assert not await waiting(pool, "postgres")
     assert not await ask(pool, "SHOW SERVERS")  # minIdle does not hold for it either
     again = asyncio.create_task(one(patient, "SELECT 3"))
-    async with asyncio.timeout(20):
-        while not await waiting(pool, "postgres"):
-            await asyncio.sleep(0.02)
+    await until(lambda: waiting(pool, "postgres"), 20)
     await ask(pool, "RESUME postgres", "admin")
     assert await asyncio.wait_for(again, 20) == 3
     assert await one(hasty, "SELECT 4") == 4
@@ -225,9 +215,7 @@ async def test_a_pause_that_is_ended_before_it_is_reached(pool: Forebay) -> None
         await connection.execute("BEGIN")
         await connection.execute("SELECT 1")
         pausing = asyncio.create_task(ask(pool, "PAUSE postgres", "admin"))
-        async with asyncio.timeout(20):
-            while (await ask(pool, "SHOW DATABASES"))[0]["paused"] == 0:
-                await asyncio.sleep(0.02)
+        await until(lambda: ask(pool, "SHOW DATABASES"), 20, wanted=lambda rows: rows[0]["paused"] != 0)
         await ask(pool, "RESUME postgres", "admin")
         with pytest.raises(psycopg.Error, match="database postgres was resumed before it was at rest"):
             await asyncio.wait_for(pausing, 20)
@@ -245,8 +233,7 @@ async def test_a_pause_of_all_waits_for_transactions(pool: Forebay) -> None:
         await connection.execute("BEGIN")
         await connection.execute("SELECT 1")
         pausing = asyncio.create_task(ask(pool, "PAUSE", "admin"))
-        while {"key": "paused", "value": "yes"} not in await ask(pool, "SHOW STATE"):
-            await asyncio.sleep(0.01)
+        await until(lambda: ask(pool, "SHOW STATE"), 20, wanted=lambda rows: {"key": "paused", "value": "yes"} in rows)
         await connection.execute("SELECT 2")
         assert not pausing.done()
         await connection.execute("COMMIT")
@@ -265,16 +252,17 @@ async def test_a_killed_database_waits_until_it_is_resumed(
     await transacting.execute("BEGIN")
     await transacting.execute("SELECT 1")
     working = asyncio.create_task(busy.execute("SELECT pg_sleep(60)"))
-    async with asyncio.timeout(20):
-        while sum(row["sv_active"] for row in await ask(pool, "SHOW POOLS") if row["database"] == "orders") < 2:
-            await asyncio.sleep(0.02)
+    await until(
+        lambda: ask(pool, "SHOW POOLS"), 20,
+        wanted=lambda rows: sum(row["sv_active"] for row in rows if row["database"] == "orders") >= 2,
+    )  # fmt: skip
     await ask(pool, "KILL orders", "admin")
     for each in (working, idle.execute("SELECT 2"), transacting.execute("SELECT 2")):
         with pytest.raises(psycopg.errors.AdminShutdown, match="KILL"):
             await asyncio.wait_for(each, 20)
-    async with asyncio.timeout(20):
-        while any(row["database"] == "orders" for row in await ask(pool, "SHOW SERVERS")):
-            await asyncio.sleep(0.02)
+    await until(
+        lambda: ask(pool, "SHOW SERVERS"), 20, wanted=lambda rows: all(row["database"] != "orders" for row in rows)
+    )
     orders.execute("ALTER DATABASE orders RENAME TO moved")
     assert await paused(pool) == {"orders": 1, "postgres": 0}
     assert await one(other, "SELECT 3") == 3
@@ -342,12 +330,12 @@ async def test_a_pause_of_all_outlives_a_worker(forebay: Start, postgres: Postgr
 async def all_held(pool: Forebay, arriving: list[asyncio.Task[Any]]) -> None:
     """Wait until all who arrive at `orders` wait: those whose worker has not yet seen what its server reports, in
     their logins."""
-    async with asyncio.timeout(20):
-        while True:
-            (logins,) = [row["items"] for row in await ask(pool, "SHOW LISTS") if row["list"] == "login_clients"]
-            if logins + await waiting(pool, "orders") == len(arriving):
-                break
-            await asyncio.sleep(0.02)
+
+    async def held() -> int:
+        (logins,) = [row["items"] for row in await ask(pool, "SHOW LISTS") if row["list"] == "login_clients"]
+        return int(logins) + await waiting(pool, "orders")
+
+    await until(held, 20, wanted=lambda count: count == len(arriving))
     assert not any(task.done() for task in arriving)
 
 

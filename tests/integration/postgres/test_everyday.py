@@ -11,9 +11,9 @@ import asyncpg
 import psycopg
 import pytest
 from tests.integration.postgres.server import Postgres, program
-from tests.support.criteria import until
 from tests.support.forebay import Forebay, postgres_pool
 from tests.support.process import ROOT
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 CONNECTIONS = {"transaction": 3, "session": 12}  # in session mode a client has one for as long as it is there

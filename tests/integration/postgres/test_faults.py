@@ -4,13 +4,16 @@ failed has the SQLSTATE that it deserves."""
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from operator import not_
 from pathlib import Path
 from time import monotonic
 
 import psycopg
 import pytest
 from tests.integration.postgres.server import Postgres
+from tests.support.criteria import metric
 from tests.support.forebay import Forebay, postgres_pool
+from tests.support.waiting import until
 
 Start = Callable[..., Awaitable[Forebay]]
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
@@ -41,9 +44,7 @@ async def test_a_restart(forebay: Start, server: Postgres) -> None:
     idle, busy, transacting = [await connect(pool) for _ in range(3)]
     await transacting.execute("BEGIN")
     running = asyncio.create_task(busy.execute("SELECT pg_sleep(60)"))
-    async with asyncio.timeout(10):
-        while (await pool.metrics()).value("forebay_upstream_connections", state="leased") < 2:
-            await asyncio.sleep(0.02)
+    await metric(pool, "forebay_upstream_connections", lambda value: value >= 2, state="leased")
     server.stop()
     with pytest.raises(psycopg.errors.AdminShutdown):  # the server's own reason
         await running
@@ -122,9 +123,8 @@ async def test_a_failover(forebay: Start, server: Postgres) -> None:
             await direct.execute("SELECT pg_promote()")
         assert await asyncio.wait_for(waiting, 15) is False
         await writer.execute("CREATE TABLE after_failover (n int)")
-        async with asyncio.timeout(10):  # until the watch has noticed that there is no replica
-            while await one(either, standby):
-                await asyncio.sleep(0.05)
+        # The watch has to notice that there is no replica.
+        await until(lambda: one(either, standby), 10, 0.05, wanted=not_)
         for each in (writer, reader, either):
             await each.close()
 
@@ -139,9 +139,7 @@ async def test_pause_and_resume(forebay: Start, server: Postgres, tmp_path: Path
     headers = [("Authorization", "Bearer t")]
     assert (await pool.admin("/pause", "POST", headers=headers)).status == 202
     held = asyncio.create_task(one(connection, "SELECT 2"))
-    async with asyncio.timeout(10):
-        while (await pool.metrics()).value("forebay_upstream_waiting") != 1:
-            await asyncio.sleep(0.02)
+    await metric(pool, "forebay_upstream_waiting", lambda value: value == 1)
     server.stop()
     server.start()
     assert (await pool.admin("/resume", "POST", headers=headers)).status == 202
@@ -155,9 +153,7 @@ async def test_roles_are_watched_while_clients_queue(forebay: Start) -> None:
         holder, waiter = await connect(pool), await connect(pool)
         await holder.execute("BEGIN")
         waiting = asyncio.create_task(one(waiter, "SELECT 1"))
-        async with asyncio.timeout(10):
-            while (await pool.metrics()).value("forebay_upstream_waiting") != 1:
-                await asyncio.sleep(0.02)
+        await metric(pool, "forebay_upstream_waiting", lambda value: value == 1)
         for _ in range(2):
             await asyncio.to_thread(server.line, r"pg_is_in_recovery\(\)", after=len(server.lines), within=10.0)
         assert not waiting.done()
@@ -198,9 +194,7 @@ async def test_many_clients_through_a_restart(forebay: Start, server: Postgres, 
                     return
 
     working = [asyncio.create_task(work(each, number % 2 == 1)) for number, each in enumerate(clients)]
-    async with asyncio.timeout(10):
-        while (await pool.metrics()).value("forebay_upstream_connections", state="leased") < 5:
-            await asyncio.sleep(0.02)
+    await metric(pool, "forebay_upstream_connections", lambda value: value >= 5, state="leased")
     down.set()
     await asyncio.to_thread(server.stop, how)
     await asyncio.to_thread(server.start)
@@ -218,9 +212,7 @@ async def test_a_server_that_hangs_in_a_query(forebay: Start, server: Postgres) 
     pool = await forebay(postgres_pool(server.port, **fields))
     first, second, third = [await connect(pool) for _ in range(3)]
     sleeping = [asyncio.create_task(each.execute("SELECT pg_sleep(60)")) for each in (first, second)]
-    async with asyncio.timeout(10):
-        while (await pool.metrics()).value("forebay_upstream_connections", state="leased") < 2:
-            await asyncio.sleep(0.02)
+    await metric(pool, "forebay_upstream_connections", lambda value: value >= 2, state="leased")
     server.everyone(signal.SIGSTOP)
     try:
         started = monotonic()

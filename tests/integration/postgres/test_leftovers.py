@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from tests.integration.postgres.server import Postgres
 from tests.integration.postgres.test_budget import BUDGET, full_server, prepared, refused
-from tests.support.criteria import until
 from tests.support.forebay import Forebay, postgres_pool
+from tests.support.waiting import until
 
 from forebay_proxy.journal import RECORD
 from forebay_proxy.memory import RECORDS as BEGIN

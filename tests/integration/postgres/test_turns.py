@@ -11,6 +11,7 @@ from tests.integration.postgres.scripted import READY, ROW, ScriptedServer
 from tests.integration.postgres.server import Postgres
 from tests.support.criteria import metric
 from tests.support.forebay import Forebay, postgres_pool
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend, frontend, startup
 
@@ -50,9 +51,7 @@ async def reload(pool: Forebay, document: dict[str, Any]) -> None:
     before = (await pool.state())["workers"][0]["document"]
     pool.write(document)
     pool.reload()
-    async with asyncio.timeout(10):
-        while (await pool.state())["workers"][0]["document"] == before:
-            await asyncio.sleep(0.01)
+    await until(pool.state, wanted=lambda state: state["workers"][0]["document"] != before)
 
 
 async def test_what_a_client_goes_on_to_copy_after_an_error_is_taken(forebay: Start, postgres: Postgres) -> None:
@@ -172,9 +171,7 @@ async def test_a_query_timeout_that_comes_while_a_statement_waits_holds_for_it(f
             for client in (one, other):
                 await client.ask("SELECT 1")
             holding = asyncio.create_task(one.ask("SELECT held"))
-            async with asyncio.timeout(10):
-                while not any(b"SELECT held" in heard for heard in server.heard):
-                    await asyncio.sleep(0.01)
+            await until(lambda: any(b"SELECT held" in heard for heard in server.heard))
             other.writer.write(frontend.query("SELECT never"))
             await metric(pool, "forebay_upstream_waiting", lambda value: value == 1)
             await reload(pool, document(queryTimeout="500ms"))

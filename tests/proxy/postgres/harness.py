@@ -5,7 +5,7 @@ So a test says what is sent and reads what is answered, may look into the worker
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -191,13 +191,6 @@ class Client:
     async def close(self) -> None:
         self._writer.transport.abort()
         await asyncio.sleep(0)
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until it holds: for what the loop does by itself, and tells nobody."""
-    async with asyncio.timeout(SHORT):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def users(directory: Path, secrets: Mapping[str, str]) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import pytest
-from tests.proxy.postgres.harness import Rig, eventually
+from tests.proxy.postgres.harness import Rig
+from tests.support.waiting import until
 
 from forebay_core.pgwire import frontend
 from forebay_core.pgwire.startup import CancelRequest
@@ -74,7 +75,7 @@ async def test_in_a_drain_the_place_is_counted_as_held(rig: Start) -> None:
     client = await r.session()
     r.server.answers[b"SELECT slow"] = b""
     client.send(frontend.query("SELECT slow"))
-    await eventually(lambda: pool.leased)
+    await until(lambda: pool.leased)
     assert r.upstream.held == 1
     pool.drain(monotonic(), keep=1)
     assert r.upstream.held == 2
@@ -86,7 +87,7 @@ async def test_in_a_drain_the_place_is_counted_as_held(rig: Start) -> None:
     assert (r.server.open, r.upstream.held) == (2, 2)
     r.server.cancel_ends.set()
     await client.close()
-    await eventually(lambda: not pool.open)
+    await until(lambda: not pool.open)
     assert r.upstream.held == 0
     with pytest.raises(NoPlace):
         async with asides.place(r.upstream, endpoint, 0.05):

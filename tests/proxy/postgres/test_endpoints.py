@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from tests.integration.postgres.scripted import READY
-from tests.proxy.postgres.harness import Client, Rig, eventually
+from tests.proxy.postgres.harness import Client, Rig
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend, frontend
 from forebay_core.pgwire.startup import SSL_REQUEST
@@ -28,7 +29,7 @@ async def test_an_address_that_comes_back_has_what_is_leased_there(rig: Start) -
     r.upstream.set_endpoints([])
     r.upstream.set_endpoints([address])
     other.send(frontend.query("SELECT 1"))
-    await eventually(lambda: r.upstream.pool.waiters)
+    await until(lambda: r.upstream.pool.waiters)
     assert (r.server.open, r.upstream.held) == (2, 2)
     await first.ask("COMMIT")
     await other.until(b"Z")
@@ -42,7 +43,7 @@ async def test_two_names_of_one_address_share_its_budget(rig: Start) -> None:
     r.upstream.set_endpoints(names)
     other = await r.session()
     other.send(frontend.query("SELECT 1"))
-    await eventually(lambda: r.upstream.pool.waiters)
+    await until(lambda: r.upstream.pool.waiters)
     assert (r.server.open, r.upstream.held) == (2, 2)
 
 
@@ -91,7 +92,7 @@ async def test_a_check_that_fails_once_leaves_the_role_and_the_connections(rig: 
 
     r.server.answers[question] = answer
     (endpoint,) = r.upstream.pool.endpoints
-    await eventually(lambda: endpoint.role)
+    await until(lambda: endpoint.role)
     client = await r.session()
     await client.ask("SELECT 1")
     roles = {endpoint.role}
@@ -100,10 +101,10 @@ async def test_a_check_that_fails_once_leaves_the_role_and_the_connections(rig: 
         roles.add(endpoint.role)
         return asked >= 4
 
-    await eventually(watched)
+    await until(watched)
     assert roles == {"primary"}
     assert r.upstream.pool.closed_total["drain"] == 0
-    await eventually(lambda: endpoint.role is None)
+    await until(lambda: endpoint.role is None)
     assert not endpoint.health.healthy
 
 
@@ -116,11 +117,11 @@ async def test_a_full_server_keeps_its_role_though_it_lets_no_monitor_in(rig: St
     primary = backend.row_description([("r", 16)]) + backend.data_row(["f"]) + backend.command_complete("SELECT 1")
     r.server.answers[b"SELECT pg_catalog.pg_is_in_recovery()"] = primary + READY
     (endpoint,) = r.upstream.pool.endpoints
-    await eventually(lambda: endpoint.role)
+    await until(lambda: endpoint.role)
     (client,) = await transactions(r, 1)
     full = backend.error_response("FATAL", "53300", "sorry, too many clients already")
     r.server.greetings[b"watch"] = full
     before = len(r.server.startups)
-    await eventually(lambda: len(r.server.startups) > before + 4)
+    await until(lambda: len(r.server.startups) > before + 4)
     assert (endpoint.role, endpoint.health.healthy) == ("primary", True)
     await client.ask("COMMIT")

@@ -6,7 +6,8 @@ from time import monotonic
 
 import pytest
 from tests.integration.postgres.scripted import READY, Answer, then_close
-from tests.proxy.postgres.harness import Rig, eventually
+from tests.proxy.postgres.harness import Rig
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend, frontend, startup
 from forebay_proxy.postgres.server import PgConnection
@@ -44,10 +45,10 @@ async def test_a_setting_that_the_server_refuses_keeps_its_connection_until_the_
     bad, other = await r.session(TimeZone="bogus"), await r.session()
     bad.send(frontend.query("SELECT 1"))
     (heard,) = r.server.heard
-    await eventually(lambda: b"bogus" in heard)
+    await until(lambda: b"bogus" in heard)
     other.send(frontend.query("SELECT secret"))
     pool = r.upstream.pool
-    await eventually(lambda: pool.waiters or b"secret" in heard)
+    await until(lambda: pool.waiters or b"secret" in heard)
     ready.set()
     assert (await other.until(b"Z"))[1][1].endswith(b"secret")
     error = await bad.refused()
@@ -66,7 +67,7 @@ async def test_what_is_taken_back_is_no_more_than_the_others_need(rig: Start) ->
     assert (pool.limit, pool.leased) == (5, 6)
     r.upstream.press(0.0)
     assert (await clients[0].error()).sqlstate == "57P01", "the longest"
-    await eventually(lambda: pool.total == 5)
+    await until(lambda: pool.total == 5)
     assert (len(r.proxy.clients), pool.leased, pool.closed_total["shrink"]) == (5, 5, 1)
 
 
@@ -127,7 +128,7 @@ async def test_a_sync_within_a_copy_that_fails_is_nobody_elses(
     assert (await client.until(b"Z"))[-2][0] == b"E"
     other.send(frontend.query("SELECT secret"))
     pool = r.upstream.pool
-    await eventually(lambda: pool.waiters or any(b"secret" in heard for heard in r.server.heard))
+    await until(lambda: pool.waiters or any(b"secret" in heard for heard in r.server.heard))
     go_on.set()
     assert (await other.until(b"Z"))[1][1].endswith(b"secret")
     assert pool.closed_total["error"] == 1
@@ -151,10 +152,10 @@ async def test_a_connection_whose_cancel_request_is_still_under_way_is_for_nobod
     client.start("somebody")
     key = next(body for kind, body in await client.until(b"Z") if kind == b"K")
     client.send(frontend.query("SELECT slow"))
-    await eventually(lambda: r.server.heard and b"slow" in r.server.heard[0])
+    await until(lambda: r.server.heard and b"slow" in r.server.heard[0])
     asks = await r.client()
     asks.send(startup.write_cancel(startup.CancelRequest(int.from_bytes(key[:4]), key[4:])))
-    await eventually(lambda: r.server.cancels)
+    await until(lambda: r.server.cancels)
     answer.set()
     await client.until(b"Z")
     assert (await client.ask("SELECT 1"))[-1] == (b"Z", b"I")
@@ -169,7 +170,7 @@ async def test_settings_that_cant_be_set_for_a_whole_queue(rig: Start) -> None:
     queue = [await r.session(application_name="é", client_encoding="SJIS") for _ in range(300)]
     for client in queue:
         client.send(frontend.query("SELECT 1"))
-    await eventually(lambda: len(r.upstream.pool.waiters) == 300)
+    await until(lambda: len(r.upstream.pool.waiters) == 300)
     await holder.ask("COMMIT")
     for client in queue:
         assert (await client.refused()).sqlstate == "22023"
@@ -187,7 +188,7 @@ async def test_who_may_not_log_in_for_now_waits_for_a_connection_that_there_is(r
     is_full(r)
     waiting = await r.session()
     waiting.send(frontend.query("SELECT 1"))
-    await eventually(lambda: r.upstream.connect_errors.get("server_full"))
+    await until(lambda: r.upstream.connect_errors.get("server_full"))
     await holder.ask("COMMIT")
     assert (await waiting.until(b"Z"))[0][0] == b"T"
     (endpoint,) = r.upstream.pool.endpoints
@@ -213,16 +214,16 @@ async def test_a_full_server_is_asked_by_one_at_a_time(rig: Start, monkeypatch: 
     clients = [await r.session() for _ in range(100)]
     r.upstream.pool.recycle_all(monotonic())
     r.upstream.act()
-    await eventually(lambda: not r.upstream.pool.total)
+    await until(lambda: not r.upstream.pool.total)
     is_full(r)
     before = len(r.server.startups)
     for client in clients:
         client.send(frontend.query("SELECT 1"))
     errors = r.upstream.connect_errors
-    await eventually(lambda: errors.get("server_full", 0) >= 25)
+    await until(lambda: errors.get("server_full", 0) >= 25)
     began, first = monotonic(), len(r.server.startups)
     assert first - before < 30, "as many as there is room for, and then one after the other"
-    await eventually(lambda: len(r.server.startups) >= first + 3)
+    await until(lambda: len(r.server.startups) >= first + 3)
     assert monotonic() - began > 0.09
     del r.server.greetings[b"somebody"]
     for client in clients:
@@ -241,7 +242,7 @@ async def test_a_reset_that_is_followed_by_a_transaction_takes_nothing_away_at_i
     }
     client = await r.session()
     client.send(frontend.query("RESET work_mem"))
-    await eventually(lambda: b"RESET" in b"".join(map(bytes, r.server.heard)))
+    await until(lambda: b"RESET" in b"".join(map(bytes, r.server.heard)))
     client.send(frontend.query("BEGIN"))
     await client.until(b"Z")
     await client.until(b"Z")
@@ -276,7 +277,7 @@ async def test_who_has_waited_in_vain_and_does_nothing_ends(rig: Start) -> None:
     r.server.answers[b"BEGIN"] = b""
     holder, client = await r.session(), await r.session()
     holder.send(frontend.query("BEGIN"))
-    await eventually(lambda: r.upstream.pool.leased)
+    await until(lambda: r.upstream.pool.leased)
     assert (await client.ask("SELECT 1"))[0][0] == b"E"
     assert (await client.refused()).sqlstate == "57P05"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.proxy.postgres.harness import Rig, eventually, users
+from tests.proxy.postgres.harness import Rig, users
 from tests.support.certs import CA
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend, startup
 from forebay_proxy.postgres import listener
@@ -81,7 +82,7 @@ async def test_clients_that_go_at_once(secure: Rig) -> None:
         client.send(data)
         await asyncio.sleep(0)
         await client.close()
-    await eventually(lambda: not secure.proxy.clients)
+    await until(lambda: not secure.proxy.clients)
     await test_tls_when_asked_for(secure, unverified())
 
 

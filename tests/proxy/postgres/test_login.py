@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.conformance.pgwire_cases import message
 from tests.integration.postgres.scripted import GREETING, REPORTED
-from tests.proxy.postgres.harness import Rig, eventually, users
+from tests.proxy.postgres.harness import Rig, users
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend, frontend, startup
 from forebay_core.postgres.md5 import md5_answer, md5_secret
@@ -241,18 +242,18 @@ async def test_a_client_that_goes_while_it_waits(rig: Start) -> None:
     gone, stays = await r.client(), await r.client()
     for client in (gone, stays):
         client.start("alice")
-    await eventually(lambda: len(r.proxy.clients) == 2 and r.server.startups)
+    await until(lambda: len(r.proxy.clients) == 2 and r.server.startups)
     await gone.close()
-    await eventually(lambda: len(r.proxy.clients) == 1)
+    await until(lambda: len(r.proxy.clients) == 1)
     held.set()
     await stays.until(b"Z")
     r.server.greetings[b"bob"] = greeting
     held.clear()
     client = await r.client()
     client.start("bob")
-    await eventually(lambda: r.upstream.pool.waiters)
+    await until(lambda: r.upstream.pool.waiters)
     await client.close()
-    await eventually(lambda: not r.upstream.pool.waiters)
+    await until(lambda: not r.upstream.pool.waiters)
     held.set()
 
 
@@ -271,6 +272,6 @@ async def test_the_start_of_a_server_is_waited_for(rig: Start) -> None:
     r.server.greetings[b"alice"] = backend.error_response("FATAL", "57P03", "the database system is starting up")
     client = await r.client()
     client.start("alice")
-    await eventually(lambda: len(r.server.startups) > 1)
+    await until(lambda: len(r.server.startups) > 1)
     r.server.greetings[b"alice"] = backend.AUTHENTICATION_OK + REPORTED + backend.ready_for_query(b"I")
     await client.until(b"Z")

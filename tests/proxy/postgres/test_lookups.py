@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tests.conformance.pgwire_cases import message
 from tests.integration.postgres.scripted import GREETING, Answer, then_close
-from tests.proxy.postgres.harness import Rig, eventually
+from tests.proxy.postgres.harness import Rig
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend, frontend
 from forebay_core.postgres.scram import ServerExchange, make_verifier, parse_verifier
@@ -122,7 +123,7 @@ async def test_answers_that_are_none(asking: Rig, caplog: pytest.LogCaptureFixtu
     (record,) = caplog.records
     assert re.search(says, record.getMessage())
     assert asking.proxy.rejections == {"lookup": 2}
-    await eventually(lambda: asking.upstream.pool.leased == 0)
+    await until(lambda: asking.upstream.pool.leased == 0)
     finds(asking, row("alice", SECRET))
     assert (await log_in(asking, "alice"))[0] == b"R", "it goes on when the server does"
 
@@ -152,7 +153,7 @@ async def test_a_server_that_does_not_answer(
     asking.server.usual[b"S"] = b""
     assert await asyncio.gather(*(cannot(asking, f"user{number}") for number in range(5))) == ["57P03"] * 5
     assert asked(asking) == 1
-    await eventually(lambda: asking.server.open == 0)
+    await until(lambda: asking.server.open == 0)
     assert len(caplog.records) == 1
 
 
@@ -181,7 +182,7 @@ async def test_too_many_who_ask(asking: Rig, monkeypatch: pytest.MonkeyPatch) ->
 
     asking.server.usual[b"E"] = answer
     first, second = asyncio.create_task(log_in(asking, "a")), asyncio.create_task(log_in(asking, "b"))
-    await eventually(lambda: len(asking.proxy.clients) == 2 and asked(asking))
+    await until(lambda: len(asking.proxy.clients) == 2 and asked(asking))
     assert await cannot(asking, "c") == "53300"
     held.set()
     assert [kind for kind, _ in await asyncio.gather(first, second)] == [b"E", b"E"]
@@ -198,11 +199,11 @@ async def test_who_goes_is_not_told(asking: Rig) -> None:
     asking.server.usual[b"E"] = answer
     gone = await asking.client()
     gone.start("alice")
-    await eventually(lambda: asked(asking))
+    await until(lambda: asked(asking))
     stays = asyncio.create_task(log_in(asking, "alice"))
-    await eventually(lambda: len(asking.proxy.clients) == 2)
+    await until(lambda: len(asking.proxy.clients) == 2)
     await gone.close()
-    await eventually(lambda: len(asking.proxy.clients) == 1)
+    await until(lambda: len(asking.proxy.clients) == 1)
     held.set()
     assert (await stays)[0] == b"R"
     assert (await log_in(asking, "alice"))[0] == b"R"

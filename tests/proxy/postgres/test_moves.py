@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from tests.integration.postgres.scripted import READY, ROW
-from tests.proxy.postgres.harness import Client, Rig, eventually
+from tests.proxy.postgres.harness import Client, Rig
 from tests.support.forebay import postgres_pool
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend, frontend
 from forebay_core.spec.load import parse
@@ -62,7 +63,7 @@ async def test_who_waits_for_the_old_one_gets_the_new_one(rig: Start, paused: bo
     if paused:
         r.proxy.pause("db")
     waiting.send(frontend.query("SELECT 1"))
-    await eventually(lambda: r.upstream.gated if paused else r.upstream.pool.waiters)
+    await until(lambda: r.upstream.gated if paused else r.upstream.pool.waiters)
     await r.apply(**document("new"))
     if paused:
         r.proxy.resume("db")
@@ -90,7 +91,7 @@ async def test_a_client_that_logs_in_meanwhile_gets_the_new_one(rig: Start) -> N
     holder = await begun(r)
     late = await r.client()
     late.start("another")
-    await eventually(lambda: r.upstream.pool.waiters)
+    await until(lambda: r.upstream.pool.waiters)
     await r.apply(**document("new"))
     await holder.ask("COMMIT")
     await late.until(b"Z")
@@ -165,7 +166,7 @@ async def test_the_failure_of_an_opening_for_the_old_one_is_not_told_to_who_wait
 
     r.server.greetings[b"old"] = refuses
     waiting.send(frontend.query("SELECT 1"))
-    await eventually(lambda: r.upstream.pool.opening)
+    await until(lambda: r.upstream.pool.opening)
     await r.apply(**of("new"))
     go_on.set()
     assert (await waiting.until(b"Z"))[0][0] == b"T"
@@ -182,7 +183,7 @@ async def test_a_session_of_a_database_that_has_gone_ends_with_its_server_too(ri
     r.server.answers[b"SELECT slow"] = ends
     client = await r.session()
     client.send(frontend.query("SELECT slow"))
-    await eventually(lambda: r.upstream.pool.leased)
+    await until(lambda: r.upstream.pool.leased)
     await r.apply(postgres={"databases": [{"name": "another"}]})
     go_on.set()
     assert (await client.until(b"Z"))[0][0] == b"E"

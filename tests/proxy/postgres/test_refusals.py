@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import pytest
-from tests.proxy.postgres.harness import Client, Rig, eventually
+from tests.proxy.postgres.harness import Client, Rig
+from tests.support.waiting import until
 
 from forebay_core.pgwire import backend
 
@@ -45,7 +46,7 @@ async def test_a_full_pool(full: tuple[Rig, Client]) -> None:
 async def test_a_full_queue(full: tuple[Rig, Client]) -> None:
     r, client = full
     other = asyncio.create_task(told(await r.session()))
-    await eventually(lambda: r.upstream.pool.waiters)
+    await until(lambda: r.upstream.pool.waiters)
     assert await told(client) == (
         "ERROR",
         "53300",
@@ -58,7 +59,7 @@ async def test_a_full_queue_for_a_paused_database(full: tuple[Rig, Client]) -> N
     r, client = full
     r.proxy.pause("db")
     other = asyncio.create_task(told(await r.session()))
-    await eventually(lambda: r.upstream.gated)
+    await until(lambda: r.upstream.gated)
     assert await told(client) == (
         "ERROR",
         "53300",
@@ -79,7 +80,7 @@ async def test_a_server_that_is_not_there(rig: Start) -> None:
     r = await rig(pool=POOL)
     client = await r.session()
     await r.server.__aexit__()
-    await eventually(lambda: not r.upstream.pool.total)
+    await until(lambda: not r.upstream.pool.total)
     severity, sqlstate, sentence = await told(client)
     assert (severity, sqlstate) == ("ERROR", "57P03")
     assert sentence.endswith("the upstream refused the connection")
@@ -108,7 +109,7 @@ async def test_the_servers_own_words(rig: Start) -> None:
     r.server.greetings[b"somebody"] = backend.error_response("FATAL", "53300", "sorry, too many clients already")
     r.upstream.pool.recycle_all(monotonic())
     r.upstream.act()
-    await eventually(lambda: not r.upstream.pool.total)
+    await until(lambda: not r.upstream.pool.total)
     assert await told(client) == ("ERROR", "53300", "sorry, too many clients already")
 
 
@@ -138,7 +139,7 @@ async def test_a_drain(rig: Start) -> None:
     r.upstream.pool.set_grant(5, monotonic())  # without a budget a drain goes on opening for those who are there
     r.upstream.pool.drain(monotonic(), keep=0)
     r.upstream.act()
-    await eventually(lambda: not r.upstream.pool.total)
+    await until(lambda: not r.upstream.pool.total)
     client.send(b"Q\0\0\0\rSELECT 1\0")
     error = await client.refused()
     assert (error.severity, error.sqlstate) == ("FATAL", "57P03")
