@@ -324,7 +324,6 @@ class Pool:
         if not retry:
             waiter.ready_at = now
             waiter.deadline = now + (self.timeout if self.pause_timeout is None else self.pause_timeout)
-        if not retry:
             connection = self.lend(waiter, now)
             if connection is not None or self.line_up(waiter, now):
                 return connection

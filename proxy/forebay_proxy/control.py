@@ -1,7 +1,8 @@
 """The line between supervisor and worker: JSON, a message a line, over a socket pair.
 
-The supervisor asks, the worker answers in any order; a worker also tells of itself unasked (`hello`, `beat`). When the
-line ends, the other end has died.
+The supervisor asks, the worker answers in any order. Unasked a worker tells that it lives (`beat`) and its last state
+(`last`), passes on an order that is for all workers (`order`), and asks for what the others have for a table (`rows`).
+When the line ends, the other end has died.
 """
 
 import asyncio

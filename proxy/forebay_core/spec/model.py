@@ -1,31 +1,25 @@
 """The ProxyPool document: the one source of `pool.yaml`'s validation, the custom resource and the reference.
 
 Values are ready to use: durations are seconds (float), sizes bytes (int), networks `ipaddress` objects, lists
-tuples; what is absent is None or its default. Objects are immutable. The classes of the parts are importable
-from here. Rules over several fields are in `rules`, loading is in `load`.
+tuples; what is absent is None or its default. Objects are immutable. The classes of parts that others name are
+importable from here. Rules over several fields are in `rules`, loading is in `load`.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from forebay_core.spec.forward import Forward, Parent, PerOrigin
+from forebay_core.spec.forward import Forward
 from forebay_core.spec.postgres import Postgres
-from forebay_core.spec.scaling import Autoscaling, Behavior, ScaleDown, ScaleUp, ScalingPolicy
-from forebay_core.spec.traffic import Http, Listen, ListenTLS, Retries, Route
+from forebay_core.spec.scaling import Autoscaling
+from forebay_core.spec.traffic import Http, Listen, ListenTLS, Route
 from forebay_core.spec.upstream import (
     ActiveCheck,
     Budget,
     CASecret,
     CertSecret,
-    ConsistentHash,
-    DnsTarget,
-    Endpoint,
-    HealthCheck,
     LoadBalancing,
-    PassiveCheck,
     Pool,
-    ServiceTarget,
     Upstream,
     UpstreamTLS,
 )
@@ -50,38 +44,19 @@ __all__ = [
     "UNBUILT",
     "ActiveCheck",
     "Autoscaling",
-    "Behavior",
     "Budget",
     "CASecret",
     "CertSecret",
-    "ConsistentHash",
-    "DnsTarget",
-    "Drain",
-    "Endpoint",
     "Forward",
-    "HealthCheck",
     "Http",
-    "Listen",
     "ListenTLS",
     "LoadBalancing",
-    "Metadata",
-    "Parent",
-    "PassiveCheck",
-    "PerOrigin",
     "Pool",
     "Postgres",
     "ProxyPool",
-    "Retries",
-    "Route",
-    "ScaleDown",
-    "ScaleUp",
-    "ScalingPolicy",
-    "ServiceTarget",
-    "ServiceTemplate",
     "Spec",
     "Strategy",
     "Telemetry",
-    "Tracing",
     "Upstream",
     "UpstreamTLS",
 ]
