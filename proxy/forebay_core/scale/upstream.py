@@ -112,33 +112,13 @@ def judge(
     trial = None
     # What completes while replicas die and come again says nothing of the backend.
     disturbed = fleet.restarted or any(part.reading.left for part in view.parts.values())
-    unknown = any(len(fleet.lives[life].points[name]) < 2 for life in view.parts)  # what one completes
     if state.trial is not None and view.pressed and not learnt and not disturbed:
         trial = relief.judged(state.trial, view.in_use, view.leased, view.waiting, view.rate, now)
     slow = slowdown(state.learning.baseline, holds(ticks, _lately(state.relief, now), now, ENOUGH))
     facts = _facts(state, view, slow, trial, target, targets, fleet, now)
     cause, message = diagnose(facts)
-
-    limit, learning = state.relief, state.learning
-    if cause is Cause.BACKEND:
-        trial = trial if facts.trial_failed else None
-        if limit is None:
-            in_use = trial.limit if trial is not None else view.in_use
-            limit = relief.begin(in_use, view.rate, now)
-        elif unknown:
-            pass
-        elif learnt and view.waiting and relief.idle_backend(limit, view.leased, view.rate, now):
-            # Leases are longer, and not for too many at a time: the work is another, or the backend. Try upwards.
-            limit, learning = None, Learning()
-            trial = relief.held_off(view.in_use, view.rate, now)
-        else:
-            limit = relief.step(limit, slow or 1.0, view.leased, view.rate, now)
-    elif limit is not None and cause not in (Cause.REPLICA, Cause.CONNECT) and not (learnt and slow is None):
-        limit = relief.grown(limit)
-        limit = None if limit.limit >= view.need else limit
-    if cause in (Cause.POOL, Cause.CEILING) and not learnt and trial is None and not target.anywhere:
-        trial = relief.held_off(view.in_use, view.rate, now)
-
+    unknown = any(len(fleet.lives[life].points[name]) < 2 for life in view.parts)  # what one completes
+    limit, learning, trial = _limited(state, view, facts, cause, trial, unknown, now)
     wanted = _wanted(state, view, cause, limit, trial)
     asked, keep = _replicas(view, cause, trial, target, targets, fleet)
     quiet = not view.waiting and fleet.cpu <= targets.target_cpu
@@ -273,6 +253,34 @@ def _facts(
         replicas=fleet.replicas,
         max_replicas=targets.max_replicas,
     )
+
+
+def _limited(
+    state: UpstreamState, view: View, facts: Facts, cause: Cause, trial: Trial | None, unknown: bool, now: float
+) -> tuple[Relief | None, Learning, Trial | None]:
+    """What limits leases from now on, what is known of the backend's baseline, and what is being tried. `unknown`: what
+    one of the lives completes."""
+    learnt, slow = state.learning.baseline is not None, facts.slowdown
+    limit, learning = state.relief, state.learning
+    if cause is Cause.BACKEND:
+        trial = trial if facts.trial_failed else None
+        if limit is None:
+            in_use = trial.limit if trial is not None else view.in_use
+            limit = relief.begin(in_use, view.rate, now)
+        elif unknown:
+            pass
+        elif learnt and view.waiting and relief.idle_backend(limit, view.leased, view.rate, now):
+            # Leases are longer, and not for too many at a time: the work is another, or the backend. Try upwards.
+            limit, learning = None, Learning()
+            trial = relief.held_off(view.in_use, view.rate, now)
+        else:
+            limit = relief.step(limit, slow or 1.0, view.leased, view.rate, now)
+    elif limit is not None and cause not in (Cause.REPLICA, Cause.CONNECT) and not (learnt and slow is None):
+        limit = relief.grown(limit)
+        limit = None if limit.limit >= view.need else limit
+    if cause in (Cause.POOL, Cause.CEILING) and not learnt and trial is None and not facts.anywhere:
+        trial = relief.held_off(view.in_use, view.rate, now)
+    return limit, learning, trial
 
 
 def _wanted(
