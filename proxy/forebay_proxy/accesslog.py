@@ -19,6 +19,8 @@ from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quoted
 from queue import SimpleQueue
 
+from forebay_proxy.files import reason
+
 ATOMIC = select.PIPE_BUF  # bytes: larger writes to a pipe may be mixed with another process's
 BATCH = 32 << 10  # bytes after which the thread is woken early
 FLUSH = 0.25  # seconds that a line waits at most for others
@@ -172,7 +174,7 @@ class AccessLog:
             except OSError as error:  # a closed pipe, a full disk: the proxy goes on without
                 if not self._failed:
                     self._failed = True
-                    log.error("the access log can't be written: %s", error.strerror)
+                    log.error("the access log can't be written: %s", reason(error))
                 self._lost["error"] += len(lines)
                 break
         self._done += len(data)

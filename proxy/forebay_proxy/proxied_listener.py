@@ -6,12 +6,12 @@ becomes an ordinary connection.
 
 import asyncio
 import logging
-import os
 import socket
 import ssl
 from typing import Protocol
 
 from forebay_core.proxy_protocol import LONGEST, HeaderError, parse
+from forebay_proxy.files import reason
 from forebay_proxy.tasks import Tasks
 
 HEADER_TIMEOUT = 3.0  # seconds; the balancer sends it with its first packet
@@ -51,7 +51,7 @@ class ProxiedListener:
             try:
                 sock, _ = await self._loop.sock_accept(self._sock)
             except OSError as error:  # out of descriptors
-                log.warning("can't accept a client: %s", os.strerror(error.errno or 0))
+                log.warning("can't accept a client: %s", reason(error))
                 await asyncio.sleep(ACCEPT_AGAIN)
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -19,6 +19,8 @@ from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from forebay_proxy.files import reason
+
 LOOKUPS = 32  # at most so many at once; more than the 16 upstreams of a document, should all their names hang
 JITTER = 0.1  # of the interval: replicas started together don't ask together
 
@@ -66,10 +68,8 @@ class Resolver:
                 found = await self._lookup(host, port)
         except TimeoutError:
             raise ResolveTimeout(f"can't resolve {host}: no answer within {self._time_limit:g} s") from None
-        except socket.gaierror as error:
-            raise ResolveError(f"can't resolve {host}: {error.strerror}") from None
         except OSError as error:
-            raise ResolveError(f"can't resolve {host}: {error}") from None
+            raise ResolveError(f"can't resolve {host}: {reason(error)}") from None
         except UnicodeError:  # from the IDNA codec: a label is empty or longer than 63 bytes
             raise ResolveError(f"can't resolve {host}: this is not a valid host name") from None
         families = {family for family, *_ in found}

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from forebay_proxy.files import FileError
+from forebay_proxy.files import FileError, reason
 
 
 class SecretError(FileError):
@@ -15,7 +15,7 @@ def read_secret(path: str) -> str:
     try:
         return Path(path).read_text("utf-8", "surrogateescape")
     except OSError as error:
-        raise SecretError(f"{path}: {os.strerror(error.errno or 0)}") from None
+        raise SecretError(f"{path}: {reason(error)}") from None
 
 
 def read_variable(name: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Container
 from hashlib import sha256
 from pathlib import Path
 
+from forebay_proxy.files import reason
 from forebay_proxy.journal import Record
 from forebay_proxy.memory import Memory, MemoryLocked, NotAMemory
 
@@ -53,7 +54,7 @@ class StateDirectory:
             token.touch(mode=0o600)
             token.write_text(self.token, "utf-8")
         except OSError as error:
-            raise StartError(f"{error.filename or self.path}: {os.strerror(error.errno or 0)}") from None
+            raise StartError(f"{error.filename or self.path}: {reason(error)}") from None
 
     async def _lock(self) -> None:
         """Workers of a dead supervisor are waited for."""

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from forebay_proxy.files import FileError
+from forebay_proxy.files import FileError, reason
 
 HTTP = ("http/1.1",)  # ALPN, RFC 7301
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
@@ -225,7 +225,7 @@ def _read(path: Path, what: str) -> str:
     except FileNotFoundError:
         raise TLSFileError(f"{what} {path}: there is no such file") from None
     except OSError as error:
-        raise TLSFileError(f"{what} {path} can't be read: {error.strerror}") from None
+        raise TLSFileError(f"{what} {path} can't be read: {reason(error)}") from None
 
 
 def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
@@ -246,7 +246,7 @@ def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None
             message = f"certificate {cert_file} with private key {key_file} is refused: {_reason(error)}"
         raise TLSFileError(message) from None
     except OSError as error:  # changed since it was read
-        raise TLSFileError(f"certificate {cert_file} with private key {key_file}: {error.strerror}") from None
+        raise TLSFileError(f"certificate {cert_file} with private key {key_file}: {reason(error)}") from None
 
 
 def _load_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
@@ -259,5 +259,5 @@ def _load_authorities(context: ssl.SSLContext, ca_file: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None)
-    return reason.lower().replace("_", " ") if reason else str(error)
+    said = getattr(error, "reason", None)
+    return said.lower().replace("_", " ") if said else str(error)

@@ -27,6 +27,7 @@ from forebay_core.retry import RetryBudget
 from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy.connection import CHECKED, FULL, LoginError, UpstreamConnection
 from forebay_proxy.dial import connect
+from forebay_proxy.files import reason
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.turn import Turn
 from forebay_proxy.wheel import Wheel
@@ -304,9 +305,9 @@ class Upstream:
         except LoginError as error:
             refusal = error.refusal
         except OSError as error:
-            otherwise = "connect_failed", f"connecting failed: {error.strerror or error}"
-            reason, sentence = CONNECT_ERRORS.get(error.errno or 0, otherwise)
-            refusal = Refusal(reason, f"{endpoint.name}: {sentence}")
+            otherwise = "connect_failed", f"connecting failed: {reason(error)}"
+            kind, sentence = CONNECT_ERRORS.get(error.errno or 0, otherwise)
+            refusal = Refusal(kind, f"{endpoint.name}: {sentence}")
         except asyncio.CancelledError:
             self.pool.failed(connection, Refusal("draining", "the proxy is shutting down"), monotonic())
             raise

@@ -29,6 +29,7 @@ from forebay_proxy.accesslog import AccessLog, nothing_lost
 from forebay_proxy.checks import Checker
 from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.discovery import Discovery, Place, parents, targets
+from forebay_proxy.files import reason
 from forebay_proxy.forward.files import read_files
 from forebay_proxy.forward.proxy import ForwardProxy
 from forebay_proxy.forward.upstream import ForwardConnection
@@ -317,7 +318,7 @@ class Worker:
                     await self._relisten()
                     behind = False
                 except OSError as error:
-                    log.error("can't listen with new authorities yet: %s", os.strerror(error.errno or 0))
+                    log.error("can't listen with new authorities yet: %s", reason(error))
             self._tell_tls()
             if isinstance(self.proxy, (PgProxy, ForwardProxy)):
                 self.proxy.refresh()

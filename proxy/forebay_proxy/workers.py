@@ -128,7 +128,7 @@ class Workers:
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=(*fds, self._directory.lock),
             )  # fmt: skip
         except (OSError, StartError) as error:
-            log.error("can't start a worker: %s", getattr(error, "strerror", None) or error)
+            log.error("can't start a worker: %s", reason(error) if isinstance(error, OSError) else error)
             ours.close()
             del self.by_number[worker.number]  # the next tick finds one missing
             self._retire(worker)
