@@ -44,19 +44,6 @@ class HealthPolicy:
     unhealthy_threshold: int = 3
 
 
-@dataclass(frozen=True, slots=True)
-class HealthStatistics:
-    """A snapshot of one endpoint's health; ``reason`` is why it is out, else the last error, else empty."""
-
-    healthy: bool
-    reason: str
-    errors: int  # in a row, now
-    errors_total: int
-    ejections_total: int  # both kinds
-    checks_failed_total: int
-    probe_at: float | None  # when the next probe may go; None: healthy
-
-
 class HealthGroup:
     """The endpoints of one upstream, which share a policy and the limit on how many may be ejected."""
 
@@ -103,17 +90,15 @@ class EndpointHealth:
 
     __slots__ = (
         "_all_out_due", "_checks", "_due", "_ejected_for", "_in_since", "_probing", "_row",
-        "checks_failed_total", "ejections_total", "errors", "errors_total", "group", "healthy", "reason",
+        "ejections_total", "errors", "group", "healthy", "reason",
     )  # fmt: skip
 
     def __init__(self, group: HealthGroup) -> None:
         self.group = group
         self.healthy = True
         self.errors = 0  # in a row; never 0 while out
-        self.reason = ""
-        self.errors_total = 0
-        self.ejections_total = 0
-        self.checks_failed_total = 0
+        self.reason = ""  # why it is out, else the last error, if any
+        self.ejections_total = 0  # both kinds
         self._checks = 0  # checks in a row with the same result: passed > 0, failed < 0
         self._row = 0  # ejections in a row
         self._ejected_for = 0.0  # how long the last one was to last
@@ -131,9 +116,14 @@ class EndpointHealth:
         """Is it out, or would it be if so many of its group might be?"""
         return not self.healthy or self.errors >= self.group.policy.consecutive_errors
 
+    @property
+    def probe_at(self) -> float:
+        """When the next probe may go. It is out."""
+        return self._due if self.group.healthy else self._all_out_due
+
     def available(self, now: float) -> bool:
         """May a request go there now? It is healthy, or due for a probe (which ``take_probe`` claims)."""
-        return self.healthy or now >= (self._due if self.group.healthy else self._all_out_due)
+        return self.healthy or now >= self.probe_at
 
     def take_probe(self, now: float) -> bool:
         """Claim the probe of an endpoint that is out: True for one caller per interval. False: not due, or
@@ -155,7 +145,6 @@ class EndpointHealth:
 
     def failed(self, now: float, reason: str) -> None:
         """A request failed by rule 1; ``reason`` is for people, as in ``connect refused``."""
-        self.errors_total += 1
         if self.healthy:
             self.errors += 1
             self.reason = reason
@@ -172,7 +161,6 @@ class EndpointHealth:
             if not self.healthy and self._checks >= policy.healthy_threshold:
                 self._enter(now)
             return
-        self.checks_failed_total += 1
         if self.healthy and -self._checks >= policy.unhealthy_threshold:
             self._leave("health check failed")
             self._due = self._all_out_due = now
@@ -185,14 +173,6 @@ class EndpointHealth:
         """There will be no active check."""
         self._checks = 0
         self._due, self._all_out_due = min(self._due, now), min(self._all_out_due, now)
-
-    def statistics(self) -> HealthStatistics:
-        """A snapshot for metrics and ``/state``."""
-        due = self._due if self.group.healthy else self._all_out_due
-        return HealthStatistics(
-            self.healthy, self.reason, self.errors, self.errors_total, self.ejections_total,
-            self.checks_failed_total, None if self.healthy else due,
-        )  # fmt: skip
 
     def _eject(self, now: float, reason: str) -> None:
         base = self.group.policy.base_ejection_time

@@ -13,15 +13,13 @@ WINDOW = 10  # seconds, in slots of one
 class RetryBudget:
     """Requests and retries of the last 10 s. Times are monotonic seconds, given by the caller."""
 
-    __slots__ = ("_ends", "_floor", "_percent", "_requests", "_retries", "refused_total", "retries_total")
+    __slots__ = ("_ends", "_floor", "_percent", "_requests", "_retries")
 
     def __init__(self, budget_percent: float, min_per_second: float) -> None:
         self.configure(budget_percent, min_per_second)
         self._requests = [0] * WINDOW  # per second, the current one last
         self._retries = [0] * WINDOW
         self._ends = float("-inf")  # when the current second is over
-        self.retries_total = 0
-        self.refused_total = 0
 
     def __repr__(self) -> str:
         return f"<RetryBudget {sum(self._retries)} retries for {sum(self._requests)} requests in {WINDOW} s>"
@@ -42,10 +40,8 @@ class RetryBudget:
         if now >= self._ends:
             self._roll(now)
         if sum(self._retries) + 1 > max(self._floor, sum(self._requests) * self._percent / 100):
-            self.refused_total += 1
             return False
         self._retries[-1] += 1
-        self.retries_total += 1
         return True
 
     def _roll(self, now: float) -> None:

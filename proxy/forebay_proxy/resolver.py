@@ -132,7 +132,6 @@ class Watcher:
         self.host = host
         self.port = port
         self.addresses = addresses
-        self.failures_total = 0
         self.error = ""  # of the last look-up; empty: it worked
         self._resolver = resolver
         self._changed = changed
@@ -149,7 +148,6 @@ class Watcher:
         try:
             addresses = await self._resolver.resolve(self.host, self.port)
         except ResolveError as error:
-            self.failures_total += 1
             if not self.error:  # say it once, not every interval
                 last = "its last addresses stay in use" if self.addresses else "there is no address to connect to yet"
                 log.warning("%s; %s", error, last)

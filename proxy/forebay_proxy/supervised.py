@@ -88,9 +88,8 @@ class Supervised:
                 await self.worker.ignore(self._sockets[index])
                 self._serving.discard(index)
 
-    async def do_apply(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def do_apply(self, message: dict[str, Any]) -> None:
         await self.worker.apply(load(message["document"], form="local"))
-        return {"document": self.worker.document_hash}
 
     async def do_push(self, message: dict[str, Any]) -> dict[str, Any]:
         return self.worker.push(message["life"], message["sequence"], message["grants"], message["deadline"])

@@ -144,20 +144,15 @@ class ClientTLS(_Files):
         self,
         mode: Mode,
         ca_file: Path | None = None,
-        server_name: str | None = None,
         cert_file: Path | None = None,
         key_file: Path | None = None,
         alpn: Sequence[str] = HTTP,
     ) -> None:
         """Raises TLSFileError."""
-        self._mode, self._ca_file, self._server_name = mode, ca_file, server_name
+        self._mode, self._ca_file = mode, ca_file
         self._cert_file, self._key_file = cert_file, key_file
         self._alpn = alpn
         super().__init__(ca_file, cert_file, key_file)
-
-    def server_hostname(self, host: str) -> str:
-        """The name to ask for (SNI) and to verify for an endpoint named ``host``."""
-        return self._server_name or host
 
     def _use(self) -> None:
         context = _context(ssl.PROTOCOL_TLS_CLIENT, self._alpn)

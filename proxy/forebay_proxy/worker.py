@@ -405,12 +405,12 @@ class Worker:
 
     # ------------------------------------------------------------------ commands
 
-    def order(self, name: str, of: str = "") -> None:
+    def order(self, name: str, of: str) -> None:
         """An order of the admin database: carried out here at once, and by the other workers of the supervisor."""
         self.carry_out(name, of)
         self.tell_others(name, of)
 
-    def carry_out(self, name: str, of: str = "") -> None:
+    def carry_out(self, name: str, of: str) -> None:
         """recycle, pause or resume; the last two, and kill, also of one database."""
         if name == "kill" or (of and name != "recycle"):
             if isinstance(self.proxy, PgProxy):
@@ -538,8 +538,9 @@ def client_tls(spec: UpstreamSpec, protocol: str) -> ClientTLS:
     """TLS towards an upstream. Raises TLSFileError."""
     tls = spec.tls
     assert tls is not None
-    paths = [Path(p) if p is not None else None for p in (tls.ca_file, tls.client_cert_file, tls.client_key_file)]
-    return ClientTLS(tls.mode, paths[0], tls.server_name, paths[1], paths[2], alpn(protocol))
+    files = (tls.ca_file, tls.client_cert_file, tls.client_key_file)
+    ca, cert, key = (Path(name) if name is not None else None for name in files)
+    return ClientTLS(tls.mode, ca, cert, key, alpn(protocol))
 
 
 def listening(address: str, port: int, *, shared: bool = True) -> socket.socket:

@@ -29,8 +29,8 @@ def test_errors_eject_only_in_a_row() -> None:
     health.failed(1.0, "reset")
     assert not health.healthy
     assert not health.available(1.0)
-    assert health.statistics().reason == "reset"
-    assert health.statistics().ejections_total == 1
+    assert health.reason == "reset"
+    assert health.ejections_total == 1
 
 
 def test_a_sole_endpoint_may_be_ejected() -> None:
@@ -93,8 +93,7 @@ def test_ejections_in_a_row_last_longer_while_others_serve() -> None:
     fail(health, 0.0)
     now, waits = 0.0, []
     for _ in range(12):
-        due = health.statistics().probe_at
-        assert due is not None
+        due = health.probe_at
         waits.append(due - now)
         now = due
         assert health.take_probe(now)
@@ -129,7 +128,7 @@ def test_all_that_come_back_are_in_again_within_two_seconds() -> None:
         for health in members:
             if health.take_probe(second):
                 health.succeeded(second)
-    assert [(health.healthy, health.statistics().ejections_total) for health in members] == [(True, 1)] * 3
+    assert [(health.healthy, health.ejections_total) for health in members] == [(True, 1)] * 3
 
 
 def test_a_failed_check_is_the_probe_of_a_sole_endpoint_too() -> None:
@@ -145,8 +144,7 @@ def test_the_row_ends_after_as_long_a_time_in() -> None:
 
     def ejected_for(now: float) -> float:
         fail(health, now)
-        due = health.statistics().probe_at
-        assert due is not None
+        due = health.probe_at
         assert health.take_probe(due)
         health.succeeded(due)
         return due - now
@@ -159,12 +157,12 @@ def test_the_row_ends_after_as_long_a_time_in() -> None:
 def test_what_was_in_flight_when_it_went_out_is_ignored() -> None:
     _, (health, _) = group_of(2)
     fail(health, 0.0)
-    before = health.statistics()
+    due = health.probe_at
     health.succeeded(1.0)
     assert not health.healthy
     fail(health, 1.0, 5)
-    assert health.statistics().probe_at == before.probe_at
-    assert health.statistics().ejections_total == 1
+    assert health.probe_at == due
+    assert health.ejections_total == 1
 
 
 def test_checks_take_out_and_bring_back_by_their_thresholds() -> None:
@@ -180,7 +178,6 @@ def test_checks_take_out_and_bring_back_by_their_thresholds() -> None:
     assert not health.healthy
     health.checked(True, 4.0)
     assert health.healthy
-    assert health.statistics().checks_failed_total == 6
 
 
 def test_passing_checks_end_an_ejection() -> None:

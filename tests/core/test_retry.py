@@ -13,7 +13,6 @@ def granted(budget: RetryBudget, now: float, asked: int) -> int:
 def test_with_few_requests_the_floor_holds() -> None:
     budget = RetryBudget(20, 3)
     assert granted(budget, 0.0, 50) == 30
-    assert (budget.retries_total, budget.refused_total) == (30, 20)
 
 
 def test_with_many_requests_the_percentage_holds() -> None:

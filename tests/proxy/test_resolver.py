@@ -155,9 +155,9 @@ async def test_a_watcher_tells_only_changes_and_keeps_the_last_good_answer() -> 
     assert told.pop() == (Address("10.0.0.1", 80), Address("10.0.0.2", 80))
     await rounds.next()
     assert told == [], "another order is no change"
-    for failures in (1, 2):
+    for _ in range(2):
         await rounds.next()
-        assert (told, watcher.failures_total) == ([], failures)
+        assert told == []
         assert "Temporary failure" in watcher.error
         assert len(watcher.addresses) == 2
     await rounds.next()

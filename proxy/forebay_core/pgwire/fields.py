@@ -78,9 +78,6 @@ class Reader:
         """An error that names the message."""
         return ProtocolError(f"{self._what}: {detail}")
 
-    def byte(self) -> int:
-        return self._body[self._advance(1, "a byte")]
-
     def int16(self) -> int:
         """An unsigned Int16."""
         number: int = _int16.unpack_from(self._body, self._advance(2, "an Int16"))[0]

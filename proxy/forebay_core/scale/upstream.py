@@ -338,5 +338,5 @@ def _learnt(learning: Learning, latest: Tick) -> Learning:
     total, seconds, count = learning.sum + latest.hold_sum, learning.seconds + latest.seconds, sum(counts)
     if count < BATCH:
         return Learning(learning.baseline, counts, total, seconds)
-    found = Holds(count, histogram([counts]).quantile(0.1) or 0.0, total / count)
+    found = Holds(histogram([counts]).quantile(0.1) or 0.0, total / count)
     return Learning(learn(learning, found, seconds))

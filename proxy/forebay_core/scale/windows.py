@@ -129,7 +129,6 @@ def histogram(counts: Iterable[Sequence[int]]) -> Histogram:
 class Holds(NamedTuple):
     """Hold times: two views of the same leases, for `forebay_core.scale.baseline`."""
 
-    leases: int
     p10: float  # seconds, to the resolution of a bucket
     mean: float  # seconds, exact
 
@@ -145,4 +144,4 @@ def holds(ticks: Sequence[Tick], seconds: float, now: float, at_least: int) -> H
         counts.append(each.holds)
     if count < max(1, at_least):
         return None
-    return Holds(count, histogram(counts).quantile(0.1) or 0.0, total / count)
+    return Holds(histogram(counts).quantile(0.1) or 0.0, total / count)

@@ -78,10 +78,9 @@ def test_holds_go_back_as_far_as_it_takes() -> None:
     ticks = [at(2, 1.0, 30), at(4, 0.1, 10), at(6, 0.1, 30)]
     latest = holds(ticks, 2.0, 6.0, 20)
     assert latest is not None
-    assert latest.leases == 30
     assert latest.mean == pytest.approx(0.1)
     further = holds(ticks, 2.0, 6.0, 50)
     assert further is not None
-    assert further.leases == 70
+    assert further.mean == pytest.approx((30 * 1.0 + 40 * 0.1) / 70)
     assert holds(ticks, 2.0, 6.0, 100) is None
     assert [t.at for t in recent(ticks, 3.0, 6.0)] == [4, 6]
