@@ -18,6 +18,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from forebay_core.budget.ledger import Answer
+from forebay_core.budget.replica import takes
 from forebay_core.http1 import IMPLEMENTATION
 from forebay_core.postgres.console import Value
 from forebay_core.retry import RetryBudget
@@ -337,7 +339,7 @@ class Worker:
     ) -> dict[str, Any]:
         """Take a grant if it is meant for this life and newer than any seen; answer in any case. `deadline`: seconds
         until what is leased above the grant is cut, as others need the places; None: it may take its time."""
-        if life == self.memory.life and sequence > self.memory.sequence and not self.memory.draining:
+        if takes(self.memory, life, sequence):
             self.memory.take(sequence, dict(grants))
             now = monotonic()
             for name, grant in grants.items():
@@ -349,15 +351,10 @@ class Worker:
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """As `forebay_core.budget.ledger.Answer`: held is counted with what the dead left, for what is bounded here."""
+        """An `Answer`'s fields: held is counted with what the dead left, for what is bounded here."""
+        memory = self.memory
         held = {name: u.held for name, u in self.every_upstream.items() if u.spec.budget is not None}
-        return {
-            "life": self.memory.life,
-            "pod": self.pod,
-            "sequence": self.memory.sequence,
-            "held": held,
-            "draining": self.memory.draining,
-        }
+        return Answer(memory.life, self.pod, memory.sequence, held, memory.draining)._asdict()
 
     def _grant(self, name: str, grant: int, now: float) -> None:
         upstream = self.upstreams[name]

@@ -9,12 +9,29 @@ The caller keeps the memory where a process's death doesn't reach it (and a mach
 
 Nothing else lets a replica open anything: no name, no file, no timer. A process without a memory begins a new life,
 and so does one that finds the memory of a life that was draining, which is over for good.
+
+The proxy asks `takes` of each push. It keeps its memory in a file, of which `Memory` and the functions around it are
+the model that the simulations run.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from forebay_core.budget.ledger import Answer, Push
+
+
+class Remembered(Protocol):
+    """Of a memory, what decides whether a push is taken."""
+
+    @property
+    def life(self) -> str: ...
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def draining(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +54,16 @@ def begin(found: Memory | None, new_life: str) -> Memory:
     return found
 
 
+def takes(memory: Remembered, life: str, sequence: int) -> bool:
+    """Whether a push is taken: one that is meant for this life and newer than all before."""
+    return life == memory.life and sequence > memory.sequence and not memory.draining
+
+
 def take(memory: Memory, push: Push) -> Memory:
-    """The memory after a push: changed only by one that is meant for this life and newer than all before."""
-    if push.life != memory.life or push.sequence <= memory.sequence or memory.draining:
+    """The memory after a push. An upstream that is not named there keeps its grant."""
+    if not takes(memory, push.life, push.sequence):
         return memory
-    return replace(memory, sequence=push.sequence, grants=push.grants)
+    return replace(memory, sequence=push.sequence, grants={**memory.grants, **push.grants})
 
 
 def drain(memory: Memory) -> Memory:

@@ -1,7 +1,7 @@
 """The replica's side: which grants it takes, and what it may open."""
 
 from forebay_core.budget.ledger import Answer, Push
-from forebay_core.budget.replica import Memory, answer, begin, drain, limit, take
+from forebay_core.budget.replica import Memory, answer, begin, drain, limit, take, takes
 
 GRANTED = Memory("a", 7, False, {"u": 4}, {"u": 3})
 
@@ -23,9 +23,14 @@ def test_a_push_is_taken_by_its_life_if_it_is_newer() -> None:
         assert take(GRANTED, push) is GRANTED
 
 
+def test_an_upstream_that_a_push_does_not_name_keeps_its_grant() -> None:
+    assert take(GRANTED, Push("a", 8, {"v": 2})).grants == {"u": 4, "v": 2}
+
+
 def test_draining_is_final() -> None:
     draining = drain(GRANTED)
     assert limit(draining, "u", 0) == 0
+    assert not takes(draining, "a", 8)
     assert take(draining, Push("a", 8, {"u": 9})) is draining
     assert begin(draining, "new") == Memory("new", held={"u": 3})
 

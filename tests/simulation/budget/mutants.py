@@ -124,7 +124,7 @@ MUTANTS = (
                 "            decision = decision._replace(ledger=renumbered)\n"
                 "        if self.version == world.version:\n",
             ),
-            core("replica", "push.sequence <= memory.sequence", "push.sequence < memory.sequence"),
+            core("replica", "sequence > memory.sequence", "sequence >= memory.sequence"),
             shell(
                 "        self.ledger, self.version, self.budget = world.ledger, world.version, world.budget\n",
                 "        if self.version != world.version:\n"
@@ -174,7 +174,7 @@ MUTANTS = (
     Mutant(
         "an equal sequence with other content is taken",
         686,
-        (*OLD_SEQUENCE, core("replica", "push.sequence <= memory.sequence", "push.sequence < memory.sequence")),
+        (*OLD_SEQUENCE, core("replica", "sequence > memory.sequence", "sequence >= memory.sequence")),
     ),
     Mutant(
         "acknowledged without having seen `since`",
@@ -200,10 +200,8 @@ MUTANTS = (
         ),
     ),
     # ---- the replica
-    Mutant(
-        "older pushes are taken", 88, (core("replica", "push.sequence <= memory.sequence", "push.sequence < 1"),)
-    ),
-    Mutant("pushes are taken by address", 65, (core("replica", "push.life != memory.life or ", ""),)),
+    Mutant("older pushes are taken", 88, (core("replica", "sequence > memory.sequence", "sequence >= 1"),)),
+    Mutant("pushes are taken by address", 65, (core("replica", "life == memory.life and ", ""),)),
     Mutant(
         "answers are taken by address",
         2093,
