@@ -8,8 +8,8 @@ from forebay_core.spec.model import ProxyPool
 from forebay_proxy.files import FileError, read_text
 from forebay_proxy.forward.files import read_files
 from forebay_proxy.postgres.files import check_files as check_logins
+from forebay_proxy.tls import client_tls, server_tls
 from forebay_proxy.tracing import check_tracing
-from forebay_proxy.worker import client_tls, server_tls
 
 
 class Refused(Exception):

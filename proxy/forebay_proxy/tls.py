@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from forebay_core.spec.model import ProxyPool, Upstream
 from forebay_proxy.files import FileError, reason
 
-HTTP = ("http/1.1",)  # ALPN, RFC 7301
+ALPN = {"http": ("http/1.1",), "forward": ("http/1.1",), "postgres": ("postgresql",)}  # RFC 7301
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 Mode = Literal["verify-full", "verify-ca", "require"]
@@ -85,7 +86,7 @@ class ServerTLS(_Files):
         cert_file: Path,
         key_file: Path,
         client_ca_file: Path | None = None,
-        alpn: Sequence[str] = HTTP,
+        alpn: Sequence[str] = (),
     ) -> None:
         """Raises TLSFileError."""
         self._cert_file, self._key_file, self._client_ca_file = cert_file, key_file, client_ca_file
@@ -146,7 +147,7 @@ class ClientTLS(_Files):
         ca_file: Path | None = None,
         cert_file: Path | None = None,
         key_file: Path | None = None,
-        alpn: Sequence[str] = HTTP,
+        alpn: Sequence[str] = (),
     ) -> None:
         """Raises TLSFileError."""
         self._mode, self._ca_file = mode, ca_file
@@ -166,6 +167,29 @@ class ClientTLS(_Files):
         if self._cert_file is not None and self._key_file is not None:
             _load_pair(context, self._cert_file, self._key_file)
         self.context = context
+
+
+def server_tls(pool: ProxyPool) -> ServerTLS | None:
+    """TLS towards clients, as the document has it. Raises TLSFileError."""
+    tls = pool.spec.listen.tls
+    if tls is None or tls.cert_file is None or tls.key_file is None:
+        return None
+    ca = Path(tls.client_ca_file) if tls.client_ca_file is not None else None
+    return ServerTLS(Path(tls.cert_file), Path(tls.key_file), ca, alpn(pool.spec.protocol))
+
+
+def client_tls(spec: Upstream, protocol: str) -> ClientTLS:
+    """TLS towards an upstream, as the document has it. Raises TLSFileError."""
+    tls = spec.tls
+    assert tls is not None
+    files = (tls.ca_file, tls.client_cert_file, tls.client_key_file)
+    ca, cert, key = (Path(name) if name is not None else None for name in files)
+    return ClientTLS(tls.mode, ca, cert, key, alpn(protocol))
+
+
+def alpn(protocol: str) -> tuple[str, ...]:
+    """What TLS offers: an opaque relay offers nothing, both ends may speak anything."""
+    return ALPN.get(protocol, ())
 
 
 def not_after(pem: str, path: Path) -> float:

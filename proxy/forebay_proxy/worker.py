@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -49,7 +48,7 @@ from forebay_proxy.resolver import Resolver
 from forebay_proxy.state import worker_state
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.tcp import TcpConnection, TcpProxy
-from forebay_proxy.tls import ClientTLS, ServerTLS
+from forebay_proxy.tls import ClientTLS, client_tls, server_tls
 from forebay_proxy.tracing import Tracer, check_tracing
 from forebay_proxy.turn import Turn
 from forebay_proxy.upstream import Upstream
@@ -59,7 +58,6 @@ log = logging.getLogger(__name__)
 
 Listener = asyncio.Server | ProxiedListener
 # The upstream's side of each protocol; the client's is made in `Worker.__init__`.
-ALPN = {"http": ("http/1.1",), "forward": ("http/1.1",), "postgres": ("postgresql",)}
 CONNECTIONS: dict[str, type[UpstreamConnection]] = {
     "http": HttpConnection,
     "forward": ForwardConnection,
@@ -515,29 +513,6 @@ class Worker:
 def retry_budget(pool: ProxyPool) -> RetryBudget:
     retries = pool.spec.http.retries
     return RetryBudget(retries.budget_percent, retries.min_per_second)
-
-
-def alpn(protocol: str) -> tuple[str, ...]:
-    """What TLS offers: an opaque relay offers nothing, both ends may speak anything."""
-    return ALPN.get(protocol, ())
-
-
-def server_tls(pool: ProxyPool) -> ServerTLS | None:
-    """TLS towards clients. Raises TLSFileError."""
-    tls = pool.spec.listen.tls
-    if tls is None or tls.cert_file is None or tls.key_file is None:
-        return None
-    ca = Path(tls.client_ca_file) if tls.client_ca_file is not None else None
-    return ServerTLS(Path(tls.cert_file), Path(tls.key_file), ca, alpn(pool.spec.protocol))
-
-
-def client_tls(spec: UpstreamSpec, protocol: str) -> ClientTLS:
-    """TLS towards an upstream. Raises TLSFileError."""
-    tls = spec.tls
-    assert tls is not None
-    files = (tls.ca_file, tls.client_cert_file, tls.client_key_file)
-    ca, cert, key = (Path(name) if name is not None else None for name in files)
-    return ClientTLS(tls.mode, ca, cert, key, alpn(protocol))
 
 
 def listening(address: str, port: int, *, shared: bool = True) -> socket.socket:

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 from forebay_core.spec.load import parse
 from forebay_proxy.memory import Memory
-from forebay_proxy.tls import ClientTLS, ServerTLS, TLSFileError, not_after
+from forebay_proxy.tls import ClientTLS, ServerTLS, TLSFileError, alpn, not_after
 from forebay_proxy.worker import Worker
 
 DAY = datetime.timedelta(days=1)
@@ -67,9 +67,9 @@ def serial_of(pair: Pair) -> int:
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])  # with and without SNI
 def test_a_handshake_both_ways(ca: CA, version: ssl.TLSVersion, name: str) -> None:
     pair = ca.server()
-    client = trusting(ca)
+    client = ClientTLS("verify-full", ca.cert, alpn=alpn("http")).context
     client.minimum_version = client.maximum_version = version
-    there, here = handshake(ServerTLS(pair.cert, pair.key).context, client, name)
+    there, here = handshake(ServerTLS(pair.cert, pair.key, None, alpn("http")).context, client, name)
     assert there.version() == here.version() == version.name.replace("_", ".").replace("TLSv1.", "TLSv1.")
     assert here.selected_alpn_protocol() == "http/1.1"
     assert serial(here) == serial_of(pair)
