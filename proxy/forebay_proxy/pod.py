@@ -19,10 +19,11 @@ from forebay_core.spec.model import ProxyPool
 from forebay_proxy import admin
 from forebay_proxy.descriptors import raise_limit
 from forebay_proxy.files import FileError, read_text, reason
+from forebay_proxy.listeners import listening
 from forebay_proxy.memory import Memory, MemoryLocked
 from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.state_directory import StartError, file_state
-from forebay_proxy.worker import Worker, listening
+from forebay_proxy.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -155,5 +156,5 @@ def leave_word(worker: Worker) -> None:
 
 async def close_when_deaf(worker: Worker, sock: socket.socket) -> None:
     """A drained worker accepts nobody: whoever comes then is refused, and does not hang."""
-    await worker.deaf.wait()
+    await worker.listeners.deaf.wait()
     sock.close()

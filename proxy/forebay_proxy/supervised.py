@@ -121,7 +121,7 @@ class Supervised:
 
     async def do_drain(self, message: dict[str, Any]) -> None:
         draining = self._tasks.spawn(self.worker.drain(message["delay"], message["timeout"]), "draining")
-        await self.worker.deaf.wait()
+        await self.worker.listeners.deaf.wait()
         for sock in self._sockets:  # where no other worker has them: whoever comes now is refused, and does not hang
             sock.close()
         await draining

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -38,12 +39,11 @@ from forebay_proxy.http.proxy import HttpProxy
 from forebay_proxy.http.upstream import HttpConnection
 from forebay_proxy.journal import Record
 from forebay_proxy.leavings import Leavings, ownerless
+from forebay_proxy.listeners import Listeners
 from forebay_proxy.loop_lag import LoopLag
 from forebay_proxy.memory import Memory
-from forebay_proxy.postgres.listener import PgListener
 from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.postgres.server import PgConnection
-from forebay_proxy.proxied_listener import ProxiedListener
 from forebay_proxy.resolver import Resolver
 from forebay_proxy.state import worker_state
 from forebay_proxy.tasks import Tasks
@@ -56,7 +56,6 @@ from forebay_proxy.wheel import Wheel
 
 log = logging.getLogger(__name__)
 
-Listener = asyncio.Server | ProxiedListener
 # The upstream's side of each protocol; the client's is made in `Worker.__init__`.
 CONNECTIONS: dict[str, type[UpstreamConnection]] = {
     "http": HttpConnection,
@@ -66,7 +65,6 @@ CONNECTIONS: dict[str, type[UpstreamConnection]] = {
 }
 
 SILENT = 5.0  # seconds of drain after which a client that asked nothing is closed unasked
-BACKLOG = 4096  # connections that the kernel accepts ahead of us; nginx has 511, a reconnect herd is larger
 FIRST_ANSWER = 3.0  # seconds that a document waits for the name server; the supervisor waits 5 for a worker
 TLS_CHECK = 5.0  # seconds between two looks at the certificate files
 
@@ -99,11 +97,9 @@ class Worker:
         self._discoveries: dict[str, Discovery] = {}
         self._client_tls: dict[str, ClientTLS] = {}
         self._checkers: dict[str, Checker] = {}
-        self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
         self._applying = asyncio.Lock()  # one document after the other
         self.draining = False
         self._descriptors = descriptors.used()  # before there are connections
-        self.deaf = asyncio.Event()  # a drain has closed the listeners
         self._paused = False
         self.tell_others: Callable[[str, str], None] = lambda name, of: None
         self.rows_of_others: Callable[[str], Awaitable[list[Mapping[str, Value]]]] = no_rows
@@ -122,6 +118,7 @@ class Worker:
             self.proxy = PgProxy(self.wheel, self.turn, self.tasks, self, secret)
         else:
             self.proxy = TcpProxy(self.wheel)
+        self.listeners = Listeners(self.loop, self.proxy)
 
     # ------------------------------------------------------------------ life
 
@@ -139,23 +136,11 @@ class Worker:
 
     async def listen(self, sock: socket.socket) -> None:
         """Accept from this listening socket."""
-        context = self.server_tls.context if self.server_tls is not None else None
-        proxied = self.pool.spec.listen.proxy_protocol
-        # What is accepted from it inherits this, see `ending`.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, isinstance(self.proxy, HttpProxy) and context is None)
-        listener: Listener
-        if isinstance(self.proxy, PgProxy) and (proxied or context is not None):
-            listener = PgListener(sock.dup(), self.proxy, context, proxied=proxied)
-        elif proxied:
-            listener = ProxiedListener(sock.dup(), self.proxy, context)
-        else:
-            listener = await self.loop.create_server(self.proxy, sock=sock.dup(), backlog=BACKLOG, ssl=context)
-        self._listeners[sock.fileno()] = (sock, listener)
+        await self.listeners.listen(sock, self._context, proxied=self.pool.spec.listen.proxy_protocol)
 
     async def ignore(self, sock: socket.socket) -> None:
         """Stop accepting from this socket; it stays open for others."""
-        if sock.fileno() in self._listeners:
-            self._listeners.pop(sock.fileno())[1].close()
+        self.listeners.ignore(sock)
 
     async def apply(self, pool: ProxyPool) -> None:
         """Take a document, the first or a changed one. Raises FileError, and has changed nothing then."""
@@ -202,9 +187,11 @@ class Worker:
 
     async def _relisten(self) -> None:
         """In another way, on the sockets that there are. Raises OSError."""
-        for sock, listener in list(self._listeners.values()):
-            await self.listen(sock)  # before the old one is closed: there may be no descriptor
-            listener.close()
+        await self.listeners.relisten(self._context, proxied=self.pool.spec.listen.proxy_protocol)
+
+    @property
+    def _context(self) -> ssl.SSLContext | None:
+        return self.server_tls.context if self.server_tls is not None else None
 
     def _observe(self, proxy: HttpProxy | TcpProxy | PgProxy) -> None:
         """Log and tracer, made only where the document asks for them (the tracer anew when its settings change)."""
@@ -449,10 +436,8 @@ class Worker:
             if self.proxy.clients and not upstream.pool.total and not upstream.pool.draining:
                 await self._warm(upstream)
         self.memory.drain()
-        for _, listener in self._listeners.values():
-            listener.close()
-        self._listeners.clear()
-        self.deaf.set()
+        self.listeners.close()
+        self.listeners.deaf.set()
         for upstream in self.upstreams.values():
             upstream.pool.drain(monotonic(), keep=1)
             upstream.act()
@@ -476,8 +461,7 @@ class Worker:
 
     async def close(self) -> None:
         """Stop everything; what is open is cut."""
-        for _, listener in self._listeners.values():
-            listener.close()
+        self.listeners.close()
         for discovery in self._discoveries.values():
             await discovery.close()
         self.lag.stop()
@@ -513,20 +497,3 @@ class Worker:
 def retry_budget(pool: ProxyPool) -> RetryBudget:
     retries = pool.spec.http.retries
     return RetryBudget(retries.budget_percent, retries.min_per_second)
-
-
-def listening(address: str, port: int, *, shared: bool = True) -> socket.socket:
-    """A listening socket with SO_REUSEPORT, if it is to be `shared`: so each worker has a queue of its own. Raises
-    OSError."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
-        sock.bind((address, port))
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock

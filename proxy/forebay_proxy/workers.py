@@ -22,9 +22,9 @@ from forebay_proxy.document import Document
 from forebay_proxy.files import reason
 from forebay_proxy.gathered import Counters
 from forebay_proxy.journal import Record
+from forebay_proxy.listeners import listening
 from forebay_proxy.state_directory import StartError, StateDirectory
 from forebay_proxy.tasks import Tasks
-from forebay_proxy.worker import listening
 from forebay_proxy.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from forebay_core.proxy_protocol import SIGNATURE
+from forebay_proxy.listeners import listening
 from forebay_proxy.proxied_listener import ProxiedListener
-from forebay_proxy.worker import listening
 
 V2 = SIGNATURE + b"\x21\x11\x00\x0c" + socket.inet_aton("192.0.2.7") + socket.inet_aton("198.51.100.1") + b"\0\1\0\2"
 HEADERS = [(b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n", "192.0.2.7"), (V2, "192.0.2.7"), (b"PROXY UNKNOWN\r\n", None)]

@@ -19,10 +19,11 @@ from forebay_core.pgwire.fields import read_message
 from forebay_core.postgres.scram import ClientExchange
 from forebay_core.spec.load import load
 from forebay_core.spec.model import ProxyPool
+from forebay_proxy.listeners import listening
 from forebay_proxy.memory import Memory
 from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.upstream import Upstream
-from forebay_proxy.worker import Worker, listening
+from forebay_proxy.worker import Worker
 
 SHORT = 5.0  # seconds for an answer, on a loaded machine
 LARGEST = 1 << 20  # bytes of a message
