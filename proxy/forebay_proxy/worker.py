@@ -12,7 +12,6 @@ import os
 import random
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic
@@ -24,10 +23,10 @@ from forebay_core.http1 import IMPLEMENTATION
 from forebay_core.postgres.console import Value
 from forebay_core.retry import RetryBudget
 from forebay_core.spec.load import document_hash
-from forebay_core.spec.model import ProxyPool, Telemetry
+from forebay_core.spec.model import ProxyPool
 from forebay_core.spec.model import Upstream as UpstreamSpec
 from forebay_proxy import descriptors
-from forebay_proxy.accesslog import AccessLog, nothing_lost
+from forebay_proxy.accesslog import nothing_lost
 from forebay_proxy.checks import Checker
 from forebay_proxy.connection import UpstreamConnection
 from forebay_proxy.discovery import Discovery, Place, parents, targets
@@ -48,8 +47,9 @@ from forebay_proxy.resolver import Resolver
 from forebay_proxy.state import worker_state
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.tcp import TcpConnection, TcpProxy
+from forebay_proxy.telemetry import Telemetry
 from forebay_proxy.tls import ClientTLS, client_tls, server_tls
-from forebay_proxy.tracing import Tracer, check_tracing
+from forebay_proxy.tracing import check_tracing
 from forebay_proxy.turn import Turn
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
@@ -103,9 +103,7 @@ class Worker:
         self._paused = False
         self.tell_others: Callable[[str, str], None] = lambda name, of: None
         self.rows_of_others: Callable[[str], Awaitable[list[Mapping[str, Value]]]] = no_rows
-        self._telemetry = Telemetry()
-        self._log: AccessLog | None = None
-        self._tracer: Tracer | None = None
+        self._telemetry = Telemetry(self.loop, self.log_lost)
         self.reload_success = True
         self.pid = os.getpid()
         self.started = time.time()
@@ -168,7 +166,7 @@ class Worker:
         await self._names_asked()  # before anything is routed to an upstream that is new
         self._tell_tls()
         self.proxy.configure(spec, self.upstreams, descriptors.most_clients(spec, self._descriptors))
-        self._observe(self.proxy)
+        self._telemetry.configure(spec.telemetry, pool.metadata.name, self.proxy)
         for upstream_spec in spec.upstreams:
             name = upstream_spec.name
             await self._checkers[name].configure(upstream_spec, watched=spec.watches_roles)
@@ -192,30 +190,6 @@ class Worker:
     @property
     def _context(self) -> ssl.SSLContext | None:
         return self.server_tls.context if self.server_tls is not None else None
-
-    def _observe(self, proxy: HttpProxy | TcpProxy | PgProxy) -> None:
-        """Log and tracer, made only where the document asks for them (the tracer anew when its settings change)."""
-        telemetry, before = self.pool.spec.telemetry, self._telemetry
-        if telemetry == before:
-            return
-        self._telemetry = telemetry
-        log, tracer = self._log, self._tracer
-        log_all = telemetry.access_log == "json"
-        if not log_all and not telemetry.slow_request:
-            self._log = None
-        elif log is None:
-            self._log = AccessLog(self.loop, lost=self.log_lost)
-        if telemetry.tracing is None:
-            self._tracer = None
-        elif telemetry.tracing != before.tracing:
-            endpoint, ratio = telemetry.tracing.endpoint, telemetry.tracing.sample_ratio
-            self._tracer = Tracer(endpoint, ratio, self.pool.metadata.name, random.Random())
-        proxy.observe_with(self._log, self._tracer, log_all=log_all)
-        # What they have left may be taken slowly, or by nobody: requests don't wait for that.
-        if log is not None and log is not self._log:
-            log.end()
-        if tracer is not None and tracer is not self._tracer:
-            threading.Thread(target=tracer.close, name="end of a tracer", daemon=True).start()
 
     def _configure(self, spec: UpstreamSpec, tls: ClientTLS | None) -> None:
         known = self.upstreams.get(spec.name) or self._revived(spec.name)
@@ -465,10 +439,7 @@ class Worker:
         for discovery in self._discoveries.values():
             await discovery.close()
         self.lag.stop()
-        if self._log is not None:
-            self._log.close()
-        if self._tracer is not None:
-            self._tracer.close()
+        self._telemetry.close()
         if isinstance(self.proxy, PgProxy):
             self.proxy.end()
         await self.tasks.close()

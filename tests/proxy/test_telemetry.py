@@ -10,7 +10,7 @@ from tests.support.forebay import http_pool
 
 from forebay_core.spec.load import parse
 from forebay_core.spec.model import ProxyPool
-from forebay_proxy import worker
+from forebay_proxy import telemetry as module
 from forebay_proxy.http.proxy import HttpProxy
 from forebay_proxy.memory import Memory
 from forebay_proxy.worker import Worker
@@ -37,7 +37,7 @@ def tracing(ratio: float) -> dict[str, Any]:
 
 
 async def test_nobody_waits_for_a_collector_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "Tracer", StuckTracer)
+    monkeypatch.setattr(module, "Tracer", StuckTracer)
     w = Worker(telemetry(tracing=tracing(1.0)), Memory.at(tmp_path / "memory"), "test", b"")
     await w.start()
     assert isinstance(w.proxy, HttpProxy)
@@ -53,7 +53,7 @@ async def test_nobody_waits_for_a_collector_that_takes_nothing(tmp_path: Path, m
 
 
 async def test_what_has_not_changed_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "Tracer", StuckTracer)
+    monkeypatch.setattr(module, "Tracer", StuckTracer)
     w = Worker(telemetry(accessLog="json", tracing=tracing(1.0)), Memory.at(tmp_path / "memory"), "test", b"")
     await w.start()
     assert isinstance(w.proxy, HttpProxy)
