@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from tests.integration.http.backend import Backend, read_head
 from tests.support.criteria import metric, not_ready
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
@@ -141,10 +142,42 @@ async def test_the_deadline_cuts_visibly(forebay: Start, origin: Origin, mode: s
         with pytest.raises(CutAnswer) as cut:
             await begun.answer()
         assert cut.value.begun
-        with pytest.raises(CutAnswer):
-            await unbegun.answer()
+        answer = await unbegun.answer()
+        assert (answer.status, answer.get("Retry-After"), answer.closes) == (503, "1", True)
     assert await f.wait() == 0
     await origin.until(lambda stats: stats["open"] == 0)
+
+
+@MODES
+@pytest.mark.parametrize("what", ["an answer that its end ends", "a tunnel"])
+async def test_what_the_deadline_cuts_looks_cut(forebay: Start, mode: str, what: str) -> None:
+    """Both have no other mark of their end than the connection's."""
+    end: asyncio.Future[ConnectionError | bytes] = asyncio.get_running_loop().create_future()
+
+    async def half(peer: Connection) -> None:
+        switched = b"HTTP/1.1 101 Switched\r\nConnection: Upgrade\r\nUpgrade: test/1\r\n\r\n"
+        upgrade = b"Upgrade: test/1" in await read_head(peer)
+        await peer.send((switched if upgrade else b"HTTP/1.1 200 OK\r\n\r\n") + b"half")
+        try:
+            end.set_result(await peer.reader.read())
+        except ConnectionError as error:
+            end.set_result(error)
+
+    async with Backend(half) as backend:
+        f = await forebay(http_pool(backend.port, spec={"drain": {"delay": "0s", "timeout": "500ms"}}), command=mode)
+        async with await Connection.open(f.port) as client:
+            if what == "a tunnel":
+                await client.send(request_bytes(headers=[("Connection", "Upgrade"), ("Upgrade", "test/1")]))
+            else:
+                await client.send(b"GET / HTTP/1.0\r\n\r\n")
+            async with asyncio.timeout(10):
+                await client.reader.readuntil(b"half")
+                f.terminate()
+                with pytest.raises(ConnectionResetError):
+                    await client.reader.read()
+                if what == "a tunnel":
+                    assert isinstance(await end, ConnectionResetError)
+        assert await f.wait() == 0
 
 
 @MODES

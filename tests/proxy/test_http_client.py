@@ -213,3 +213,48 @@ def test_who_may_have_sent_more_before_it_was_told_of_the_end_is_read_to_its_end
         assert here.closed
 
     on_stage(play)
+
+
+def test_the_end_of_a_drain_answers_who_has_no_answer_yet_and_counts_it_as_what_it_is() -> None:
+    """And nothing is sent for who waits in its last moment, as another's place comes free."""
+
+    async def play(stage: Stage, here: Wire) -> None:
+        size = stage.upstream.pool.size
+        for _ in range(size):
+            stage.come()
+        for client_ in stage.clients:
+            client_.protocol.data_received(GET)
+            await settled()
+        assert len(stage.upstream.pool.waiters) == 1
+        there, *_ = stage.upstream.wires
+        there.protocol.data_received(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        stage.proxy.drain()
+        stage.proxy.cut_all()
+        assert [wire.written.count(b"GET ") for wire in stage.upstream.wires] == [1] * size
+        begun, *unbegun = stage.clients
+        assert begun.closed
+        for wire in unbegun:
+            assert wire.written.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nConnection: close\r\n" in wire.written
+        await settled()
+        assert stage.upstream.codes == {200: 1, 503: size}
+        assert stage.upstream.rejections == {"draining": size + 1}
+
+    on_stage(play)
+
+
+def test_the_end_of_a_drain_cuts_what_a_client_has_not_taken_of_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = []
+    monkeypatch.setattr(client.ClientConnection, "cut", lambda self: cut.append(self))
+
+    async def play(stage: Stage, here: Wire) -> None:
+        stage.come()
+        here.protocol.data_received(GET)
+        await settled()
+        stage.upstream.wires[0].protocol.data_received(ANSWER)
+        monkeypatch.setattr(here, "get_write_buffer_size", lambda: 4)
+        stage.proxy.cut_all()
+        assert cut == [here.protocol]
+        assert stage.clients[1].closed
+
+    on_stage(play)

@@ -70,7 +70,7 @@ class Drain(Model):
 
     delay: Duration = Field(5.0, description="How long a replica serves on after SIGTERM, while endpoints forget it.")
     timeout: Duration = Field(
-        30.0, description="How long what is in flight may take to finish after that; then it is closed."
+        30.0, description="How long what is in flight may take to finish after that; then it is cut off."
     )
 
 

@@ -47,6 +47,7 @@ BODY_TOO_LARGE = Failure(413, "body_too_large", "the request's body is larger th
 UPSTREAM_RESET = Failure(502, "upstream_reset", "the upstream closed the connection before it answered")
 MAX_CLIENTS = Failure(503, "max_clients", "the proxy has as many client connections as it may")
 TAKEN_BACK = Failure(503, "taken_back", "the connection was needed elsewhere: the budget was cut, or has to be shared")
+DRAINING = Failure(503, "draining", "the proxy shuts down, and the time for what was under way is over")
 CREDENTIALS_BUSY = Failure(503, "credentials_busy", "too many passwords are being checked")
 RESPONSE_TIMEOUT = Failure(504, "response_timeout", "the upstream did not answer in time")
 

@@ -429,6 +429,15 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.abort()
 
+    def drained(self) -> None:
+        """The time that a drain leaves for what is under way is over."""
+        if self.exchange is not None:
+            self.exchange.fail(answers.DRAINING)
+        elif self.tls or not self.transport.get_write_buffer_size():  # TLS does not tell what it has left
+            self.abort()
+        else:
+            self.cut()
+
     def cut(self) -> None:
         """End a half-sent answer so that nobody takes it for a whole one: by a reset, as a close would be the proper
         end of an answer without framing."""

@@ -415,6 +415,8 @@ class Exchange(Waiter):
         now = monotonic()
         client = self.client
         self.error = failure.reason
+        if self.tunnel and self.connection is not None:
+            self.connection.reset()
         self._let_go(now)
         client.proxy.reject(getattr(self, "upstream", None), failure.reason)
         if self.status:

@@ -103,9 +103,9 @@ class HttpProxy:
                 client.close()
 
     def cut_all(self) -> None:
-        """The drain's deadline has come."""
-        for client in list(self.clients):
-            client.abort()
+        """The drain's deadline has come. First for those who wait: they would be sent on where others leave."""
+        for client in sorted(self.clients, key=lambda client: client.phase != phases.QUEUE):
+            client.drained()
 
     # ------------------------------------------------------------------ counting
 
