@@ -228,6 +228,9 @@ class Exchange(Waiter):
         self.connection = None
         self._leased(connection)
         self.client.attend()
+        if self.tunnel and exc is not None and not connection.ended:
+            self.fail(answers.UPSTREAM_RESET)
+            return
         if self.tunnel:
             self.client.close() if exc is None else self.client.cut()
             self._finish(now)
@@ -400,7 +403,8 @@ class Exchange(Waiter):
         now = monotonic()
         if self.tunnel and self.connection is not None and not ended:
             self.connection.reset()
-        self.error = self.error or reason
+        if not (self.tunnel and ended):
+            self.error = self.error or reason
         self._let_go(now)
         self._finish(now)
 

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+from tests.integration.http.backend import Backend, read_head
 from tests.integration.http.harness import document
+from tests.integration.http.test_tls import listening
+from tests.support.certs import CA
 from tests.support.forebay import Forebay
 from tests.support.origin import Origin
 from tests.support.origin_routes import content
-from tests.support.raw import Connection, fetch, request_bytes
+from tests.support.raw import Connection, fetch, request_bytes, unverified
 from tests.support.waiting import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -95,6 +99,74 @@ async def test_what_was_cut_and_what_was_switched(tmp_path: Path) -> None:
     assert (cut["status"], cut["error"], cut["bytes_out"]) == (200, "upstream_reset", 10)
     assert (gone["target"], gone["error"]) == ("/hang", "client_gone")
     assert (tunnel["status"], tunnel["error"], tunnel["bytes_in"], tunnel["bytes_out"]) == (101, None, 5, 5)
+
+
+async def switch(peer: Connection) -> None:
+    """A tunnel; told to, the far side resets it, or ends it and goes without a look at what still comes."""
+    await read_head(peer)
+    await peer.send(b"HTTP/1.1 101 Switched\r\nConnection: Upgrade\r\nUpgrade: test/1\r\n\r\n")
+    while data := await peer.reader.read(100):
+        if data == b"reset":
+            peer.reset()
+            return
+        if data == b"end":
+            peer.half_close()
+            await peer.reader.read(100)
+            peer.reset()
+            return
+        await peer.send(data)
+
+
+async def open_tunnel(port: int, **options: Any) -> Connection:
+    client = await Connection.open(port, **options)
+    await client.send(request_bytes("/", headers=[("Connection", "Upgrade"), ("Upgrade", "test/1")]))
+    assert (await client.answer()).status == 101
+    return client
+
+
+async def test_how_a_tunnel_has_ended(tmp_path: Path) -> None:
+    async with Backend(switch) as backend:
+        forebay, log = logged(tmp_path, document(backend.port, spec={"telemetry": {"accessLog": "json"}}))
+        async with forebay:
+            for number, word in enumerate((b"reset", b"end", b"client resets", b"client ends")):
+                client = await open_tunnel(forebay.port)
+                await client.send(word)
+                if word == b"reset":
+                    with pytest.raises(ConnectionResetError):
+                        await client.reader.read()
+                elif word == b"end":
+                    assert await client.rest() == b""
+                    await client.send(b"too late")
+                else:
+                    await client.reader.readexactly(len(word))
+                if word == b"client resets":
+                    client.reset()
+                await client.close()
+                await lines(log, number + 1)
+            metrics = await forebay.metrics()
+            assert metrics.value("forebay_rejections_total", reason="upstream_reset") == 1
+            assert metrics.value("forebay_requests_total", code="101") == 4
+        assert not forebay.tracebacks()
+    assert [line["error"] for line in parsed(log)] == ["upstream_reset", None, "client_gone", None]
+
+
+async def test_a_tunnel_over_tls_that_its_client_has_ended_has_ended_well(tmp_path: Path, ca: CA) -> None:
+    async with Backend(switch) as backend:
+        spec = {"telemetry": {"accessLog": "json"}, **listening(ca.server())}
+        forebay, log = logged(tmp_path, document(backend.port, spec=spec))
+        async with forebay:
+            async with await open_tunnel(forebay.port, tls=unverified()) as client:
+                await client.send(b"x")
+                assert await client.reader.readexactly(1) == b"x"
+            await lines(log, 1)
+            async with await Connection.open(forebay.port, tls=unverified()) as client:
+                await client.send(b"POST / HTTP/1.1\r\nHost: test.example\r\nContent-Length: 5\r\n\r\nhal")
+                async with asyncio.timeout(5):
+                    while (await forebay.state())["workers"][0]["clients"] != 1:
+                        await asyncio.sleep(0.01)
+            tunnel, request = await lines(log, 2)
+    assert (tunnel["status"], tunnel["error"]) == (101, None)
+    assert (request["status"], request["error"]) == (0, "client_gone")
 
 
 async def test_only_slow_requests_are_logged_where_only_they_are_asked_for(tmp_path: Path) -> None:
