@@ -201,8 +201,8 @@ METRICS: tuple[Row[State], ...] = (
         "Time from a request's first byte to the end of its answer; with tcp that of the client's connection; none "
         "with postgres.", count("request")),
     Row("rejections_total", "counter", ("upstream", "reason"),
-        "Requests that the proxy answered itself, or connections that it refused, by reason. Without the label "
-        "upstream: before one was chosen.", rejections),
+        "Requests that the proxy answered itself or cut off (an answer that had begun keeps its code), or connections "
+        "that it refused or cut off, by reason. Without the label upstream: before one was chosen.", rejections),
     Row("retries_total", "counter", ("upstream", "reason"),
         "Requests sent once more, by what had gone wrong.", counts("retries")),
     Row("access_log_lost_total", "counter", ("reason",),

@@ -258,3 +258,15 @@ def test_the_end_of_a_drain_cuts_what_a_client_has_not_taken_of_its_answer(monke
         assert stage.clients[1].closed
 
     on_stage(play)
+
+
+def test_what_is_cut_because_nothing_comes_is_among_the_rejections() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        here.protocol.data_received(GET)
+        await settled()
+        stage.upstream.wires[0].protocol.data_received(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        here.protocol.on_deadline(here.protocol.deadline)
+        assert here.closed
+        assert (stage.upstream.codes, stage.upstream.rejections) == ({200: 1}, {"stream_idle": 1})
+
+    on_stage(play)

@@ -29,6 +29,7 @@ LINGER: Final = 2.0  # seconds without a byte from the client after which a clos
 LINGER_MOST: Final = 30.0  # seconds that we go on dropping what a client sends after its answer; as nginx
 SUFFIXES: Final = 1024  # for how many clients and hosts the fields that we add are remembered
 LONGEST_HOST: Final = 261  # bytes: a name of 255 (RFC 1035 section 2.3.4) with its port; longer ones are not
+STREAM_IDLE: Final = "stream_idle"
 MAPPED: Final = "::ffff:"  # an IPv4 client on an IPv6 socket (RFC 4291 section 2.5.5.2)
 
 
@@ -350,7 +351,8 @@ class ClientConnection(asyncio.Protocol):
             exchange.timed_out(answers.RESPONSE_TIMEOUT, now)
         elif phase in (phases.ANSWER, phases.STREAM):  # ANSWER: a client that is full keeps the upstream from answering
             self.cut()
-            exchange.abandon("stream_idle")
+            self.proxy.reject(exchange.upstream, STREAM_IDLE)
+            exchange.abandon(STREAM_IDLE)
         elif phase == phases.BODY and exchange.body is not None:
             exchange.body.stalled(now)
 
