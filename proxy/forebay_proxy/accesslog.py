@@ -89,7 +89,7 @@ class AccessLog:
         verdict: str | None = None,
     ) -> None:
         """A request has ended: times are in seconds (logged as ms), None where it did not get that far;
-        ``status`` 0 where nothing was answered; ``trace`` is the trace id of its traceparent; ``user`` and
+        ``status`` 0 where nothing was answered; ``trace`` is the id of its trace; ``user`` and
         ``verdict`` are a forward proxy's.
         """
         end = ',"slow":true}\n' if slow else "}\n"

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
 # Section 3.2 of the recommendation. Version ff is forbidden; those after 00 may go on behind another dash.
-TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+TRACEPARENT = re.compile(
+    rb"(?!ff|00.{53}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+)
 FIELD = b"\r\ntraceparent:"
 BOTH_FIELDS = re.compile(rb"^trace(?:parent|state):.*\r\n", re.IGNORECASE | re.MULTILINE)
 
@@ -74,6 +76,14 @@ class Trace:
         return b"00-%032x-%016x-01" % (self.trace_id, self.upstream_id)
 
 
+def trace_named(trace: Trace | None, traceparent: bytes) -> str | None:
+    """The id of a request's trace: of ours, else of the one that its traceparent names."""
+    if trace is not None:
+        return f"{trace.trace_id:032x}"
+    parent = TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    return parent[1].decode("ascii") if parent is not None else None
+
+
 class Tracer:
     """Samples requests and exports their spans. Built after a fork, as the exporter has a thread."""
 
@@ -116,10 +126,10 @@ class Tracer:
             parent = TRACEPARENT.fullmatch(head[at + len(FIELD) : end].strip(b" \t"))
         else:  # none, or several, which is as good as none
             end, parent = at, None
-        if parent is not None and not (parent[1] == b"00" and parent[5]):
-            if not int(parent[4], 16) & 1:
+        if parent is not None:
+            if not int(parent[3], 16) & 1:
                 return head, None
-            trace = Trace(int(parent[2], 16), int(parent[3], 16), self._id(64), self._id(64))
+            trace = Trace(int(parent[1], 16), int(parent[2], 16), self._id(64), self._id(64))
             return b"%b\r\ntraceparent: %b%b" % (head[:at], trace.traceparent, head[end:]), trace
         if self._rng.random() >= self._ratio:
             return head, None

@@ -11,7 +11,7 @@ from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.http import answers, phases
 from forebay_proxy.http.client import LINGER, ClientConnection
 from forebay_proxy.http.routes import Route, Router
-from forebay_proxy.tracing import Tracer
+from forebay_proxy.tracing import Tracer, trace_named
 from forebay_proxy.upstream import Upstream
 from forebay_proxy.wheel import Wheel
 
@@ -176,7 +176,7 @@ class HttpProxy:
                 attempts=exchange.attempts,
                 reused=exchange.reused,
                 error=exchange.error or None,
-                trace=head.traceparent[3:35].decode("ascii") or None,
+                trace=trace_named(exchange.trace, head.traceparent),
                 slow=slow,
             )
         if self.tracer is not None and exchange.trace is not None:

@@ -20,9 +20,9 @@ from tests.support.waiting import until
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-def logged(directory: Path, pool: Mapping[str, Any]) -> tuple[Forebay, Path]:
+def logged(directory: Path, pool: Mapping[str, Any], **options: Any) -> tuple[Forebay, Path]:
     """A proxy (not yet started) whose standard output goes to a file."""
-    forebay = Forebay(directory, pool)
+    forebay = Forebay(directory, pool, **options)
     log = directory / "stdout"
     forebay.argv = ["/bin/sh", "-c", 'exec "$@" > "$0"', str(log), *forebay.argv]
     return forebay, log
@@ -99,6 +99,28 @@ async def test_what_was_cut_and_what_was_switched(tmp_path: Path) -> None:
     assert (cut["status"], cut["error"], cut["bytes_out"]) == (200, "upstream_reset", 10)
     assert (gone["target"], gone["error"]) == ("/hang", "client_gone")
     assert (tunnel["status"], tunnel["error"], tunnel["bytes_in"], tunnel["bytes_out"]) == (101, None, 5, 5)
+
+
+async def test_a_traceparent_that_is_none_is_no_trace(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        forebay, log = logged(tmp_path, document(origin.port, spec={"telemetry": {"accessLog": "json"}}))
+        async with forebay:
+            span = "b7ad6b7169203331"
+            for value in ("00-xyz", f"ff-{TRACE}-{span}-01", f"00-{TRACE}-{span}-01-more", f"01-{TRACE}-{span}-00-more"):
+                await fetch(forebay.port, headers=[("traceparent", value)])
+            found = await lines(log, 4)
+    assert [line["trace"] for line in found] == [None, None, None, TRACE]
+
+
+async def test_a_trace_that_is_begun_here_is_named(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        tracing = {"endpoint": "http://127.0.0.1:9", "sampleRatio": 1}
+        spec = {"telemetry": {"accessLog": "json", "tracing": tracing}}
+        forebay, log = logged(tmp_path, document(origin.port, spec=spec))
+        async with forebay:
+            headers = dict(json.loads((await fetch(forebay.port, "/headers")).body)["headers"])
+            (line,) = await lines(log, 1)
+    assert line["trace"] == headers["traceparent"].split("-")[1]
 
 
 async def switch(peer: Connection) -> None:
