@@ -36,7 +36,7 @@ LOOP: Final = answers.Failure(502, "loop", "the request has been here before: pa
 class ForwardExchange(Exchange):
     """See the module's docstring."""
 
-    __slots__ = ("_plain", "asks_parent", "entered", "forward", "origin", "user", "verdict")
+    __slots__ = ("_plain", "asks_parent", "entered", "forward", "gated_at", "origin", "user", "verdict")
 
     client: "ForwardClient"
     connection: "ForwardConnection | None"
@@ -46,10 +46,16 @@ class ForwardExchange(Exchange):
         self.forward = forward
         self.origin: Origin | None = None
         self.entered = False  # through the origin's gate
+        self.gated_at = 0.0  # when it has come there, if it had to wait
         self.verdict = "undecided"
         self._plain = b""  # the request without what is said to a parent only
         self.user: str | None = None
         self.asks_parent = False  # it has the request, and has not answered
+
+    @property
+    def waited_from(self) -> float:
+        """With the wait at the gate, of which `ready_at` knows nothing once that is over: the pool counts its own."""
+        return self.gated_at or self.ready_at
 
     # ------------------------------------------------------------------ is it allowed?
 
@@ -159,7 +165,7 @@ class ForwardExchange(Exchange):
             self.fail(answers.of_refusal(CROWD))
             return
         self.upstream.gated[self] = None
-        self.ready_at = now
+        self.ready_at = self.gated_at = now
         self.deadline = latest
         client.expect(now, phases.QUEUE)
         client.proxy.wheel.arm(client, latest)

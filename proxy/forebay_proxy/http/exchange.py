@@ -74,6 +74,11 @@ class Exchange(Waiter):
         asked = f"{head.method!r} {head.target!r}" if head is not None else "of a client at rest,"
         return f"<Exchange {asked} status={self.status} attempts={self.attempts}>"
 
+    @property
+    def waited_from(self) -> float:
+        """When it was ready to be sent; 0: it has not come to that."""
+        return self.ready_at
+
     # ------------------------------------------------------------------ request
 
     def begin(self, rest: bytes) -> None:

@@ -155,7 +155,7 @@ class HttpProxy:
     def observe(self, exchange: "Exchange", upstream: Upstream | None, now: float, seconds: float) -> None:
         """Access log, slow-request log and spans, where they are asked for."""
         head = exchange.head
-        ready, assigned, taken = exchange.ready_at, exchange.assigned_at, exchange.taken_at
+        ready, assigned, taken = exchange.waited_from, exchange.assigned_at, exchange.taken_at
         waited = (ready, assigned or taken or now) if ready else None
         connected = (assigned, taken or now) if assigned else None
         answered = (taken, now) if taken else None

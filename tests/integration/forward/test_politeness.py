@@ -8,6 +8,7 @@ from tests.integration.forward.harness import document, get, tunnel
 from tests.integration.forward.test_tunnels import hold, until_closed
 from tests.integration.http.backend import Backend
 from tests.integration.http.harness import running, upstream_state
+from tests.integration.http.test_access_log import lines, logged
 from tests.support.origin import Origin
 from tests.support.raw import Connection
 from tests.support.waiting import until
@@ -79,6 +80,19 @@ async def test_an_idle_connection_makes_room_for_a_tunnel_to_its_origin(tmp_path
                 client = await tunnel(forebay.port, f"127.0.0.1:{origin.port}")
                 await client.close()
             assert (await origin.stats())["high_water"] == 1
+
+
+async def test_the_log_tells_of_the_wait_at_a_gate(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        forward = {"ports": [origin.port], "perOrigin": {"maxConnections": 1}}
+        spec = {"telemetry": {"accessLog": "json"}}
+        forebay, log = logged(tmp_path, document(forward, spec=spec))
+        async with forebay:
+            url = f"http://127.0.0.1:{origin.port}/slow/0.4"
+            assert await asyncio.gather(*(fetch(forebay.port, url) for _ in range(2))) == [200] * 2
+            first, second = await lines(log, 2)
+    assert first["wait_ms"] < 100
+    assert 300 < second["wait_ms"] <= second["total_ms"] - second["upstream_ms"] + 0.01  # rounded
 
 
 async def test_who_waits_too_long_at_the_gate_is_refused(tmp_path: Path) -> None:
