@@ -16,7 +16,8 @@ from forebay_proxy.tracing import Tracer
 from forebay_proxy.upstream import KEEPALIVE, Upstream
 from forebay_proxy.wheel import Wheel
 
-CLIENT_GONE: Final = "client_gone"  # it has reset its connection
+CLIENT_GONE: Final = "client_gone"  # it has reset its connection, or left the queue
+MAX_CLIENTS: Final = "max_clients"
 
 
 class TcpConnection(UpstreamConnection):
@@ -47,8 +48,8 @@ class TcpClient(Waiter, asyncio.Protocol):
     """The client's side, and the lease."""
 
     __slots__ = (
-        "bytes_in", "bytes_out", "connection", "cut", "early", "ended", "endpoint_name", "peer", "proxy", "started",
-        "taken_at", "transport", "upstream", "whole",
+        "bytes_in", "bytes_out", "connection", "counted", "cut", "early", "ended", "endpoint_name", "peer", "proxy",
+        "started", "taken_at", "transport", "upstream", "whole",
     )  # fmt: skip
 
     def __init__(self, proxy: "TcpProxy", peer: str) -> None:
@@ -63,6 +64,7 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.ended = False  # one side has sent its end
         self.whole = False  # the client has sent its end: all of what it has to say is there
         self.cut = ""  # why we have reset it
+        self.counted = False  # its outcome
         self.started = self.taken_at = 0.0
         self.endpoint_name = ""
         self.bytes_in = self.bytes_out = 0
@@ -114,6 +116,8 @@ class TcpClient(Waiter, asyncio.Protocol):
         self.cut = reason
         self.upstream.pool.cancel(self, monotonic())  # what it has said is not passed on any more
         if self.transport is None:
+            if not self.counted:  # its client has gone before it, see `connection_lost`
+                self.proxy.finished(self, reason, monotonic())
             self.proxy.forget(self)
             return
         sock = self.transport.get_extra_info("socket")
@@ -186,6 +190,8 @@ class TcpClient(Waiter, asyncio.Protocol):
             self.proxy.finished(self, outcome, now)
         else:
             upstream.pool.cancel(self, now)
+            if self.started and not self.counted:
+                self.proxy.finished(self, self.cut or CLIENT_GONE, now)
         upstream.act()
 
     def pause_writing(self) -> None:
@@ -254,7 +260,10 @@ class TcpProxy:
 
     def admit(self, client: TcpClient) -> bool:
         if len(self.clients) >= self._max_clients:
-            self.count_rejection("max_clients")
+            client.counted = True
+            self.count_rejection(MAX_CLIENTS)
+            self.codes[MAX_CLIENTS] = self.codes.get(MAX_CLIENTS, 0) + 1
+            self._tell(client, None, MAX_CLIENTS, client.started)
             return False
         self.clients.add(client)
         return True
@@ -278,10 +287,15 @@ class TcpProxy:
             client.reset("draining")
 
     def finished(self, client: TcpClient, outcome: str, now: float) -> None:
+        client.counted = True
         upstream = client.upstream
         upstream.count(outcome, now - client.started)
         if outcome not in ("ok", CLIENT_GONE):
             upstream.rejections[outcome] = upstream.rejections.get(outcome, 0) + 1
+        self._tell(client, upstream, outcome, now)
+
+    def _tell(self, client: TcpClient, upstream: Upstream | None, outcome: str, now: float) -> None:
+        """The access log; `upstream` is None where the client has come to none."""
         if self.log is not None:
             waited = client.assigned_at or client.taken_at or now
             self.log.write(
@@ -290,11 +304,11 @@ class TcpProxy:
                 target=b"",
                 host=b"",
                 status=0,
-                upstream=upstream.name,
+                upstream=upstream.name if upstream is not None else None,
                 endpoint=client.endpoint_name or None,
                 bytes_in=client.bytes_in,
                 bytes_out=client.bytes_out,
-                wait=waited - client.started,
+                wait=waited - client.started if upstream is not None else None,
                 connect=client.taken_at - client.assigned_at if client.assigned_at and client.taken_at else None,
                 upstream_time=now - client.taken_at if client.taken_at else None,
                 total=now - client.started,
