@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 
 def nothing_lost() -> dict[str, int]:
-    """Lost lines by reason: those that came when it was full, and those with which the file descriptor had an error."""
+    """Lost lines by reason: those that came when it was full, or that it still had when its process ended, and those
+    with which the file descriptor had an error."""
     return {"full": 0, "error": 0}
 
 
@@ -58,6 +59,7 @@ class AccessLog:
         self._size = 0  # bytes in _lines
         self._accepted = 0  # bytes, ever; only the loop counts here
         self._done = 0  # bytes, ever; only the thread counts here
+        self._passed = 0  # lines, ever, written or lost for an error; only the thread counts here
         self._timer: asyncio.TimerHandle | None = None
         self._second, self._prefix = -1, ""
         self._batches: SimpleQueue[list[bytes] | None] = SimpleQueue()
@@ -139,9 +141,11 @@ class AccessLog:
         self._batches.put(None)
 
     def close(self, timeout: float = 1.0) -> None:
-        """Write what is left. Blocks for ``timeout`` seconds at most: no stuck reader holds an exit."""
+        """Write what is left, as the process ends. Blocks for ``timeout`` seconds at most, no stuck reader holds an
+        exit; what is not written by then counts as lost."""
         self.end()
         self._thread.join(timeout)
+        self._lost["full"] += self.lines_total - self._passed
 
     def _time(self) -> str:
         """RFC 3339, UTC, with milliseconds; the part down to the second is made once a second."""
@@ -178,6 +182,7 @@ class AccessLog:
                 self._lost["error"] += len(lines)
                 break
         self._done += len(data)
+        self._passed += len(lines)
 
 
 def _text(value: str | None) -> str:

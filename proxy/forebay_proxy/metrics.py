@@ -206,8 +206,8 @@ METRICS: tuple[Row[State], ...] = (
     Row("retries_total", "counter", ("upstream", "reason"),
         "Requests sent once more, by what had gone wrong.", counts("retries")),
     Row("access_log_lost_total", "counter", ("reason",),
-        "Lines of the access log that were lost: full (4 MiB waited for standard output), error (it could not be "
-        "written to).", log_lost),
+        "Lines of the access log that were lost: full (4 MiB waited for standard output, or it had not taken them a "
+        "second after a worker's end), error (it could not be written to).", log_lost),
     Row("loop_lag_seconds", "gauge", ("worker",),
         "How late a worker's event loop runs its timers, averaged over about a second.", each_worker("loop_lag")),
     Row("process_cpu_seconds_total", "counter", ("worker",),

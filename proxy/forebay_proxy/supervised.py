@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 BEAT = 1.0  # seconds
 ROWS_TIMEOUT = 3.0  # seconds for the other workers' rows: the supervisor waits 2 for each of them
+# Seconds that the last lines and spans of a drained worker may take: the supervisor waits 5 beyond the drain.
+LAST_WORDS = 4.0
 
 
 class Supervised:
@@ -126,8 +129,19 @@ class Supervised:
             sock.close()
         await draining
         self.link.tell(last=self.worker.state())
+        await self._close()
+        self.link.tell(last=self.worker.state())  # with the lines that could not be written
         if not self.over.done():
             self.over.set_result(0)
+
+    async def _close(self) -> None:
+        """The access log and the tracer have their last words. Both wait for others and hold the loop meanwhile, the
+        tracer for half a minute if need be: a thread ends the process when it has been long enough."""
+        hurry = threading.Timer(LAST_WORDS, os._exit, (0,))
+        hurry.daemon = True
+        hurry.start()
+        await self.worker.close()
+        hurry.cancel()
 
     async def _beat(self) -> None:
         while True:

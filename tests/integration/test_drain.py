@@ -1,14 +1,17 @@
 """SIGTERM under load: whoever was accepted is answered, whoever comes later is refused, and the exit is 0."""
 
 import asyncio
+import os
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from tests.integration.http.backend import Backend, read_head
+from tests.integration.http.test_access_log import logged, parsed
 from tests.support.criteria import metric, not_ready
 from tests.support.forebay import Forebay, http_pool
 from tests.support.origin import Origin
@@ -215,3 +218,46 @@ async def test_a_backend_that_closes_after_every_answer_is_no_reason_to_refuse(f
     for client in clients:
         await client.close()
     assert await f.wait() == 0
+
+
+@pytest.mark.parametrize(("path", "status"), [("/slow/0.5", 200), ("/hang", 0)])
+async def test_the_last_lines_of_the_access_log_are_written(
+    tmp_path: Path, origin: Origin, path: str, status: int
+) -> None:
+    """Of what ends just before the worker does, and of what it cuts."""
+    document = draining(origin, timeout="1s")
+    document["spec"]["telemetry"] = {"accessLog": "json"}
+    f, log = logged(tmp_path, document)
+    async with f:
+        tasks = [asyncio.create_task(fetch(f.port, path)) for _ in range(5)]
+        await origin.until(lambda stats: stats["active"] == 5)
+        f.terminate()
+        assert await f.wait() == 0
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert [line["status"] for line in parsed(log)] == [status] * 5
+
+
+async def test_a_replaced_worker_writes_its_last_lines_and_counts_those_that_nobody_takes(
+    tmp_path: Path, origin: Origin
+) -> None:
+    document = draining(origin, timeout="1s")
+    document["spec"] |= {"replicas": 1, "telemetry": {"accessLog": "json"}}
+    f, log = logged(tmp_path, document)
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)  # and nobody reads
+    try:
+        async with f:
+            before = await f.worker_pids()
+            load = [fetch(f.port, f"/bytes/1?{'x' * 1900}") for _ in range(100)]
+            await asyncio.gather(*load)
+            began = monotonic()
+            f.child.send(signal.SIGUSR2)
+            async with asyncio.timeout(15):
+                while before[0] in await f.worker_pids():
+                    await asyncio.sleep(0.05)
+            assert monotonic() - began < 10
+            taken = 65_536 // 2000  # what a pipe holds
+            wanted = range(100 - 2 * taken, 100)
+            await metric(f, "forebay_access_log_lost_total", lambda value: value in wanted, within=5, reason="full")
+    finally:
+        os.close(reader)

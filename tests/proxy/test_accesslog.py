@@ -134,6 +134,19 @@ async def test_a_stuck_reader_costs_lines_but_never_stops_the_loop_or_the_exit(p
     assert len([json.loads(line) for line in lines]) == log.lines_total
 
 
+async def test_what_is_not_written_when_the_log_is_closed_counts_as_lost(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    lost = nothing_lost()
+    log = AccessLog(asyncio.get_running_loop(), writer, lost=lost)
+    for _ in range(100):
+        log.write(**FIELDS)
+    log.close(timeout=0.2)
+    taken = os.read(reader, 4096).count(b"\n")
+    assert taken > 0
+    assert lost == {"full": 100 - taken, "error": 0}
+
+
 async def test_a_log_that_is_wanted_no_longer_leaves_its_lines_to_a_reader_that_is_slow(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
