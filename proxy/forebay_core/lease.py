@@ -80,15 +80,23 @@ class Connection:
 class Waiter:
     """Somebody who asks for a connection. Times are monotonic seconds."""
 
-    __slots__ = ("assigned_at", "avoid", "deadline", "key", "kind", "ready_at")
+    __slots__ = ("again_at", "assigned_at", "avoid", "deadline", "first_at", "key", "kind", "ready_at")
+
+    first_at: float  # when it asked at first, and again; only who has asked again has these, and they are stale once
+    again_at: float  # it asks anew
 
     def __init__(self) -> None:
         self.key: bytes | None = None  # what consistent hashing hashes
         self.kind: Kind | None = None  # of the connection that it needs
         self.avoid: Endpoint | None = None  # where opening has just failed for it: a retry goes elsewhere
-        self.ready_at = 0.0
+        self.ready_at = 0.0  # when it has asked, of a retry: again, as what came before was no wait
         self.assigned_at = 0.0  # when the right to open was assigned; 0: not yet
         self.deadline = 0.0  # 0: not set yet; a retry keeps its first one
+
+    @property
+    def since(self) -> float:
+        """When it asked for the first time: what its deadline, and its place in the queue, go by."""
+        return self.first_at if getattr(self, "again_at", None) == self.ready_at else self.ready_at
 
     def take(self, connection: Connection, now: float) -> bool:
         """Accept the connection (True) or refuse it because it is no longer wanted (False)."""

@@ -213,7 +213,7 @@ class Pool:
         self._fresh = 0.0 if settings.pre_ping == "always" else FRESH
         if self.pause_timeout is None:
             for waiter in self.waiters:  # a shorter timeout holds for those who wait already
-                waiter.deadline = min(waiter.deadline, waiter.ready_at + self.timeout)
+                waiter.deadline = min(waiter.deadline, waiter.since + self.timeout)
         longest = now + self.recycle * (1 + self.recycle_jitter)
         for connection in self.connections:  # nor does one that is open live longer than one that is opened now
             if self.recycle and connection.expires_at > longest:
@@ -327,6 +327,9 @@ class Pool:
             connection = self.lend(waiter, now)
             if connection is not None or self.line_up(waiter, now):
                 return connection
+        else:
+            waiter.first_at = waiter.since
+            waiter.ready_at = waiter.again_at = now
         waiter.assigned_at = 0.0
         if not self._keyed:  # it is from before: each connection that comes free would be closed for hashing elsewhere
             waiter.key = None
@@ -823,7 +826,7 @@ class Pool:
             waiter = next(iter(waiters))
             if waiter.kind is not connection.kind:
                 other = self._next_of(connection.kind)
-                late = not waiter.assigned_at and now - waiter.ready_at > FAIRNESS
+                late = not waiter.assigned_at and now - waiter.since > FAIRNESS
                 if (other is None or late) and self._in_the_way(connection.endpoint, waiter):
                     self._close(connection, "overflow")  # it makes room for one of the kind that is waited for
                     return

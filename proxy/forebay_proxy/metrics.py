@@ -169,8 +169,9 @@ METRICS: tuple[Row[State], ...] = (
         "How long the request that has waited longest has waited.", gauge("wait_oldest", "gated_oldest"), max),
     Row("upstream_wait_seconds", "histogram", ("upstream", "outcome"),
         "Time from a request being ready to a connection, or the right to open one, being assigned (served), or to the "
-        "end of the wait without one (timeout, refused). Opening is counted apart. Outcome origin: with forward, the "
-        "time that perOrigin has kept a request before that.", counts("wait")),
+        "end of the wait without one (timeout, refused). Opening is counted apart. A retry is one "
+        "wait more, from when it asks again. Outcome origin: with forward, the time that perOrigin has kept a request "
+        "before that.", counts("wait")),
     Row("upstream_connect_seconds", "histogram", ("upstream",),
         "Time that opening a connection took, with TLS; failures are not in it.", count("connect")),
     Row("upstream_hold_seconds", "histogram", ("upstream",),

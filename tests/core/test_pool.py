@@ -575,6 +575,74 @@ def test_a_retry_does_not_go_where_opening_has_just_failed():
     assert client.got.endpoint is busy.got.endpoint
 
 
+def waited(bench, outcome):
+    """How many, and how long together."""
+    counts, total = bench.pool.wait[outcome].snapshot()
+    return sum(counts), total
+
+
+def test_a_retry_waits_from_when_it_asks_again():
+    """What the upstream did with the first connection was no wait for one."""
+    bench = Bench(size=1, max_overflow=0, timeout=5.0)
+    bench.now = 1.0
+    client = bench.ask()
+    bench.now = 3.0
+    bench.pool.closed(client.got, bench.now)
+    other = bench.ask()
+    assert bench.pool.acquire(client, bench.now) is None
+    bench.now = 3.5
+    assert bench.pool.statistics(bench.now).wait_oldest == 0.5
+    bench.give_back(other)
+    assert client.got is not None
+    assert waited(bench, "served") == (3, 0.5)
+
+
+def test_a_retry_of_an_opening_that_took_long():
+    bench = Bench(endpoints=2, size=4)
+    bench.now = 1.0
+    client = bench.ask(connect=False)
+    bench.now = 3.0
+    bench.pool.failed(bench.opening.pop(), Refusal("connect_timeout", "too long"), bench.now)
+    bench.pool.acquire(client, bench.now)
+    bench.act()
+    assert waited(bench, "refused") == (1, 0.0)
+    assert waited(bench, "served") == (1, 0.0)
+
+
+def test_a_retry_keeps_its_deadline():
+    bench = Bench(size=1, max_overflow=0, timeout=5.0)
+    bench.now = 1.0
+    client = bench.ask()
+    for bench.now in (2.0, 3.0):
+        bench.pool.closed(client.got, bench.now)
+        other = bench.ask()
+        assert bench.pool.acquire(client, bench.now) is None
+        bench.give_back(other)
+    bench.pool.closed(client.got, bench.now)
+    bench.ask()
+    assert bench.pool.acquire(client, bench.now) is None
+    assert (client.since, bench.pool.next_deadline()) == (1.0, 6.0)
+    bench.pool.configure(Settings(size=1, max_overflow=0, timeout=4.0), bench.now)
+    assert bench.pool.next_deadline() == 5.0, "a shorter timeout counts from when it asked first"
+
+
+def test_who_asks_anew_is_no_retry():
+    bench = Bench(size=1, max_overflow=0)
+    bench.now = 1.0
+    client = bench.ask()
+    bench.pool.closed(client.got, 2.0)
+    client.got = bench.pool.acquire(client, 2.0)
+    bench.act()
+    bench.now = 3.0
+    bench.give_back(client)
+    holder = bench.ask()
+    client.deadline = 0.0
+    bench.now = 4.0
+    assert bench.pool.acquire(client, bench.now) is None
+    assert (client.ready_at, client.since) == (4.0, 4.0)
+    bench.give_back(holder)
+
+
 def test_a_failed_opening_is_told_to_nobody_else():
     bench = Bench(endpoints=2, size=4)
     bench.now = 1.0

@@ -55,7 +55,8 @@ class ForwardExchange(Exchange):
     @property
     def waited_from(self) -> float:
         """With the wait at the gate, of which `ready_at` knows nothing once that is over: the pool counts its own."""
-        return self.gated_at or self.ready_at
+        asked_once = self.ready_at == self.since
+        return self.gated_at if self.gated_at and asked_once else self.ready_at
 
     # ------------------------------------------------------------------ is it allowed?
 

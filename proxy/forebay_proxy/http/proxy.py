@@ -155,7 +155,9 @@ class HttpProxy:
     def observe(self, exchange: "Exchange", upstream: Upstream | None, now: float, seconds: float) -> None:
         """Access log, slow-request log and spans, where they are asked for."""
         head = exchange.head
+        # Of the last attempt: an earlier one's time with the backend is in the total only.
         ready, assigned, taken = exchange.waited_from, exchange.assigned_at, exchange.taken_at
+        taken = taken if taken >= ready else 0.0
         waited = (ready, assigned or taken or now) if ready else None
         connected = (assigned, taken or now) if assigned else None
         answered = (taken, now) if taken else None

@@ -206,7 +206,7 @@ def pools(proxy: "PgProxy") -> Rows:
         waiting = [session for session in sessions if session.waiting]
         kinds = (database.login, database.instead)
         states = [c.state for c in database.upstream.pool.connections if c.kind in kinds]
-        longest = max((now - session.ready_at for session in waiting), default=0.0)
+        longest = max((now - session.since for session in waiting), default=0.0)
         yield {
             "database": database.name, "user": database.user, "cl_active": len(sessions) - len(waiting),
             "cl_waiting": len(waiting), "sv_active": states.count(LEASED), "sv_idle": states.count(IDLE),
@@ -221,7 +221,7 @@ def clients(proxy: "PgProxy") -> Rows:
         session = client.session
         if session is None:
             continue
-        wait = monotonic() - session.ready_at if session.waiting else 0.0
+        wait = monotonic() - session.since if session.waiting else 0.0
         server = session.connection
         yield {
             "type": "C", "user": session.database.user, "database": session.database.name,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.integration.http.backend import OK, Backend, read_head, read_request
 from tests.integration.http.harness import document, running, upstream_state
+from tests.integration.http.test_access_log import lines, logged
 from tests.support.load import run_load
 from tests.support.origin import Origin
 from tests.support.origin_routes import content
@@ -69,6 +70,51 @@ async def test_get_survives_a_close_at_reuse_and_post_is_not_sent_twice(tmp_path
                 assert script.seen[b" ".join((method.encode(), b"/once", body or b"")).strip()] == 1
         assert (await upstream_state(forebay))["retries"] == {"reused_connection_reset": 5}
         assert (await forebay.metrics()).value("forebay_retries_total", reason="reused_connection_reset") == 5
+
+
+async def test_the_backends_time_before_a_retry_is_no_wait(tmp_path: Path) -> None:
+    async def script(peer: Connection) -> None:
+        await read_request(peer)
+        await peer.send(OK)
+        await read_request(peer)
+        await asyncio.sleep(0.3)
+
+    async with Backend(script) as backend:
+        forebay, log = logged(tmp_path, document(backend.port, pool=ONE, spec={"telemetry": {"accessLog": "json"}}))
+        async with forebay, await Connection.open(forebay.port) as client:
+            assert (await client.ask(request_bytes("/first"))).status == 200
+            assert (await client.ask(request_bytes("/second"))).status == 200
+            metrics = await forebay.metrics()
+            _, second = await lines(log, 2)
+    assert metrics.value("forebay_retries_total") == 1
+    assert metrics.value("forebay_upstream_wait_seconds_count", outcome="served") == 3
+    assert metrics.value("forebay_upstream_wait_seconds_sum") < 0.1
+    assert second["total_ms"] > 300
+    assert (second["attempts"], second["wait_ms"] < 100, second["upstream_ms"] < 100) == (2, True, True)
+
+
+async def test_a_retry_that_gets_no_connection_is_logged_with_its_own_times(tmp_path: Path) -> None:
+    """Its first attempt had one: the times of two attempts are not mixed."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await reader.readuntil(b"\r\n\r\n")
+        server.close()
+        await asyncio.sleep(0.3)
+        writer.close()
+
+    server = await asyncio.start_server(script, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    forebay, log = logged(tmp_path, document(port, pool=ONE, spec={"telemetry": {"accessLog": "json"}}))
+    async with forebay, await Connection.open(forebay.port) as client:
+        assert (await client.ask(request_bytes("/first"))).status == 200
+        assert (await client.ask(request_bytes("/second"))).status == 502
+        _, second = await lines(log, 2)
+    assert second["total_ms"] > 300
+    assert 0 <= second["wait_ms"] < 100
+    assert 0 <= second["connect_ms"] < 100
+    assert second["upstream_ms"] is None
 
 
 @pytest.mark.parametrize("retries", [{"attempts": 0}, {"retryOn": []}, {"budgetPercent": 0, "minPerSecond": 0}])
