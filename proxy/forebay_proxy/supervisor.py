@@ -227,7 +227,8 @@ class Supervisor:
     async def state(self) -> dict[str, Any]:
         """What `/state` answers and `/metrics` is made from."""
         await self._workers.gather()
-        workers = [worker.state for worker in self._workers.all if worker.state is not None]
+        known = [worker for worker in self._workers.all if worker.state is not None]
+        workers = [{**(worker.state or {}), "silent": worker.silent} for worker in known]
         return {
             "name": self.pool.metadata.name,
             "namespace": self.pool.metadata.namespace or "",

@@ -43,7 +43,7 @@ class Facts(NamedTuple):
     grant: int | None  # None: no budget
     budget: int | None
     waiting: int
-    wait: Histogram  # whatever its outcome
+    wait: Histogram  # whatever its outcome, but for an origin's sake (perOrigin): that is wanted
     hold: Histogram
     requests: int
     errors: int
@@ -82,7 +82,7 @@ class WorkerRow(NamedTuple):
     cpu_percent: float | None
     rss: int
     loop_lag: float
-    status: Literal["ready", "draining", "not ready"]
+    status: Literal["ready", "draining", "not ready", "silent"]  # silent: it hangs, the rest is what it said last
 
 
 class View(NamedTuple):
@@ -143,11 +143,17 @@ def compare(previous: Look, current: Look) -> View:
             cpu_percent=100 * (worker["cpu"] - cpu[worker["pid"]]) / seconds if worker["pid"] in cpu else None,
             rss=worker["rss"],
             loop_lag=worker["loop_lag"],
-            status="draining" if worker["draining"] else "ready" if worker["ready"] else "not ready",
+            status=_status(worker),
         )
         for worker in current.state["workers"]
     ]
     return View(current.state["name"], seconds, upstreams, workers)
+
+
+def _status(worker: Mapping[str, Any]) -> Literal["ready", "draining", "not ready", "silent"]:
+    if worker.get("silent"):  # the supervisor says so
+        return "silent"
+    return "draining" if worker["draining"] else "ready" if worker["ready"] else "not ready"
 
 
 def facts(state: Mapping[str, Any]) -> dict[str, Facts]:
@@ -167,13 +173,17 @@ def _facts(live: list[Mapping[str, Any]], counting: list[Mapping[str, Any]]) -> 
         connections = added(connections, part["connections"])
     grants = [part["grant"] for part in live if part["grant"] is not None]
     codes = list(chain.from_iterable(part["codes"].items() for part in counting))
+    if any(
+        "pinned" in part for part in live
+    ):  # a session protocol's codes are of transactions: no refused query is one
+        codes += chain.from_iterable(part["rejections"].items() for part in counting)
     return Facts(
         connections=connections,
         limit=sum(part["limit"] for part in live),
         grant=sum(grants) if grants else None,
         budget=live[0]["budget"],
         waiting=sum(part["waiting"] + part["gated"] for part in live),
-        wait=_sum(chain.from_iterable(part["wait"].values() for part in counting)),
+        wait=_sum(counts for part in counting for outcome, counts in part["wait"].items() if outcome != "origin"),
         hold=_sum(part["hold"] for part in counting),
         requests=sum(number for _, number in codes),
         errors=sum(number for code, number in codes if _is_error(code)),

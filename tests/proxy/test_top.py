@@ -41,6 +41,35 @@ def test_rates_and_quantiles_are_of_the_interval_alone() -> None:
     assert 0.02 < row.hold_p50 <= 0.05
 
 
+def test_what_perOrigin_keeps_waiting_is_no_wait_for_a_connection() -> None:
+    polite = upstream(wait={"served": histogram(*[0.0005] * 10), "origin": histogram(*[2.0] * 10)})
+    [row] = view(pool(upstream()), pool(polite)).upstreams
+    assert row.wait_p95 is not None
+    assert row.wait_p95 <= 0.001
+
+
+def test_queries_that_are_refused_are_errors() -> None:
+    """With PostgreSQL codes are transactions only."""
+    before = upstream(codes={"ok": 10}, rejections={"timeout": 5}, pinned={})
+    after = upstream(codes={"ok": 20}, rejections={"timeout": 21, "queue_full": 4}, pinned={})
+    [row] = view(pool(before), pool(after)).upstreams
+    assert (row.requests_per_second, row.errors_per_second) == (15.0, 10.0)
+
+
+def test_what_a_dead_worker_refused_is_no_new_error() -> None:
+    busy = upstream(codes={"ok": 10}, rejections={"timeout": 5}, pinned={})
+    counted = {key: value for key, value in busy.items() if key != "pinned"}
+    dead = {"codes": {}, "rejections": {}, "log_lost": {}, "upstreams": {"backend": counted}}
+    [row] = view(pool(busy, busy), pool(busy, dead=dead)).upstreams
+    assert (row.requests_per_second, row.errors_per_second) == (0.0, 0.0)
+
+
+def test_other_rejections_are_among_the_codes_already() -> None:
+    refused = upstream(codes={"503": 10}, rejections={"timeout": 10})
+    [row] = view(pool(upstream()), pool(refused)).upstreams
+    assert (row.requests_per_second, row.errors_per_second) == (5.0, 5.0)
+
+
 def test_workers_are_summed() -> None:
     one = upstream(connections={"leased": 2, "draining": 1}, limit=4, grant=4, budget=12, waiting=1)
     two = upstream(connections={"idle": 3, "opening": 1, "closing": 1}, limit=5, grant=5, budget=12, waiting=2)
@@ -84,6 +113,11 @@ def test_the_workers_cpu_is_that_of_the_interval() -> None:
     assert [(row.pid, row.cpu_percent, row.status) for row in rows] == [
         (1, 50.0, "ready"), (2, 0.0, "draining"), (3, None, "not ready"),
     ]  # fmt: skip
+
+
+def test_a_worker_that_hangs_is_silent_whatever_it_said_last() -> None:
+    told = state(worker(1, silent=True), worker(2, silent=True, draining=True), worker(3, silent=False))
+    assert [row.status for row in view(told, told).workers] == ["silent", "silent", "ready"]
 
 
 # ---------------------------------------------------------------------- the cause
