@@ -75,10 +75,7 @@ class ProxiedListener:
 
     async def _begin(self, sock: socket.socket) -> None:
         try:
-            async with asyncio.timeout(HEADER_TIMEOUT):
-                peer = await self._header(sock)
-            self._has_spoken()
-            await self._loop.connect_accepted_socket(lambda: self._proxy(peer), sock, ssl=self._context)
+            await self._greet(sock)
         except HeaderError:
             self._proxy.count_rejection("proxy_protocol")
             sock.close()
@@ -87,6 +84,13 @@ class ProxiedListener:
         except asyncio.CancelledError:
             sock.close()
             raise
+
+    async def _greet(self, sock: socket.socket) -> None:
+        """Read what comes before the connection proper, and hand that on."""
+        async with asyncio.timeout(HEADER_TIMEOUT):
+            peer = await self._header(sock)
+        self._has_spoken()
+        await self._loop.connect_accepted_socket(lambda: self._proxy(peer), sock, ssl=self._context)
 
     async def _header(self, sock: socket.socket) -> str | None:
         seen = 0

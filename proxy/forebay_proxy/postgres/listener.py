@@ -9,7 +9,6 @@ import socket
 import ssl
 
 from forebay_core.pgwire import ProtocolError, backend, startup
-from forebay_core.proxy_protocol import HeaderError
 from forebay_proxy.postgres.client import LOGIN_TIMEOUT, PgClient
 from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.proxied_listener import ProxiedListener
@@ -28,7 +27,7 @@ class PgListener(ProxiedListener):
         self._postgres = proxy
         super().__init__(sock, proxy, context)
 
-    async def _begin(self, sock: socket.socket) -> None:
+    async def _greet(self, sock: socket.socket) -> None:
         try:
             async with asyncio.timeout(LOGIN_TIMEOUT):
                 peer = await self._header(sock) if self._proxied else None
@@ -36,20 +35,12 @@ class PgListener(ProxiedListener):
                 self._has_spoken()
                 make = self._direct if direct else self._postgres
                 await self._loop.connect_accepted_socket(lambda: make(peer), sock, ssl=context)
-        except HeaderError:
-            self._proxy.count_rejection("proxy_protocol")
-            sock.close()
         except ProtocolError as error:
             self._proxy.count_rejection("protocol")
             with contextlib.suppress(OSError):  # it has gone
                 sock.send(backend.error_response("FATAL", error.sqlstate, error.detail))
                 sock.recv(1 << 16)  # what is left unread would reset the connection, and the answer with it
             sock.close()
-        except (OSError, TimeoutError):  # it has gone, says nothing, or fails its TLS handshake
-            sock.close()
-        except asyncio.CancelledError:
-            sock.close()
-            raise
 
     def _direct(self, peer: str | None) -> PgClient:
         """A client that began a handshake at once has to say in it that it speaks PostgreSQL (ALPN): what some other
