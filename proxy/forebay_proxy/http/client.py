@@ -109,6 +109,7 @@ class ClientConnection(asyncio.Protocol):
         proxy = self.proxy
         self.trusted = bool(proxy.trusted) and proxy.trusts(self.peer)
         if not proxy.admit(self):
+            proxy.refused(self, answers.MAX_CLIENTS)
             self.write(answers.render(answers.MAX_CLIENTS, close=True, head_only=False))
             self.close_after_answer()
             return

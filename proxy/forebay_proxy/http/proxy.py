@@ -119,7 +119,7 @@ class HttpProxy:
         counts[reason] = counts.get(reason, 0) + 1
 
     def refused(self, client: ClientConnection, failure: answers.Failure) -> None:
-        """A request that could not be read has been answered."""
+        """A request that could not be read, or a client that was not let in, is answered."""
         self.codes[failure.status] = self.codes.get(failure.status, 0) + 1
         if self.log is not None and self._log_all:
             self.log.write(

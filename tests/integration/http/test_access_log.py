@@ -123,6 +123,23 @@ async def test_a_trace_that_is_begun_here_is_named(tmp_path: Path) -> None:
     assert line["trace"] == headers["traceparent"].split("-")[1]
 
 
+async def test_clients_beyond_the_limit_are_told_of(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        spec = {"telemetry": {"accessLog": "json"}, "maxClientConnections": 1}
+        forebay, log = logged(tmp_path, document(origin.port, spec=spec))
+        async with forebay:
+            async with await Connection.open(forebay.port) as client:
+                await client.ask(request_bytes())
+                async with await Connection.open(forebay.port) as other:
+                    refused = await other.answer()
+                _, line = await lines(log, 2)
+            metrics = await forebay.metrics()
+    assert refused.status == 503
+    assert (line["status"], line["error"], line["upstream"], line["client"]) == (503, "max_clients", None, "127.0.0.1")
+    assert metrics.value("forebay_requests_total", code="503") == 1
+    assert metrics.value("forebay_rejections_total", reason="max_clients") == 1
+
+
 async def switch(peer: Connection) -> None:
     """A tunnel; told to, the far side resets it, or ends it and goes without a look at what still comes."""
     await read_head(peer)
