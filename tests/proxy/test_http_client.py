@@ -270,3 +270,18 @@ def test_what_is_cut_because_nothing_comes_is_among_the_rejections() -> None:
         assert (stage.upstream.codes, stage.upstream.rejections) == ({200: 1}, {"stream_idle": 1})
 
     on_stage(play)
+
+
+def test_what_is_wrong_behind_another_request_has_taken_no_time() -> None:
+    async def play(stage: Stage, here: Wire) -> None:
+        took = []
+        stage.proxy.refused = lambda _, failure, seconds: took.append(seconds)  # type: ignore[method-assign]
+        here.protocol.data_received(GET)
+        here.protocol.data_received(b"nothing\r\n\r\n")
+        await settled()
+        stage.upstream.wires[0].protocol.data_received(ANSWER)
+        await settled()
+        assert here.written.count(b"HTTP/1.1 ") == 2
+        assert took == [0.0]
+
+    on_stage(play)

@@ -72,14 +72,18 @@ def of_refusal(refusal: Refusal) -> Failure:
     return Failure(STATUS_OF_REFUSAL.get(refusal.reason, 502), refusal.reason, refusal.detail)
 
 
+def body_of(failure: Failure) -> bytes:
+    """What it says."""
+    return b"%d %s: %s\n" % (failure.status, REASON_PHRASES[failure.status], failure.detail.encode())
+
+
 def render(failure: Failure, *, close: bool, head_only: bool) -> bytes:
     """A complete HTTP/1.1 response; `head_only` for HEAD."""
-    phrase = REASON_PHRASES[failure.status]
-    body = b"%d %s: %s\n" % (failure.status, phrase, failure.detail.encode())
+    body = body_of(failure)
     return b"".join(
         (
             b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-            % (failure.status, phrase, len(body)),
+            % (failure.status, REASON_PHRASES[failure.status], len(body)),
             FIELDS.get(failure.status, b""),
             b"Via: 1.1 forebay\r\n",
             b"Connection: close\r\n" if close else b"",

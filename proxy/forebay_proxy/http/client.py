@@ -64,8 +64,9 @@ class ClientConnection(asyncio.Protocol):
     """One downstream connection; an entry of the timer wheel."""
 
     __slots__ = (
-        "_closing_since", "_paused", "buffer", "corked", "deadline", "ended", "exchange", "lone", "peer", "phase",
-        "proxy", "rests", "suffix", "suffix_host", "tls", "transport", "trusted", "wheel_due", "writable", "write",
+        "_closing_since", "_head_since", "_paused", "buffer", "corked", "deadline", "ended", "exchange", "lone", "peer",
+        "phase", "proxy", "rests", "suffix", "suffix_host", "tls", "transport", "trusted", "wheel_due", "writable",
+        "write",
     )  # fmt: skip
 
     scan: Callable[[bytes, int, bool], Any] = staticmethod(scan_request)  # reads a head
@@ -86,6 +87,7 @@ class ClientConnection(asyncio.Protocol):
         self.ended = False  # the client has closed its side
         self._paused = False
         self._closing_since = 0.0
+        self._head_since = 0.0  # when it began, while a part of it is all that has come
         self.suffix_host: bytes | None = None
         self.suffix = b""
 
@@ -109,7 +111,7 @@ class ClientConnection(asyncio.Protocol):
         proxy = self.proxy
         self.trusted = bool(proxy.trusted) and proxy.trusts(self.peer)
         if not proxy.admit(self):
-            proxy.refused(self, answers.MAX_CLIENTS)
+            proxy.refused(self, answers.MAX_CLIENTS, 0.0)
             self.write(answers.render(answers.MAX_CLIENTS, close=True, head_only=False))
             self.close_after_answer()
             return
@@ -267,6 +269,8 @@ class ClientConnection(asyncio.Protocol):
                 self.buffer = b""
                 self._rest()
                 return
+            if not self.buffer or self.phase != phases.HEAD:
+                self._head_since = now
             self.buffer = data
             if self.ended:  # it will never be complete
                 self.close()
@@ -314,7 +318,8 @@ class ClientConnection(asyncio.Protocol):
     def _refuse(self, failure: answers.Failure) -> None:
         """A request that can't be read: answered, and nothing after it is believed."""
         self.proxy.reject(None, failure.reason)
-        self.proxy.refused(self, failure)
+        in_parts = self.phase == phases.HEAD and self.buffer
+        self.proxy.refused(self, failure, monotonic() - self._head_since if in_parts else 0.0)
         self.write(answers.render(failure, close=True, head_only=False))
         self.close_after_answer()
 

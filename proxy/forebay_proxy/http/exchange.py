@@ -432,6 +432,7 @@ class Exchange(Waiter):
             client.cut()
         else:
             self.status = failure.status
+            self.bytes_out = 0 if self.to_head_request else len(answers.body_of(failure))
             if not self.request_done or not self.minor or client.proxy.draining:  # 1.0: it would have to be told
                 self.close_client = True
             write = client.write_last if self.close_client else client.write

@@ -118,7 +118,7 @@ class HttpProxy:
         counts = self.rejections if upstream is None else upstream.rejections
         counts[reason] = counts.get(reason, 0) + 1
 
-    def refused(self, client: ClientConnection, failure: answers.Failure) -> None:
+    def refused(self, client: ClientConnection, failure: answers.Failure, seconds: float) -> None:
         """A request that could not be read, or a client that was not let in, is answered."""
         self.codes[failure.status] = self.codes.get(failure.status, 0) + 1
         if self.log is not None and self._log_all:
@@ -131,11 +131,11 @@ class HttpProxy:
                 upstream=None,
                 endpoint=None,
                 bytes_in=0,
-                bytes_out=0,
+                bytes_out=len(answers.body_of(failure)),
                 wait=None,
                 connect=None,
                 upstream_time=None,
-                total=0.0,
+                total=seconds,
                 attempts=0,
                 reused=False,
                 error=failure.reason,

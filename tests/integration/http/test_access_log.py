@@ -136,8 +136,36 @@ async def test_clients_beyond_the_limit_are_told_of(tmp_path: Path) -> None:
             metrics = await forebay.metrics()
     assert refused.status == 503
     assert (line["status"], line["error"], line["upstream"], line["client"]) == (503, "max_clients", None, "127.0.0.1")
+    assert line["bytes_out"] == len(refused.body)
     assert metrics.value("forebay_requests_total", code="503") == 1
     assert metrics.value("forebay_rejections_total", reason="max_clients") == 1
+
+
+async def test_answers_of_our_own_have_a_size_and_a_time(tmp_path: Path) -> None:
+    async with Origin() as origin:
+        spec = {"telemetry": {"accessLog": "json"}, "routes": [{"host": "test.example", "upstream": "origin"}]}
+        forebay, log = logged(tmp_path, document(origin.port, spec=spec, http={"headerTimeout": "300ms"}))
+        async with forebay:
+            async with await Connection.open(forebay.port) as client:
+                answers = [await client.ask(request_bytes(host="nowhere.example"))]
+            async with await Connection.open(forebay.port) as client:
+                answers.append(await client.ask(b"nonsense\r\n\r\n"))
+            async with await Connection.open(forebay.port) as client:
+                answers.append(await client.ask(b"GET /"))
+            async with await Connection.open(forebay.port) as client:
+                await client.ask(request_bytes("/", host="nowhere.example"))
+                await asyncio.sleep(0.2)  # of a request's own time
+                answers.append(await client.ask(b"GET /"))
+            async with await Connection.open(forebay.port) as client:
+                await client.send(request_bytes("/", "HEAD", host="nowhere.example"))
+                await client.answer("HEAD")
+            no_route, bad, late, later, head = [line for n, line in enumerate(await lines(log, 6)) if n != 3]
+    told = [line["bytes_out"] for line in (no_route, bad, late, later, head)]
+    assert told == [*(len(answer.body) for answer in answers), 0]
+    assert [answer.status for answer in answers] == [404, 400, 408, 408]
+    assert bad["total_ms"] < 100
+    for line in (late, later):
+        assert 299 <= line["total_ms"] < 450
 
 
 async def switch(peer: Connection) -> None:
