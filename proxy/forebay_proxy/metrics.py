@@ -199,8 +199,8 @@ METRICS: tuple[Row[State], ...] = (
         "connection is one, by outcome, with postgres transactions (outcome ok). Without the label upstream: "
         "those that came to none.", requests),
     Row("request_seconds", "histogram", ("upstream",),
-        "Time from a request's first byte to the end of its answer; with tcp that of the client's connection; none "
-        "with postgres.", count("request")),
+        "Time from a request's head being there to the end of its answer; with tcp that of the client's connection; "
+        "none with postgres.", count("request")),
     Row("rejections_total", "counter", ("upstream", "reason"),
         "Requests that the proxy answered itself or cut off (an answer that had begun keeps its code), or connections "
         "that it refused or cut off, by reason. Without the label upstream: before one was chosen.", rejections),

@@ -89,7 +89,7 @@ FLEET = [
 ONE = [
     Panel("Requests by status code", "HTTP by code (499: the client left before an answer).",
           {"{{code}}": rate("forebay_requests_total", 'code!=""', by="code")}, "reqps", stacked=True),
-    Panel("Time of a request", "From its first byte to the end of its answer, waiting included.",
+    Panel("Time of a request", "From its head being there to the end of its answer, waiting included.",
           quantiles("forebay_request_seconds"), "s"),
     Panel("Connections by state", "idle: ready; leased: with a request; opening; draining: leased, closed at the "
           "lease's end; closing: until the backend's end is seen closed. The limit is what may be open.",
