@@ -102,6 +102,10 @@ class UpstreamConnection(Connection, asyncio.Protocol):
     async def log_in(self) -> None:
         """What a protocol says before the first lease. Raises LoginError, OSError."""
 
+    def chosen(self, refusal: Refusal) -> bool:
+        """Whether it is what a client has chosen that was refused: that says nothing of the upstream."""
+        return False
+
     # ------------------------------------------------------------------ asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -163,10 +163,12 @@ METRICS: tuple[Row[State], ...] = (
         gauge("limit")),
     Row("upstream_waiting", "gauge", ("upstream",),
         "Requests that wait for a connection, or with forward for their turn at an origin (perOrigin), or with "
-        "postgres for the RESUME of their database.",
-        gauge("waiting", "gated")),
+        "postgres for the RESUME of their database, or for a server that is tried again; there clients that log in "
+        "wait, too.",
+        gauge("waiting", "gated", "waiting_besides")),
     Row("upstream_wait_oldest_seconds", "gauge", ("upstream",),
-        "How long the request that has waited longest has waited.", gauge("wait_oldest", "gated_oldest"), max),
+        "How long the request that has waited longest has waited.",
+        gauge("wait_oldest", "gated_oldest", "waiting_besides_oldest"), max),
     Row("upstream_wait_seconds", "histogram", ("upstream", "outcome"),
         "Time from a request being ready to a connection, or the right to open one, being assigned (served), or to the "
         "end of the wait without one (timeout, refused). Opening is counted apart. A retry is one "
@@ -185,7 +187,8 @@ METRICS: tuple[Row[State], ...] = (
         "Connections closed: idle, recycle (age, command or other TLS), uses, error, overflow, shrink (above the "
         "grant), drain, or upstream (the other end closed).", counts("closed")),
     Row("upstream_connect_errors_total", "counter", ("upstream", "reason"),
-        "Connections that could not be opened.", counts("connect_errors")),
+        "Connections that could not be opened; not those that PostgreSQL refused for what only a client has named (a "
+        "user, a database, a parameter), which are rejections.", counts("connect_errors")),
     Row("upstream_pinned", "gauge", ("upstream", "reason"),
         "Connections that stay with one client, with postgres: because of session mode, or of state that can't follow "
         "it (listen, temp, cursor, lock, prepare, set, unclear, ...); one may have several reasons.", pinned),
@@ -289,7 +292,8 @@ document names none) and `proxypool`; the table names the others. A label that d
 
 In local mode one page serves for all workers. Gauges are summed over them, but for ages (the oldest counts), health,
 reload and certificate (the worst counts), and what is said of each worker apart (label `worker`, its process id).
-Counters and histograms include workers that have ended.
+Counters and histograms include workers that have ended; what one that was killed had counted since it was last asked,
+half a second at most, is lost.
 
 | metric | type | labels | |
 |---|---|---|---|

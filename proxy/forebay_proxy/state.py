@@ -51,7 +51,8 @@ def worker_state(worker: "Worker") -> dict[str, Any]:
         "certificate_expiry": tls.not_after if tls is not None else None,
         "reload_success": worker.reload_success and worker.files_good,
         "upstreams": {
-            name: upstream_state(upstream, now) | (sessions_state(proxy, name) if isinstance(proxy, PgProxy) else {})
+            name: upstream_state(upstream, now)
+            | (sessions_state(proxy, name, now) if isinstance(proxy, PgProxy) else {})
             for name, upstream in worker.every_upstream.items()
         },
     }
@@ -77,6 +78,8 @@ def upstream_state(upstream: Upstream, now: float) -> dict[str, Any]:
         "pressed": upstream.pressed,
         "waiting": s.waiting,
         "wait_oldest": s.wait_oldest,
+        "waiting_besides": 0,  # with a session protocol: they need no connection more than those who wait in the queue
+        "waiting_besides_oldest": 0.0,
         "gated": len(upstream.gated),
         "gated_oldest": max(0.0, now - next(iter(upstream.gated)).ready_at) if upstream.gated else 0.0,
         "lease_oldest": s.lease_oldest,
@@ -106,9 +109,16 @@ def upstream_state(upstream: Upstream, now: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def sessions_state(proxy: PgProxy, upstream: str) -> dict[str, Any]:
-    """What a session protocol counts in place of requests: transactions, and connections that stay with a client."""
-    return {"codes": {"ok": proxy.transactions().get(upstream, 0)}, "pinned": proxy.pinned().get(upstream, {})}
+def sessions_state(proxy: PgProxy, upstream: str, now: float) -> dict[str, Any]:
+    """What a session protocol counts in place of requests: transactions, and connections that stay with a client; and
+    who waits elsewhere than in the pool's queue."""
+    besides, oldest = proxy.waiting_besides(now).get(upstream, (0, 0.0))
+    return {
+        "codes": {"ok": proxy.transactions().get(upstream, 0)},
+        "pinned": proxy.pinned().get(upstream, {}),
+        "waiting_besides": besides,
+        "waiting_besides_oldest": oldest,
+    }
 
 
 def histogram(h: Histogram) -> list[Any]:

@@ -182,7 +182,7 @@ def _facts(live: list[Mapping[str, Any]], counting: list[Mapping[str, Any]]) -> 
         limit=sum(part["limit"] for part in live),
         grant=sum(grants) if grants else None,
         budget=live[0]["budget"],
-        waiting=sum(part["waiting"] + part["gated"] for part in live),
+        waiting=sum(part["waiting"] + part["gated"] + part["waiting_besides"] for part in live),
         wait=_sum(counts for part in counting for outcome, counts in part["wait"].items() if outcome != "origin"),
         hold=_sum(part["hold"] for part in counting),
         requests=sum(number for _, number in codes),

@@ -317,7 +317,8 @@ class Upstream:
             self.pool.opened(connection, now)
         else:
             if refusal.reason != CHECKED:
-                self.connect_errors[refusal.reason] = self.connect_errors.get(refusal.reason, 0) + 1
+                if not connection.chosen(refusal):  # else it is a rejection, of that client
+                    self.connect_errors[refusal.reason] = self.connect_errors.get(refusal.reason, 0) + 1
                 self._log(refusal, now)
             if refusal.reason not in OWN_FAULTS:
                 endpoint.health.failed(now, refusal.detail)

@@ -30,6 +30,8 @@ def upstream(**fields: Any) -> dict[str, Any]:
         "held": sum(connections.values()),
         "pressed": False,
         "waiting": 0,
+        "waiting_besides": 0,
+        "waiting_besides_oldest": 0.0,
         "gated": 0,
         "gated_oldest": 0.0,
         "wait_oldest": 0.0,

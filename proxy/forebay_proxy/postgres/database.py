@@ -3,7 +3,7 @@ server says of itself at a login, and what their statements show."""
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
@@ -145,6 +145,11 @@ class Database:
         self._lesson.learners[learner] = None
         self._lesson.begin()
 
+    def lessons(self) -> "Iterator[Lesson]":
+        """The one that is waited for, if any is."""
+        if self._lesson is not None:
+            yield self._lesson
+
     def forget(self, learner: Learner) -> None:
         """The learner has gone."""
         if self._lesson is not None:
@@ -214,7 +219,6 @@ class Lesson(Asker):
         if may_come_back(self, refusal, now):
             asyncio.get_running_loop().call_later(AGAIN_AFTER, self.acquire)
             return
-        self._database.refused(refusal)
         for learner in self._database.end_lesson():
             learner.refused(refusal)
 

@@ -253,6 +253,7 @@ class ClientLogin:
         if self._database.gone:  # from the document, meanwhile
             self._learn(self._database.name, self._client.proxy.successor(self._database))
             return
+        self._database.refused(refusal)
         self._client.end_with(refusals.error(refusals.said_of(refusal, self._database)._replace(severity="FATAL")))
 
     def welcomed(self) -> None:

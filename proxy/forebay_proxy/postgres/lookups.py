@@ -69,6 +69,11 @@ class Lookups(BriefOwner, Waiter):
                 self._begin()
         return None
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection to be looked up by."""
+        return sum(map(len, self._asked.values())) if self._connection is None else 0
+
     def forget(self, name: str, applicant: Applicant) -> None:
         """The applicant has gone; the look-up goes on, as its answer may be wanted again."""
         applicants = self._asked.get(name, [])

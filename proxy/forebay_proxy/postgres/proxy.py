@@ -2,11 +2,12 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from math import inf
 from time import monotonic
 from typing import Any, Final
 
+from forebay_core.lease import Waiter
 from forebay_core.pgwire import startup
 from forebay_core.postgres import console
 from forebay_core.postgres.binding import server_end_point
@@ -45,6 +46,10 @@ MOST_SETTINGS: Final = 1024  # different settings of clients that are told apart
 MOST_DATABASES: Final = 4096  # users, databases and start-up parameters whose statistics are kept
 KNOCK: Final = Login("forebay", "postgres", None, lambda transport: Knock())  # whom the server need not know
 ROLES: Final = {"readWrite": PRIMARY, "readOnly": STANDBY, "preferReplica": STANDBY}
+# SQLSTATEs (appendix A). 28000 is also of pg_hba.conf, which goes by user and database, 42501 of a missing right.
+USER_REFUSED: Final = frozenset({"28000", "28P01", "42501"})
+DATABASE_REFUSED: Final = frozenset({"3D000", "28000", "42501"})
+PARAMETER_REFUSED: Final = frozenset({"22023", "42704", "42501"})
 
 log = logging.getLogger(__name__)
 
@@ -278,6 +283,29 @@ class PgProxy:
                     mine[reason] = mine.get(reason, 0) + 1
         return counts
 
+    def waiting_besides(self, now: float) -> dict[str, tuple[int, float]]:
+        """By upstream, how many clients wait for a connection besides those in its pool's queue, and held by a pause:
+        who logs in behind another one that does, and who is between two attempts. And since how many seconds."""
+        found: dict[str, tuple[int, float]] = {}
+        for upstream, waiter, clients in self._askers():
+            besides = clients - (waiter in upstream.pool.waiters or waiter in upstream.gated)
+            if besides:
+                number, oldest = found.get(upstream.name, (0, 0.0))
+                found[upstream.name] = number + besides, max(oldest, now - waiter.since)
+        return found
+
+    def _askers(self) -> Iterator[tuple[Upstream, Waiter, int]]:
+        """Who asks for connections, for so many clients."""
+        for client in self.clients:
+            session = client.session
+            if session is not None and session.waiting:
+                yield session.upstream, session, 1
+        for database in self.databases.values():
+            for lesson in database.lessons():
+                yield database.upstream, lesson, len(lesson.learners)
+        for lookups in self._lookups.values():
+            yield lookups.upstream, lookups, lookups.waiting
+
     def transactions(self) -> dict[str, int]:
         """How many have ended, by upstream."""
         counts: dict[str, int] = dict(self._forgotten)
@@ -359,8 +387,20 @@ class PgProxy:
         role = ROLES[entry.access] if self.postgres.monitor is not None else None
         login = Login(server_user, entry.database or name, role, answer, given, name)
         instead = Login(server_user, entry.database or name, PRIMARY, answer, given, name)
+        login.chosen = instead.chosen = self._chosen(entry, user, fixed)
         prefers = entry.access == "preferReplica" and role is not None
         return Database(entry, user, fixed, upstream, login, self.postgres, instead if prefers else None, self.pauses)
+
+    def _chosen(self, entry: DatabaseSpec, user: str, fixed: tuple[tuple[str, bytes], ...]) -> frozenset[str]:
+        """The SQLSTATEs by which a server refuses what the client has chosen: what the document names is not that."""
+        found: set[str] = set()
+        if entry.user is None and user not in self.auth.users:
+            found |= USER_REFUSED
+        if not self.named:
+            found |= DATABASE_REFUSED
+        if fixed:
+            found |= PARAMETER_REFUSED
+        return frozenset(found)
 
     def interned(self, settings: Settings) -> Settings:
         """One dictionary for all that are equal, so that `is` tells."""

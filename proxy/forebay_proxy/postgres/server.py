@@ -7,14 +7,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from forebay_core.balance import Endpoint
-from forebay_core.lease import LEASED, OPENING, Kind
+from forebay_core.lease import LEASED, OPENING, Kind, Refusal
 from forebay_core.pgwire import ProtocolError, answered, backend, frontend, scan_server, startup
 from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.pgwire.fields import read_message
 from forebay_core.postgres.scram import Keys
 from forebay_core.postgres.statements import ServerStatements
 from forebay_core.postgres.users import User
-from forebay_proxy.connection import FULL, LoginError, UpstreamConnection
+from forebay_proxy.connection import FULL, LoginError, LoginRefusal, UpstreamConnection
 from forebay_proxy.postgres.extended import LEAN
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ TOO_MANY: Final = "53300"  # too_many_connections
 class Login(Kind):
     """Whom a connection is logged in as: the user and the database at the server, and how the user proves itself."""
 
-    __slots__ = ("answer", "database", "fixed", "keys", "known", "most_statements", "name", "user", "welcome")
+    __slots__ = ("answer", "chosen", "database", "fixed", "keys", "known", "most_statements", "name", "user", "welcome")
 
     def __init__(
         self, user: str, database: str, role: str | None, answer: "Answering",
@@ -46,6 +46,7 @@ class Login(Kind):
         self.database = database
         self.answer = answer
         self.fixed = fixed
+        self.chosen: frozenset[str] = frozenset()  # SQLSTATEs by which a server refuses what a client has chosen
         self.keys: Keys | None = None  # what a client of this login has shown in its SCRAM exchange
         self.known: User | None = None  # whom that client is known as
 
@@ -147,6 +148,9 @@ class PgConnection(UpstreamConnection):
         self.kind.welcome = dict(self.reported)
         self.since = monotonic()
         self.endpoint.health.succeeded(self.since)
+
+    def chosen(self, refusal: Refusal) -> bool:
+        return isinstance(refusal, LoginRefusal) and refusal.reason == "login" and refusal.code in self.kind.chosen
 
     def _log_in_further(self, login: "asyncio.Future[None]", data: bytes) -> None:
         at = 0

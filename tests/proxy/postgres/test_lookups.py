@@ -164,6 +164,21 @@ async def test_a_server_that_is_not_there(rig: Start) -> None:
     assert r.upstream.connect_errors.keys() == {"connect_refused"}
 
 
+async def test_who_waits_for_a_look_up_waits(rig: Start) -> None:
+    """Only one of them is in the pool's queue, and between two attempts none."""
+    r = await start(rig, pool={"timeout": "400ms", "connectTimeout": "100ms"})
+    await r.server.__aexit__()
+    tasks = [asyncio.create_task(cannot(r, user)) for user in ("alice", "alice", "bob")]
+
+    def waiting() -> int:
+        state = r.worker.state()["upstreams"]["db"]
+        return int(state["waiting"] + state["waiting_besides"])
+
+    await eventually(lambda: waiting() == 3)
+    assert set(await asyncio.gather(*tasks)) == {"57P03"}
+    assert waiting() == 0
+
+
 async def test_a_pool_without_a_place(rig: Start) -> None:
     r = await start(rig, pool={"size": 1, "maxOverflow": 0, "timeout": "100ms"})
     finds(r, row("alice", SECRET))

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
-from tests.proxy.postgres.harness import Client, Rig
+from tests.proxy.postgres.harness import Client, Rig, users
 from tests.support.waiting import until
 
 from forebay_core.pgwire import backend
@@ -111,6 +113,100 @@ async def test_the_servers_own_words(rig: Start) -> None:
     r.upstream.act()
     await until(lambda: not r.upstream.pool.total)
     assert await told(client) == ("ERROR", "53300", "sorry, too many clients already")
+
+
+NAMED = {"databases": [{"name": "db"}]}
+AS_USER = {"databases": [{"name": "db", "user": "app"}]}
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "postgres", "parameters", "counts"),
+    [
+        ("3D000", {}, {}, False),  # it does not exist
+        ("3D000", NAMED, {}, True),
+        ("28000", NAMED, {}, False),  # the user, or both together, in pg_hba.conf
+        ("28P01", NAMED, {}, False),
+        ("42501", NAMED, {}, False),
+        ("28P01", AS_USER, {}, True),
+        ("42501", AS_USER, {}, True),
+        ("22023", NAMED, {}, True),
+        ("22023", NAMED, {"options": "-c work_mem=all"}, False),
+        ("08P01", {}, {}, True),
+        ("57P03", {}, {}, True),
+        ("53300", {}, {}, True),
+    ],
+)
+async def test_what_a_client_has_chosen_is_no_failure_to_connect(
+    rig: Start, sqlstate: str, postgres: dict[str, Any], parameters: dict[str, str], counts: bool
+) -> None:
+    """Else one with a wrong name would have the backend taken for one that can't be reached."""
+    r = await rig(pool=POOL, postgres=postgres)
+    for user in (b"nobody", b"app"):
+        r.server.greetings[user] = backend.error_response("FATAL", sqlstate, "no")
+    client = await r.client()
+    client.start("nobody", **parameters)
+    await client.refused()
+    assert bool(r.upstream.connect_errors) is counts
+    assert sum(r.upstream.rejections.values()) == 1
+
+
+async def test_a_user_of_the_file_is_the_documents(rig: Start, tmp_path: Path) -> None:
+    """Whom it names, the server should know."""
+    file = users(tmp_path, {"app": "secret"})
+    r = await rig(pool=POOL, postgres={"auth": {"method": "scram-sha-256", "usersFile": file}, **NAMED})
+    r.server.greetings[b"app"] = backend.error_response("FATAL", "28000", "no")
+    client = await r.client()
+    client.start("app")
+    assert (await client.scram("secret"))[0] == b"E"
+    assert r.upstream.connect_errors == {"login": 1}
+
+
+async def test_each_who_is_refused_counts(rig: Start) -> None:
+    """However many wait for one look at what the server says of itself."""
+    r = await rig(pool={**POOL, "timeout": "400ms"})
+    await r.server.__aexit__()
+    clients = [await r.client() for _ in range(5)]
+    for client in clients:
+        client.start("somebody")
+    await until(lambda: waiting(r) == 5)
+    for client in clients:
+        assert (await client.refused()).sqlstate == "57P03"
+    assert r.upstream.rejections == {"connect_refused": 5}
+    assert waiting(r) == 0
+
+
+async def test_who_waits_between_two_attempts_waits(rig: Start) -> None:
+    """And is none of those for whom the autoscaler would add connections."""
+    r = await rig(pool={**POOL, "timeout": "400ms"})
+    client = await r.session()
+    await r.server.__aexit__()
+    await until(lambda: not r.upstream.pool.total)
+    task = asyncio.create_task(told(client))
+    await until(lambda: r.upstream.connect_errors)
+    state = r.worker.state()["upstreams"]["db"]
+    assert (state["waiting"], state["waiting_besides"]) == (0, 1)
+    assert 0 < state["waiting_besides_oldest"] < 1
+    await task
+    assert waiting(r) == 0
+
+
+async def test_who_logs_in_waits_for_a_connection_of_a_full_pool(full: tuple[Rig, Client]) -> None:
+    r, _ = full
+    clients = [await r.client() for _ in range(3)]
+    for client in clients:
+        client.start("other")
+    await until(lambda: waiting(r) == 3)
+    state = r.worker.state()["upstreams"]["db"]
+    assert (state["waiting"], state["waiting_besides"]) == (1, 2)
+    r.proxy.pause("db")
+    await until(lambda: r.upstream.gated)
+    assert waiting(r) == 3
+
+
+def waiting(r: Rig) -> int:
+    """As the metric has it."""
+    state = r.worker.state()["upstreams"]["db"]
+    return int(state["waiting"] + state["gated"] + state["waiting_besides"])
 
 
 async def test_every_endpoint_is_out(rig: Start) -> None:
