@@ -3,10 +3,14 @@
 import asyncio
 
 INTERVAL = 0.1  # seconds
+SHARE = 0.1  # of the average, that one beat makes: it is over about a second
+MOST = 100  # beats that are made up for: those before weigh nothing
 
 
 class LoopLag:
-    """`seconds`: an exponential average (over about a second) of the lag."""
+    """`seconds`: an exponential average (over about a second) of the lag. While the loop stands still no beat runs:
+    each that was due meanwhile counts as late by what was left of the standstill. (As HdrHistogram corrects for
+    "coordinated omission": else a long standstill would weigh no more than one late beat.)"""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -20,7 +24,8 @@ class LoopLag:
 
     def _beat(self) -> None:
         lag = max(0.0, self._loop.time() - self._due)
-        self.seconds += (lag - self.seconds) * 0.1
+        for missed in range(min(int(lag / INTERVAL), MOST), -1, -1):
+            self.seconds += (lag % INTERVAL + missed * INTERVAL - self.seconds) * SHARE
         self.start()
 
     def stop(self) -> None:
