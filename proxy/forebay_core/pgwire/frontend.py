@@ -38,6 +38,11 @@ def read_parse(data: bytes, start: int, end: int) -> Statement:
     return Statement(reader.raw(), reader.raw(), reader.rest())
 
 
+def read_function(data: bytes, start: int) -> int:
+    """The OID of the function that the FunctionCall at this offset calls; of its message the beginning is enough."""
+    return int.from_bytes(data[start + 5 : start + 9], "big")
+
+
 def bind(portal: bytes, statement: bytes, parameters: tuple[bytes | None, ...] = ()) -> bytes:
     """A Bind with parameters as text, for results as text."""
     values = int16(len(parameters)) + b"".join(map(counted, parameters))

@@ -13,7 +13,8 @@ Precedents: PgBouncer's "SQL feature map for pooling modes" lists what breaks in
 | lock         | session-level advisory locks                                | SELECT pg_advisory_unlock_all()    |
 | prepare      | PREPARE                                                     | DEALLOCATE ALL                     |
 | set:<name>   | SET, set_config(..., false); `*` where the name is unknown  | RESET <name>, DEALLOCATE ALL       |
-| unclear      | DO, text that can't be read, an identifier with escapes     | DISCARD ALL                        |
+| unclear      | DO, text that can't be read, an identifier with escapes,    | DISCARD ALL                        |
+|              | a FunctionCall, which names a function by its number        |                                    |
 | long         | an unnamed Parse too long to be kept (`extended`)           | nothing needed: it is replaced     |
 | load, slot, backup, dblink, seed | LOAD; temporary slots, backup mode, dblink connections, (set)seed | nothing  |
 """
@@ -107,6 +108,10 @@ _FUNCTIONS = {
     b"setseed": "seed",
 }
 _TEMP = frozenset({b"temp", b"temporary"})
+# What libpq and pgJDBC call by FunctionCall, and nothing of it outlives its transaction: lo_open, lo_close, loread,
+# lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_create, lo_truncate, lo_lseek64, lo_tell64, lo_truncate64. Their
+# OIDs are written down in PostgreSQL's pg_proc.dat, the same in all versions.
+LARGE_OBJECTS = frozenset({*range(952, 959), 964, 715, 1004, 3170, 3171, 3172})
 _UNLOCKS = (b"select", b"pg_advisory_unlock_all", b"(", b")")
 _OF_TRANSACTIONS = frozenset(
     {b"begin", b"start", b"commit", b"end", b"rollback", b"abort", b"savepoint", b"release", b"prepare"}
@@ -149,6 +154,11 @@ def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) 
     every_set = any(reason.startswith("set:") for reason in reasons)
     clears = frozenset[str]().union(*(each.clears for each in found)) - reasons - ({"set:"} if every_set else set())
     return Marks(reasons, prepared, clears, ends)
+
+
+def marks_of_call(function: int) -> Marks:
+    """What a FunctionCall of the function with this OID shows."""
+    return NONE if function in LARGE_OBJECTS else UNCLEAR
 
 
 def undo(reasons: frozenset[str]) -> bytes | None:

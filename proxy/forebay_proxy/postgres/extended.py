@@ -120,6 +120,7 @@ def translate(
             pipeline.query(found.ends is not Ends.NOTHING)
         elif kind == b"F":
             pipeline.query()
+            session.pins.called(connection, data, at)
         elif kind in b"cf":
             pipeline.copy_end()
         if step is None:

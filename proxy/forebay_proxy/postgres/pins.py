@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from forebay_core.postgres.marks import LEFT_BY_RESET_ALL, NONE, PREPARED_UNDER, Marks, perhaps
+from forebay_core.pgwire import frontend
+from forebay_core.postgres.marks import LEFT_BY_RESET_ALL, NONE, PREPARED_UNDER, Marks, marks_of_call, perhaps
 from forebay_core.postgres.settings import is_followed
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class Pins(set[str]):
                 self.add(reason)
                 if not lone or reason in found.prepared:
                     self._sticky.add(reason)
+
+    def called(self, connection: "PgConnection", data: bytes, at: int) -> None:
+        """The FunctionCall at this offset is. Unlike a statement it can't be executed again."""
+        self.mark(marks_of_call(frontend.read_function(data, at)), connection, lone=True)
 
     def failed(self) -> None:
         """The Query under way has, so nothing is taken away."""

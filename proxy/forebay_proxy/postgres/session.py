@@ -42,6 +42,7 @@ RESET: Final = "RESET"  # no setting has this name
 ANSWERED: Final = {b"Q": b"Q", b"PBDES": b"S", b"BES": b"S", b"BDES": b"S", b"PBES": b"S"}  # the usual ones
 IDLE: Final = b"I"[0]
 EXECUTE: Final = b"E"[0]
+CALL: Final = b"F"[0]
 FAILED: Final = b"E"[0]
 BROKEN: Final = "08P01"  # the server has ended it for what the client had sent
 
@@ -174,6 +175,9 @@ class Session(Lone, asyncio.Protocol):
                 self._pending += answered
             else:
                 self._count(kinds)
+                for place, kind in enumerate(kinds):
+                    if kind == CALL:
+                        self.pins.called(connection, data, ends[place - 1] if place else min(skip, len(data)))
         connection.write(data)
         if self.database.timed:
             self.client.arm(self.database.query_timeout)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_core.postgres.lexer import Unreadable, tokens
-from forebay_core.postgres.marks import LARGEST, NONE, UNCLEAR, Ends, marks, plain, undo
+from forebay_core.postgres.marks import LARGEST, NONE, UNCLEAR, Ends, marks, marks_of_call, plain, undo
 
 TABLE = [
     # nothing
@@ -259,6 +259,15 @@ def test_what_cant_be_read_is_unclear_only_where_it_may_have_a_mark() -> None:
     assert marks(b"SET a = '\x95\x5c'", readable=False) == UNCLEAR
     assert marks(b"SET a = 1;" + b" " * LARGEST) == UNCLEAR
     assert marks(b"SELECT 1" + b" " * LARGEST) == NONE
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [(2078, UNCLEAR), (2880, UNCLEAR), (16384, UNCLEAR), (952, NONE), (953, NONE), (954, NONE), (955, NONE)],
+    ids=["set_config", "pg_advisory_lock", "a user's", "lo_open", "lo_close", "loread", "lowrite"],
+)
+def test_a_function_call_is_unclear_but_for_large_objects(function: int, found: object) -> None:
+    assert marks_of_call(function) == found
 
 
 PIECES = [

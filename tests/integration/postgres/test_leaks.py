@@ -8,8 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
+from tests.conformance.pgwire_cases import message
 from tests.integration.postgres.server import Postgres
+from tests.integration.postgres.test_lone import Raw
 from tests.support.forebay import Forebay, postgres_pool
+
+from forebay_core.pgwire import frontend
+from forebay_core.pgwire.fields import counted, int16, int32
 
 Start = Callable[..., Awaitable[Forebay]]
 USERS = ("postgres", "trusting")
@@ -228,6 +233,65 @@ async def test_what_seems_to_be_reset_and_is_not_does_not_cross(
         row = await (await other.execute(asked)).fetchone()
         assert row is not None
         assert row[0] == expected
+
+
+def call(function: int, *arguments: bytes) -> bytes:
+    """A FunctionCall with its arguments as text."""
+    values = int16(len(arguments)) + b"".join(map(counted, arguments))
+    return message(b"F", int32(function) + int16(0) + values + int16(0))
+
+
+SET_CONFIG = call(2078, b"role", b"trusting", b"f")
+PARSED = frontend.parse(frontend.Statement(b"", b"SELECT 1", frontend.NO_TYPES)) + frontend.bind(b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("answers", "left"),
+    [
+        pytest.param(1, (SET_CONFIG,), id="a role, by a FunctionCall"),
+        pytest.param(1, (call(2880, b"4711"),), id="a lock, by a FunctionCall"),
+        pytest.param(2, (frontend.query("SELECT 1") + SET_CONFIG,), id="by a FunctionCall behind a Query"),
+        pytest.param(2, (PARSED + frontend.FLUSH, frontend.SYNC + SET_CONFIG), id="by a FunctionCall behind a Sync"),
+    ],
+)
+async def test_what_a_client_leaves_is_not_there_for_the_next_one(
+    forebay: Start, postgres: Postgres, answers: int, left: tuple[bytes, ...]
+) -> None:
+    """Of the same user, on the same connection. `answers`: how many there are to what it says."""
+    proxy = await forebay(postgres_pool(postgres.port, pool={"size": 1, "maxOverflow": 0}))
+    raw = Raw(proxy, *await asyncio.open_connection("127.0.0.1", proxy.port))
+    await raw.start()
+    for chunk in left:
+        raw.writer.write(chunk)
+        await asyncio.sleep(0.01)
+    await raw.answers(answers)
+    raw.writer.close()
+    address = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True) as other:
+        for what, (asked, expected) in LEFT.items():
+            row = await (await other.execute(asked)).fetchone()
+            assert row == (expected,), what
+
+
+LEFT = {
+    "the role": ("SELECT current_user::text", "postgres"),
+    "locks": ("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()", 0),
+    "tables": ("SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r'", 0),
+}
+
+
+async def test_large_objects_by_function_calls_pin_nothing(forebay: Start, postgres: Postgres) -> None:
+    """As libpq has them opened, read and closed."""
+    proxy = await forebay(postgres_pool(postgres.port, pool={"size": 1, "maxOverflow": 0}))
+    raw = Raw(proxy, *await asyncio.open_connection("127.0.0.1", proxy.port))
+    await raw.start()
+    (number, *_) = await raw.ask(frontend.query("SELECT lo_from_bytea(0, 'x')"))
+    for chunk in (frontend.query("BEGIN"), call(952, number, b"262144"), call(954, b"0", b"1"), call(953, b"0")):
+        await raw.ask(chunk)
+    await raw.ask(frontend.query("COMMIT"))
+    assert "unclear" not in (await proxy.state())["workers"][0]["upstreams"]["db"].get("pinned", {})
+    await raw.ask(frontend.query(f"SELECT lo_unlink({number.decode()})"))
+    raw.writer.close()
 
 
 NULLS = b"SELECT count(*) FROM (VALUES (1), (NULL)) v (x) WHERE x = NULL"
