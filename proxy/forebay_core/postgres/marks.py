@@ -13,8 +13,8 @@ Precedents: PgBouncer's "SQL feature map for pooling modes" lists what breaks in
 | lock         | session-level advisory locks                                | SELECT pg_advisory_unlock_all()    |
 | prepare      | PREPARE                                                     | DEALLOCATE ALL                     |
 | set:<name>   | SET, set_config(..., false); `*` where the name is unknown  | RESET <name>, DEALLOCATE ALL       |
-| unclear      | DO, text that can't be read, an identifier with escapes,    | DISCARD ALL                        |
-|              | a FunctionCall, which names a function by its number        |                                    |
+| unclear      | DO, text that can't be read, or in more ways than one, an   | DISCARD ALL                        |
+|              | identifier with escapes, a FunctionCall (of a mere number)  |                                    |
 | long         | an unnamed Parse too long to be kept (`extended`)           | nothing needed: it is replaced     |
 | load, slot, backup, dblink, seed | LOAD; temporary slots, backup mode, dblink connections, (set)seed | nothing  |
 """
@@ -154,6 +154,15 @@ def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) 
     every_set = any(reason.startswith("set:") for reason in reasons)
     clears = frozenset[str]().union(*(each.clears for each in found)) - reasons - ({"set:"} if every_set else set())
     return Marks(reasons, prepared, clears, ends)
+
+
+def marks_either(text: bytes) -> Marks:
+    """What `text` shows where what comes before it may still change how it is read: whether a backslash escapes, and
+    whether it is one. Without any, it is read as ever."""
+    if not perhaps(text):
+        return NONE
+    found = marks(text)
+    return found if text.isascii() and found == marks(text, standard_strings=False) else UNCLEAR
 
 
 def marks_of_call(function: int) -> Marks:

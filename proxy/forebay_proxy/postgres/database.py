@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from forebay_core.lease import NO_ENDPOINT, Connection, Refusal, Refused, Waiter
 from forebay_core.pool import FRESH
-from forebay_core.postgres.marks import NONE, Marks, marks, plain
+from forebay_core.postgres.marks import NONE, Marks, marks, marks_either, plain
 from forebay_core.spec.postgres import Database as DatabaseSpec
 from forebay_core.spec.postgres import Postgres
-from forebay_proxy.postgres.extended import USUAL, Lexing
+from forebay_proxy.postgres.extended import EITHER, USUAL, Lexing
 from forebay_proxy.postgres.pauses import Asker, Pause
 from forebay_proxy.upstream import Upstream
 
@@ -120,6 +120,8 @@ class Database:
         """`marks`, remembered for the usual lexing."""
         if plain(text):
             return NONE
+        if lexing is EITHER:
+            return marks_either(text)
         if lexing is not USUAL:
             return marks(text, standard_strings=lexing[0], readable=lexing[1] or text.isascii())
         found = self._marks.get(text)

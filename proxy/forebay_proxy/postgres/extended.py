@@ -30,6 +30,7 @@ NOTHING: Final = b"UNLISTEN forebay_nothing"
 
 Lexing = tuple[bool, bool]  # standard_conforming_strings, and whether the encoding is plain in other bytes than ASCII
 USUAL: Final = (True, True)
+EITHER: Final = (False, False)  # by identity: something is under way that may change it
 
 
 def lexing(settings: Mapping[str, bytes]) -> Lexing:
@@ -37,6 +38,11 @@ def lexing(settings: Mapping[str, bytes]) -> Lexing:
     standard = settings.get("standard_conforming_strings", b"on") == b"on"
     plain = not is_ambiguous(settings.get("client_encoding", b"UTF8"))
     return USUAL if standard and plain else (standard, plain)
+
+
+def read_behind(text: bytes, settled: Lexing) -> Lexing:
+    """How a text is read where messages before it are not answered yet; `settled` is as of those that are."""
+    return EITHER if b"\\" in text else settled
 
 
 def usual(
@@ -95,7 +101,9 @@ def translate(
         if "long" in session.pins and (kind == b"Q" or (kind == b"P" and not name)):  # it is replaced
             session.pins.discard("long")
         if kind in b"PQ":
-            found = session.database.marks_of(next(unread), session.lexing)
+            text = next(unread)
+            settled = session.lexing
+            found = session.database.marks_of(text, settled if pipeline.idle else read_behind(text, settled))
         if kind == b"P" and not (clipped and index == last):
             assert name is not None
             parsed = frontend.read_parse(data, at, end)

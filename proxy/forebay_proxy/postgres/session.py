@@ -163,8 +163,10 @@ class Session(Lone, asyncio.Protocol):
                 self._follow(connection, data, skip, kinds, ends, names, texts)
                 return
             data = sent
+        behind = self._pending or kinds[:1] not in (b"Q", b"P")
         for text in texts:
-            found = self.database.marks_of(text, self.lexing)
+            found = self.database.marks_of(text, extended.read_behind(text, self.lexing) if behind else self.lexing)
+            behind = True
             if found is not NONE:
                 self.pins.mark(found, connection, lone=kinds == b"Q" and not self._pending, idle=self.status == IDLE)
         if self._skip and kinds:

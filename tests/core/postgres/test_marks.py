@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_core.postgres.lexer import Unreadable, tokens
-from forebay_core.postgres.marks import LARGEST, NONE, UNCLEAR, Ends, marks, marks_of_call, plain, undo
+from forebay_core.postgres.marks import LARGEST, NONE, UNCLEAR, Ends, marks, marks_either, marks_of_call, plain, undo
 
 TABLE = [
     # nothing
@@ -252,6 +252,15 @@ def test_a_backslash_escapes_where_strings_are_not_standard() -> None:
     other = b"SELECT 'a\\'';\nSET a=1;--'"
     assert marks(other).reasons == frozenset()
     assert marks(other, standard_strings=False).reasons == {"set:a"}
+
+
+def test_what_may_be_read_in_two_ways_is_unclear_only_where_that_makes_a_difference() -> None:
+    for text in (b"SELECT 'a\\'; SET a = 1; --'", b"SELECT 'a\\'' ; SET a = 1; --'"):
+        assert marks_either(text) == UNCLEAR
+    assert marks_either(b"SELECT '\\d'; SET a = 1").reasons == {"set:a"}
+    assert marks_either(b"SELECT '\\d', '; SET a = 1'") == NONE
+    assert marks_either("SELECT 'é\\d'; SELECT 1".encode()) == NONE
+    assert marks_either("SELECT 'é\\d'; SET a = 1".encode()) == UNCLEAR, "in one encoding é may take the backslash"
 
 
 def test_what_cant_be_read_is_unclear_only_where_it_may_have_a_mark() -> None:

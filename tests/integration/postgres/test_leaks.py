@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from tests.conformance.pgwire_cases import message
 from tests.integration.postgres.server import Postgres
-from tests.integration.postgres.test_lone import Raw
+from tests.integration.postgres.test_lone import Raw, unnamed
 from tests.support.forebay import Forebay, postgres_pool
 
 from forebay_core.pgwire import frontend
@@ -245,6 +245,16 @@ SET_CONFIG = call(2078, b"role", b"trusting", b"f")
 PARSED = frontend.parse(frontend.Statement(b"", b"SELECT 1", frontend.NO_TYPES)) + frontend.bind(b"", b"")
 
 
+BEGIN, COMMIT = frontend.query("BEGIN"), frontend.query("COMMIT")
+OFF = frontend.query("SET standard_conforming_strings = off")
+HIDDEN_IN_STRINGS = frontend.query(r"SELECT 'a\' || '; SET ROLE trusting; SELECT 'x\'y'")
+
+
+def named(text: bytes) -> bytes:
+    parsed = frontend.parse(frontend.Statement(b"s", text, frontend.NO_TYPES))
+    return parsed + frontend.bind(b"", b"s") + frontend.execute() + frontend.SYNC
+
+
 @pytest.mark.parametrize(
     ("answers", "left"),
     [
@@ -252,6 +262,10 @@ PARSED = frontend.parse(frontend.Statement(b"", b"SELECT 1", frontend.NO_TYPES))
         pytest.param(1, (call(2880, b"4711"),), id="a lock, by a FunctionCall"),
         pytest.param(2, (frontend.query("SELECT 1") + SET_CONFIG,), id="by a FunctionCall behind a Query"),
         pytest.param(2, (PARSED + frontend.FLUSH, frontend.SYNC + SET_CONFIG), id="by a FunctionCall behind a Sync"),
+        pytest.param(2, (OFF + HIDDEN_IN_STRINGS,), id="by a Query behind one that changes how it is read"),
+        pytest.param(4, (BEGIN + OFF + HIDDEN_IN_STRINGS + COMMIT,), id="the same in a transaction"),
+        pytest.param(2, (unnamed(OFF[5:-1]) + HIDDEN_IN_STRINGS,), id="by a Query behind a Parse that does"),
+        pytest.param(2, (named(OFF[5:-1]) + HIDDEN_IN_STRINGS,), id="by a Query behind a Parse with a name that does"),
     ],
 )
 async def test_what_a_client_leaves_is_not_there_for_the_next_one(
