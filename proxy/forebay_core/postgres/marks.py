@@ -8,7 +8,7 @@ Precedents: PgBouncer's "SQL feature map for pooling modes" lists what breaks in
 | reason       | seen                                                        | undone by                          |
 |--------------|-------------------------------------------------------------|------------------------------------|
 | listen       | LISTEN                                                      | UNLISTEN *                         |
-| temp         | CREATE TEMP, INTO TEMP, pg_temp. (not ON COMMIT DROP)       | DISCARD TEMP, DEALLOCATE ALL       |
+| temp         | CREATE TEMP, INTO TEMP (not ON COMMIT DROP), pg_temp        | DISCARD TEMP, DEALLOCATE ALL       |
 | cursor       | DECLARE ... WITH HOLD                                       | CLOSE ALL                          |
 | lock         | session-level advisory locks                                | SELECT pg_advisory_unlock_all()    |
 | prepare      | PREPARE                                                     | DEALLOCATE ALL                     |
@@ -41,10 +41,10 @@ class Ends(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a text shows. `reasons` as in the table above; `prepared`: those of them that an EXECUTE brings again.
-    `clears`: reasons that hold no more once all of it has succeeded, `set:` with an empty name for all but those in
-    LEFT_BY_RESET_ALL. `deallocates`: the name in a lone DEALLOCATE, which may be one of the protocol's (drivers close
-    theirs so).
+    """What a text shows. `reasons` as in the table above; `prepared`: those of them that another statement may bring
+    again which does not show it, as EXECUTE does. `clears`: reasons that hold no more once all of it has succeeded,
+    `set:` with an empty name for all but those in LEFT_BY_RESET_ALL. `deallocates`: the name in a lone DEALLOCATE,
+    which may be one of the protocol's (drivers close theirs so).
     """
 
     reasons: frozenset[str] = frozenset()
@@ -107,6 +107,12 @@ _FUNCTIONS = {
     b"dblink_connect_u": "dblink",
     b"setseed": "seed",
 }
+# The schema of a session's temporary objects, and a string that says so where a name may stand, not a pattern as of
+# LIKE: where it is first in search_path, what is made is temporary, called so or not.
+_OWN_SCHEMA = re.compile(rb"pg_temp(?:_[0-9]+)?\Z")
+_SAYS_OWN_SCHEMA = re.compile(
+    rb"(?<![A-Za-z0-9_^\x80-\xff])pg_temp(?:_[0-9]+)?(?![A-Za-z0-9_$%\\\x80-\xff])", re.IGNORECASE
+)
 _TEMP = frozenset({b"temp", b"temporary"})
 # What libpq and pgJDBC call by FunctionCall, and nothing of it outlives its transaction: lo_open, lo_close, loread,
 # lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_create, lo_truncate, lo_lseek64, lo_tell64, lo_truncate64. Their
@@ -239,6 +245,8 @@ def _of_statement(statement: list[Token]) -> Marks:
             if names and names[0] == ("w", b"all", False):
                 return Marks(clears=frozenset({"prepare"}), ends=Ends.PREPARED)
             return Marks(deallocates=names[0].text if len(names) == 1 and names[0].kind in "wq" else None)
+    if "temp" in reasons and _speaks_of_own_schema(statement):
+        return Marks(frozenset(reasons), frozenset({"temp"}))
     return Marks(frozenset(reasons)) if reasons else NONE
 
 
@@ -250,18 +258,29 @@ def _anywhere(statement: list[Token], words: list[bytes]) -> Iterator[str]:
         yield "set:*"
     if _has(words, b"with", b"hold") and words[0] in (b"declare", b"explain"):
         yield "cursor"
-    if _makes_temporary(statement, words):
+    if _makes_temporary(statement, words) or _speaks_of_own_schema(statement):
         yield "temp"
     for place, token in enumerate(statement[:-1]):
         if token.kind not in "wq":
             continue
         following = statement[place + 1].kind
-        if following == "." and token.text == b"pg_temp":
+        if following == "." and _OWN_SCHEMA.match(token.text):
             yield "temp"
         elif following == "(" and token.text == b"set_config":
             yield from _of_set_config(statement[place + 2 : place + 2 + LONGEST_CALL])
         elif following == "(" and token.text in _FUNCTIONS:
             yield _FUNCTIONS[token.text]
+
+
+def _speaks_of_own_schema(statement: list[Token]) -> bool:
+    """Unless it is of something in it."""
+    for token, following in zip(statement, (*statement[1:], None), strict=True):
+        if token.kind == "s":
+            if _SAYS_OWN_SCHEMA.search(token.text):
+                return True
+        elif token.kind in "wq" and _OWN_SCHEMA.match(token.text) and (following is None or following.kind != "."):
+            return True
+    return False
 
 
 def _has(words: list[bytes], *run: bytes) -> bool:

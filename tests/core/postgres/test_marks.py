@@ -104,6 +104,19 @@ TABLE = [
     ("CREATE TEMP TABLE a ON COMMIT DROP AS SELECT (1)", ""),
     ("CREATE TEMP TABLE a (b int) ON COMMIT DELETE ROWS", "temp"),
     ("CREATE TEMP TABLE a AS SELECT ('ON COMMIT DROP')", "temp"),
+    # where the session's own schema is what things are made in, they need not be called temporary
+    ("SET LOCAL search_path = pg_temp", "temp"),
+    ("BEGIN; SET LOCAL search_path TO public, 'PG_TEMP'; CREATE TABLE a (b int); COMMIT", "temp"),
+    ('SET LOCAL search_path = "pg_temp"', "temp"),
+    ("SET LOCAL search_path = pg_temp_3", "temp"),
+    ("SET search_path = Pg_Temp", "set:search_path temp"),
+    ("SELECT set_config('search_path', 'pg_temp', true)", "temp"),
+    ("SELECT set_config('search_path', $$public,\"pg_temp\"$$, true)", "temp"),
+    ("CREATE TABLE pg_temp_3.a (b int)", "temp"),
+    ("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_temp_'", ""),
+    ("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg_temp%'", ""),
+    ("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_temp\\_%'", ""),
+    ("SELECT pg_my_temp_schema(), pg_temperature, 'pg_temperature' FROM t", ""),
     # the others
     ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "cursor"),
     ("declare c no scroll cursor with hold for select 1", "cursor"),
@@ -213,9 +226,12 @@ def test_what_several_statements_set_up_they_do_not_take_away(text: str, reasons
         ("LISTEN a; PREPARE p AS SELECT set_config('role', 'x', false)", "listen prepare set:role", "set:role"),
         ("PREPARE p AS SELECT 1", "prepare", ""),
         ("SELECT pg_advisory_lock(1)", "lock", ""),
+        ("SET LOCAL search_path = pg_temp", "temp", "temp"),
+        ("SELECT set_config('search_path', 'pg_temp', false)", "temp set:search_path", "temp"),
+        ("CREATE TABLE pg_temp.a (b int)", "temp", ""),
     ],
 )
-def test_what_an_execute_brings_again(text: str, reasons: str, prepared: str) -> None:
+def test_what_an_execute_or_any_other_statement_brings_again(text: str, reasons: str, prepared: str) -> None:
     found = marks(text.encode())
     assert (found.reasons, found.prepared) == (frozenset(reasons.split()), frozenset(prepared.split()))
 

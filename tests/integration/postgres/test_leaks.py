@@ -249,6 +249,9 @@ BEGIN, COMMIT = frontend.query("BEGIN"), frontend.query("COMMIT")
 OFF = frontend.query("SET standard_conforming_strings = off")
 HIDDEN_IN_STRINGS = frontend.query(r"SELECT 'a\' || '; SET ROLE trusting; SELECT 'x\'y'")
 
+OWN_SCHEMA = frontend.query("BEGIN; SET LOCAL search_path = pg_temp; CREATE TABLE mine (n int); COMMIT")
+FOLLOWED, MADE = frontend.query("SET search_path = pg_temp"), frontend.query("CREATE TABLE mine (n int)")
+
 
 def named(text: bytes) -> bytes:
     parsed = frontend.parse(frontend.Statement(b"s", text, frontend.NO_TYPES))
@@ -266,6 +269,8 @@ def named(text: bytes) -> bytes:
         pytest.param(4, (BEGIN + OFF + HIDDEN_IN_STRINGS + COMMIT,), id="the same in a transaction"),
         pytest.param(2, (unnamed(OFF[5:-1]) + HIDDEN_IN_STRINGS,), id="by a Query behind a Parse that does"),
         pytest.param(2, (named(OFF[5:-1]) + HIDDEN_IN_STRINGS,), id="by a Query behind a Parse with a name that does"),
+        pytest.param(1, (OWN_SCHEMA,), id="a table in a schema that is temporary"),
+        pytest.param(3, (FOLLOWED, frontend.query("DISCARD TEMP"), MADE), id="the same behind DISCARD TEMP"),
     ],
 )
 async def test_what_a_client_leaves_is_not_there_for_the_next_one(
