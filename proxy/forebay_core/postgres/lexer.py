@@ -5,6 +5,7 @@ encodings that only clients have, a backslash can be the second byte of a charac
 """
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 AMBIGUOUS_ENCODINGS = frozenset({"BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC"})
@@ -20,19 +21,19 @@ class Token(NamedTuple):
     escaped: bool = False
 
 
-_SPACE = rb"[ \t\n\r\f\v]"
+SPACE = rb"[ \t\n\r\f\v]"
 # A string goes on after white space with a new line in it, by the same rules.
-_GO_ON = rb"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r])*+"
-_PLAIN = rb"'(?:[^']|'')*+'"
-_ESCAPED = rb"'(?:[^'\\]|\\.|'')*+'"
+GO_ON = rb"(?:[ \t\f\v]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r])*+"
+PLAIN = rb"'(?:[^']|'')*+'"
+ESCAPED = rb"'(?:[^'\\]|\\.|'')*+'"
 
 
 def _tokens(string: bytes) -> re.Pattern[bytes]:
     return re.compile(
-        rb"(?P<skip>" + _SPACE + rb"++|--[^\n\r]*+)"
+        rb"(?P<skip>" + SPACE + rb"++|--[^\n\r]*+)"
         rb"|(?P<comment>/\*)"
-        rb"|(?P<e>[eE]" + _ESCAPED + rb"(?:" + _GO_ON + _ESCAPED + rb")*+)"
-        rb"|(?P<s>" + string + rb"(?:" + _GO_ON + string + rb")*+)"
+        rb"|(?P<e>[eE]" + ESCAPED + rb"(?:" + GO_ON + ESCAPED + rb")*+)"
+        rb"|(?P<s>" + string + rb"(?:" + GO_ON + string + rb")*+)"
         rb'|(?P<u>[uU]&"(?:[^"]|"")*+")'
         rb'|(?P<q>"(?:[^"]|"")*+")'
         rb"|(?P<d>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*+)?\$)"
@@ -43,18 +44,19 @@ def _tokens(string: bytes) -> re.Pattern[bytes]:
     )
 
 
-_STANDARD, _BACKSLASHES = _tokens(_PLAIN), _tokens(_ESCAPED)
+_STANDARD, _BACKSLASHES = _tokens(PLAIN), _tokens(ESCAPED)
 _COMMENT = re.compile(rb"/\*|\*/")
 
 
 class Unreadable(Exception):
-    """A quote or a comment has no end."""
+    """A quote or a comment has no end, or there are too many tokens."""
 
 
-def tokens(text: bytes, standard_strings: bool = True) -> list[Token]:
-    """The tokens without white space and comments. `standard_strings` is the session's standard_conforming_strings.
-    Raises Unreadable.
+def tokens(text: bytes, standard_strings: bool = True, most: int | None = None) -> list[Token]:
+    """The tokens without white space and comments, of which there may be `most` with these. `standard_strings` is the
+    session's standard_conforming_strings. Raises Unreadable.
     """
+    left = len(text) if most is None else most
     pattern = _STANDARD if standard_strings else _BACKSLASHES
     found: list[Token] = []
     place, end = 0, len(text)
@@ -62,9 +64,12 @@ def tokens(text: bytes, standard_strings: bool = True) -> list[Token]:
         match = pattern.match(text, place)
         if match is None:
             raise Unreadable(f"a quote at byte {place} has no end")
+        if not left:
+            raise Unreadable("more tokens than are read")
+        left -= 1
         kind, place = match.lastgroup, match.end()
         if kind == "comment":
-            place = _after_comment(text, place)
+            place = _after_comment(text, place, left)
         elif kind == "w":
             found.append(Token("w", match.group().lower()))
         elif kind == "q":
@@ -88,9 +93,9 @@ def tokens(text: bytes, standard_strings: bool = True) -> list[Token]:
     return found
 
 
-def _after_comment(text: bytes, place: int) -> int:
+def _after_comment(text: bytes, place: int, left: int) -> int:
     depth = 1  # comments nest
-    for match in _COMMENT.finditer(text, place):
+    for match in islice(_COMMENT.finditer(text, place), left + 1):
         depth += 1 if match.group() == b"/*" else -1
         if depth == 0:
             return match.end()

@@ -26,8 +26,11 @@ from enum import Enum
 
 from forebay_core.pgwire import Plain
 from forebay_core.postgres.lexer import Token, Unreadable, tokens
+from forebay_core.postgres.ordinary import Ordinary
 
-LARGEST = 1 << 20  # bytes of text that are read where it may have a mark; in a larger one that is unclear
+# Tokens that are read of a text that may have a mark and is not ordinary; one with more is unclear. All clients wait
+# while the text of one is read: this many take under 10 ms, and so does what tells that a text need not be read.
+MOST_TOKENS = 4000
 LONGEST_CALL = 64  # tokens of a set_config(...) that are looked at: calls can be nested, and each is looked at
 
 
@@ -71,15 +74,20 @@ LEFT_BY_RESET_ALL = frozenset({"set:role", "set:session_authorization", "set:*"}
 PREPARED_UNDER = ("set:", "temp")
 _NEVER_UNDONE = frozenset({"load", "slot", "backup", "dblink", "seed"})
 
-# Text in which none of this stands can have no mark. The first words count only where a statement may begin. A longer
-# run of white space would be gone through from each of its new lines: that text is read.
-_PERHAPS = re.compile(
-    rb"(?:\A|;|\*/|[\n\r])(?:[ \t\n\r\f\v]{0,256}+"
+_SPACE = rb"[ \t\n\r\f\v]"
+_STARTS = (
     rb"(?:set|reset|listen|unlisten|load|prepare|deallocate|discard|declare|close|do|explain)(?![a-z0-9_$\x80-\xff])"
-    rb"|[ \t\n\r\f\v]{257})"
-    rb"|temp|advisory_|set_config|pg_settings|replication_slot|_backup|dblink|setseed|u&\"",
-    re.IGNORECASE,
 )
+# Text in which, in lower case, none of this stands can have no mark. The first words count only where a statement may
+# begin: behind white space that has a new line in it, which is gone through once, from its first byte. Each
+# alternative begins with a certain byte or set of bytes: so most of a text is skipped (no IGNORECASE for that reason).
+_BEGINS = re.compile(_SPACE + rb"*+" + _STARTS)
+_PERHAPS = re.compile(
+    rb"(?:;|\*/|" + _SPACE + rb"(?<!" + _SPACE + _SPACE + rb")(?:(?<=[\n\r])|[ \t\f\v]*+[\n\r]))"
+    + _SPACE + rb"*+" + _STARTS
+    + rb"|t(?<=[ \t\n\r\f\v/]t)emp(?:orary)?(?![a-z0-9_$\x80-\xff])"
+    + rb"|pg_temp|advisory_|set_config|pg_settings|replication_slot|_backup|dblink|setseed|u&\""
+)  # fmt: skip
 # Whether a text surely has no mark, told at a fraction of the cost of a search for _PERHAPS: most have none, and are
 # never the same twice where values stand in them. It is one statement that begins with one of the usual words, with
 # nothing in it that may be a mark or a comment. (A quote in it that does not end makes the server refuse it whole.)
@@ -88,8 +96,8 @@ plain = Plain(
         *(b"select", b"insert", b"update", b"delete", b"begin", b"commit", b"rollback", b"with", b"end", b"fetch"),
     ),
     never=(
-        *(b"temp", b"--", b"/*", b"advisory_", b"set_config", b"pg_settings", b"_slot", b"_backup", b"dblink"),
-        *(b"setseed", b'u&"'),
+        *(b"--", b"/*", b"advisory_", b"set_config", b"pg_settings", b"_slot", b"_backup", b"dblink", b"setseed"),
+        *(b'u&"', b"pg_temp", b" temp", b"\ttemp", b"\ntemp", b"\rtemp", b"\ftemp", b"\vtemp"),
     ),
 )
 _FUNCTIONS = {
@@ -113,6 +121,7 @@ _OWN_SCHEMA = re.compile(rb"pg_temp(?:_[0-9]+)?\Z")
 _SAYS_OWN_SCHEMA = re.compile(
     rb"(?<![A-Za-z0-9_^\x80-\xff])pg_temp(?:_[0-9]+)?(?![A-Za-z0-9_$%\\\x80-\xff])", re.IGNORECASE
 )
+ordinary = Ordinary((*(b"set_config", b"pg_settings", rb"pg_temp(?:_[0-9]+)?", b"pg_advisory_unlock_all"), *_FUNCTIONS))
 _TEMP = frozenset({b"temp", b"temporary"})
 # What libpq and pgJDBC call by FunctionCall, and nothing of it outlives its transaction: lo_open, lo_close, loread,
 # lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_create, lo_truncate, lo_lseek64, lo_tell64, lo_truncate64. Their
@@ -134,7 +143,8 @@ _ALIASES = {b"names": "client_encoding", b"schema": "search_path"}
 
 def perhaps(text: bytes) -> bool:
     """Whether a text, or a part of one, may have a mark."""
-    return _PERHAPS.search(text) is not None
+    lower = text.lower()
+    return _BEGINS.match(lower) is not None or _PERHAPS.search(lower) is not None
 
 
 def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) -> Marks:
@@ -143,13 +153,16 @@ def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) 
     """
     if not perhaps(text):
         return NONE
-    if len(text) > LARGEST or not readable:
+    if not readable:
         return UNCLEAR
+    own = b"pg_temp" in text.lower()
+    if not own and ordinary(text, standard_strings):
+        return NONE
     try:
-        statements = list(_statements(tokens(text, standard_strings)))
+        statements = list(_statements(tokens(text, standard_strings, MOST_TOKENS)))
     except Unreadable:
         return UNCLEAR
-    found = [_of_statement(statement) for statement in statements]
+    found = [_of_statement(statement, own) for statement in statements]
     if len(found) == 1:
         return found[0]
     ends = max((each.ends for each in found), key=list(Ends).index, default=Ends.NOTHING)
@@ -212,9 +225,12 @@ def _statements(found: list[Token]) -> Iterator[list[Token]]:
         yield statement
 
 
-def _of_statement(statement: list[Token]) -> Marks:
+def _of_statement(statement: list[Token], own: bool) -> Marks:
+    """`own`: the text may speak of the session's own schema."""
     words = [token.text if token.kind == "w" else b"" for token in statement]
     reasons = set(_anywhere(statement, words))
+    lasting = frozenset({"temp"}) if own and _speaks_of_own_schema(statement) else frozenset[str]()
+    reasons |= lasting
     first, second = words[0], words[1] if len(words) > 1 else b""
     match first:
         case b"set":
@@ -245,9 +261,7 @@ def _of_statement(statement: list[Token]) -> Marks:
             if names and names[0] == ("w", b"all", False):
                 return Marks(clears=frozenset({"prepare"}), ends=Ends.PREPARED)
             return Marks(deallocates=names[0].text if len(names) == 1 and names[0].kind in "wq" else None)
-    if "temp" in reasons and _speaks_of_own_schema(statement):
-        return Marks(frozenset(reasons), frozenset({"temp"}))
-    return Marks(frozenset(reasons)) if reasons else NONE
+    return Marks(frozenset(reasons), lasting) if reasons else NONE
 
 
 def _anywhere(statement: list[Token], words: list[bytes]) -> Iterator[str]:
@@ -258,7 +272,7 @@ def _anywhere(statement: list[Token], words: list[bytes]) -> Iterator[str]:
         yield "set:*"
     if _has(words, b"with", b"hold") and words[0] in (b"declare", b"explain"):
         yield "cursor"
-    if _makes_temporary(statement, words) or _speaks_of_own_schema(statement):
+    if _makes_temporary(statement, words):
         yield "temp"
     for place, token in enumerate(statement[:-1]):
         if token.kind not in "wq":

@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay_core.postgres.lexer import Unreadable, tokens
-from forebay_core.postgres.marks import LARGEST, NONE, UNCLEAR, Ends, marks, marks_either, marks_of_call, plain, undo
+from forebay_core.postgres.marks import (
+    MOST_TOKENS,
+    NONE,
+    UNCLEAR,
+    Ends,
+    marks,
+    marks_either,
+    marks_of_call,
+    perhaps,
+    plain,
+    undo,
+)
 
 TABLE = [
     # nothing
@@ -282,8 +293,49 @@ def test_what_may_be_read_in_two_ways_is_unclear_only_where_that_makes_a_differe
 def test_what_cant_be_read_is_unclear_only_where_it_may_have_a_mark() -> None:
     assert marks(b"SELECT '\x95\x5c'", readable=False) == NONE
     assert marks(b"SET a = '\x95\x5c'", readable=False) == UNCLEAR
-    assert marks(b"SET a = 1;" + b" " * LARGEST) == UNCLEAR
-    assert marks(b"SELECT 1" + b" " * LARGEST) == NONE
+    assert marks(b"SET a = 1" + b";b" * (MOST_TOKENS // 2 - 10)) != UNCLEAR
+    assert marks(b"SET a = 1" + b";b" * MOST_TOKENS) == UNCLEAR
+    assert marks(b"SELECT 1" + b";b" * MOST_TOKENS) == NONE
+
+
+ROWS = b",".join(b"(%d, 'a; temp\nset b', '%d')" % (number, number) for number in range(5000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"INSERT INTO t (a, temp, temperature) VALUES " + ROWS,
+        b'/* x */ INSERT INTO "t" VALUES ' + ROWS + b" ON CONFLICT (a) DO UPDATE\nSET b = excluded.b -- as well",
+        b";".join(b"UPDATE t\nSET a = E'\\'%d', b = $$;\nset$$ WHERE temp = %d" % (n, n) for n in range(1000)),
+        b"BEGIN; SET LOCAL a = 1; INSERT INTO t VALUES " + ROWS + b"; COMMIT",
+    ],
+    ids=["insert", "upsert", "updates", "transaction"],
+)
+def test_a_long_text_of_values_has_no_mark(text: bytes) -> None:
+    """It is longer than what is read, and in its values stands whatever may."""
+    assert not plain(text)
+    assert perhaps(text)
+    assert marks(text) == NONE
+
+
+@pytest.mark.parametrize(
+    ("before", "piece"),
+    [
+        (b"SET a = 1", b";a"),
+        (b"SET ", b","),
+        (b"", b"SET a = 1;"),
+        (b"", b"\n"),
+        (b"SELECT ", b"set_config("),
+        (b"SELECT temp", b" a"),
+        (b"SET ", b"/*"),
+    ],
+)
+def test_no_text_that_is_waited_for_takes_long(before: bytes, piece: bytes) -> None:
+    """All clients of a worker wait meanwhile."""
+    text = before + piece * ((1 << 18) // len(piece))
+    start = time.process_time()
+    marks(text)
+    assert time.process_time() - start < 0.1
 
 
 @pytest.mark.parametrize(
@@ -383,3 +435,10 @@ def test_a_mark_behind_a_plain_beginning_is_seen(first: str, rest: str) -> None:
 def test_usual_texts_are_plain() -> None:
     for text in (b"SELECT abalance FROM pgbench_accounts WHERE aid = 1;", b"BEGIN", b"UPDATE t SET a = 1", b"COMMIT"):
         assert plain(text)
+    for text in (b"INSERT INTO room_temperature VALUES (1)", b"SELECT attempts FROM t"):
+        assert plain(text)
+
+
+@pytest.mark.parametrize("column", ["temperature", "t.temp_max", "_temp", "attempt", "temps"])
+def test_a_name_with_temp_in_it_may_have_no_mark(column: str) -> None:
+    assert not perhaps(f"CREATE TABLE t AS SELECT {column} FROM s".encode())
