@@ -1,8 +1,7 @@
 """What the clients of one user and one database have in common: whom their connections are logged in as, what the
-server says of itself at a login, and what their statements show."""
+server says of itself at a login."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from math import inf
 from time import monotonic
@@ -10,18 +9,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from forebay_core.lease import NO_ENDPOINT, Connection, Refusal, Refused, Waiter
 from forebay_core.pool import FRESH
-from forebay_core.postgres.marks import NONE, Marks, marks, marks_either, plain
 from forebay_core.spec.postgres import Database as DatabaseSpec
 from forebay_core.spec.postgres import Postgres
-from forebay_proxy.postgres.extended import EITHER, USUAL, Lexing
 from forebay_proxy.postgres.pauses import Asker, Pause
+from forebay_proxy.postgres.texts import Texts
 from forebay_proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from forebay_proxy.postgres.server import Login
 
-MOST_TEXTS: Final = 4096  # statement texts whose marks are remembered, per database
-LONGEST_TEXT: Final = 4096  # bytes; longer ones are read each time
 AGAIN_AFTER: Final = 0.1  # seconds until a server that was not there is tried again, for those who still have time
 GONE: Final = frozenset(  # reasons of refusals that a server's restart or a failover ends, or another's leaving
     {
@@ -57,9 +53,11 @@ class Database:
         postgres: Postgres,
         instead: "Login | None",
         pauses: Mapping[str, Pause],
+        texts: Texts,
     ) -> None:
         """`user` and `fixed`, start-up parameters, are as the clients give them; `instead` is for when no endpoint
-        plays the role of `login`; `pauses` are of all databases that are paused, by name."""
+        plays the role of `login`; `pauses` are of all databases that are paused, by name; `texts`
+        are of all databases."""
         self.spec = spec
         self.name = spec.name
         self.user = user
@@ -68,7 +66,7 @@ class Database:
         self.login = login
         self.transactions = 0
         self.gone = False  # the document has another for these clients, or none: see `Asking.follow`
-        self._marks: OrderedDict[bytes, Marks] = OrderedDict()
+        self.marks_of = texts.marks
         self.instead = instead
         self.pauses = pauses
         self._lesson: Lesson | None = None
@@ -115,23 +113,6 @@ class Database:
         pause = self.pauses.get(self.name)
         if pause is None or not pause.forget(asker):
             self.upstream.pool.cancel(asker, now)
-
-    def marks_of(self, text: bytes, lexing: Lexing) -> Marks:
-        """`marks`, remembered for the usual lexing."""
-        if plain(text):
-            return NONE
-        if lexing is EITHER:
-            return marks_either(text)
-        if lexing is not USUAL:
-            return marks(text, standard_strings=lexing[0], readable=lexing[1] or text.isascii())
-        found = self._marks.get(text)
-        if found is None:
-            found = marks(text)
-            if len(text) <= LONGEST_TEXT:
-                self._marks[text] = found
-                if len(self._marks) > MOST_TEXTS:
-                    self._marks.popitem(last=False)
-        return found
 
     def refused(self, refusal: Refusal) -> None:
         """Count it."""

@@ -36,6 +36,7 @@ from forebay_proxy.postgres.roles import PRIMARY, STANDBY, RoleWatch
 from forebay_proxy.postgres.server import Login, PgConnection, serves
 from forebay_proxy.postgres.server_login import Conversation, Knock
 from forebay_proxy.postgres.session import Session
+from forebay_proxy.postgres.texts import Texts
 from forebay_proxy.secret_files import SecretError
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.turn import Turn
@@ -80,6 +81,7 @@ class PgProxy:
         self._others: Peers | Pods = Peers(self._cancels.by)  # whose sessions a cancel request may be for
         self._tasks = tasks
         self._watches: list[RoleWatch] = []
+        self._texts = Texts()
         self._settings: OrderedDict[object, Settings] = OrderedDict()
         self._secret = secret
         self.auth = Auth("trust", {}, self._secret)
@@ -389,7 +391,9 @@ class PgProxy:
         instead = Login(server_user, entry.database or name, PRIMARY, answer, given, name)
         login.chosen = instead.chosen = self._chosen(entry, user, fixed)
         prefers = entry.access == "preferReplica" and role is not None
-        return Database(entry, user, fixed, upstream, login, self.postgres, instead if prefers else None, self.pauses)
+        return Database(
+            entry, user, fixed, upstream, login, self.postgres, instead if prefers else None, self.pauses, self._texts
+        )
 
     def _chosen(self, entry: DatabaseSpec, user: str, fixed: tuple[tuple[str, bytes], ...]) -> frozenset[str]:
         """The SQLSTATEs by which a server refuses what the client has chosen: what the document names is not that."""
