@@ -113,8 +113,9 @@ class Http(Model):
     )
     body_timeout: PositiveDuration = Field(
         10.0,
-        description="How long a request's body may stall before it has a connection, or while others wait for its; "
-        "then 408.",
+        description="How long a request's body may stall before it has a connection; then 408. One that has a "
+        "connection while others wait, or have waited in vain, has to bring 1 KiB a second, counted over this time; "
+        "else 408.",
     )
     response_timeout: PositiveDuration = Field(
         60.0,

@@ -42,7 +42,7 @@ class Failure(NamedTuple):
 NO_CREDENTIALS = Failure(407, "credentials", "this proxy wants a user and password that it knows")
 NO_ROUTE = Failure(404, "no_route", "no route matches this host and path")
 HEADER_TIMEOUT = Failure(408, "header_timeout", "the request's head did not arrive in time")
-BODY_TIMEOUT = Failure(408, "body_timeout", "the request's body stalled")
+BODY_TIMEOUT = Failure(408, "body_timeout", "the request's body stalled, or came too slowly while others waited")
 BODY_TOO_LARGE = Failure(413, "body_too_large", "the request's body is larger than maxBodyBytes")
 UPSTREAM_RESET = Failure(502, "upstream_reset", "the upstream closed the connection before it answered")
 MAX_CLIENTS = Failure(503, "max_clients", "the proxy has as many client connections as it may")

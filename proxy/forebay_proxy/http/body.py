@@ -1,7 +1,8 @@
 """A request's body on its way up: decoded, counted, buffered until there is a connection, then passed on as it comes.
 
 Up to `requestBuffer` is taken before a connection is asked for; what is longer streams from then on, and is read from
-the client no faster than the upstream takes it.
+the client no faster than the upstream takes it. While others wait for the connection that it holds, it has to go on at
+`LEAST_RATE` at least, counted over each `bodyTimeout`: a byte now and then would hold the connection for good.
 """
 
 from time import monotonic
@@ -13,7 +14,9 @@ from forebay_proxy.http import answers, phases
 if TYPE_CHECKING:
     from forebay_proxy.http.exchange import Exchange
     from forebay_proxy.http.upstream import HttpConnection
+    from forebay_proxy.upstream import Upstream
 
+LEAST_RATE = 1024  # bytes of payload a second; Apache's mod_reqtimeout asks for 500, and EDGE has ten times this
 HEARING = 0.001  # seconds that an upstream which has begun to answer is heard before more is sent to it
 
 
@@ -25,7 +28,10 @@ def chunk(payload: bytes) -> bytes:
 class RequestBody:
     """The body of one exchange's request. Made only where there is one."""
 
-    __slots__ = ("_decoder", "_exchange", "_left", "_pieces", "_stalled_since", "_streaming", "held", "replayable")
+    __slots__ = (
+        "_counted", "_decoder", "_exchange", "_heard", "_left", "_pieces", "_streaming", "_unserved", "held",
+        "replayable",
+    )  # fmt: skip
 
     def __init__(self, exchange: "Exchange") -> None:
         head = exchange.head
@@ -34,7 +40,9 @@ class RequestBody:
         self._left = head.content_length
         self._pieces: list[bytes] = []  # as they go upstream, kept for a retry
         self._streaming = False  # longer than the buffer
-        self._stalled_since = 0.0  # 0: it has not stalled
+        self._counted = 0  # bytes_in when the deadline was set anew
+        self._unserved = 0  # how many others had waited in vain then
+        self._heard = 0.0  # when something came last
         self.held = b""  # kept back while the upstream is heard
         self.replayable = True  # nothing has been sent that is not in `_pieces`
 
@@ -61,17 +69,20 @@ class RequestBody:
         if limit and exchange.bytes_in > limit:
             exchange.fail(answers.BODY_TOO_LARGE)
             return
-        self._stalled_since = 0.0
         if done:
             exchange.request_done = True
             client.buffer = rest
         if decoder is not None:
             piece = (chunk(piece) if piece else b"") + (b"0\r\n" + decoder.trailer + b"\r\n" if done else b"")
-        now = monotonic()
+        now = self._heard = monotonic()
         if exchange.connection is not None:
             self.replayable = False
             # Before the write, which may find the upstream full.
-            client.expect(now, phases.BODY if not done else phases.STREAM if exchange.status else phases.ANSWER)
+            if done:
+                client.expect(now, phases.STREAM if exchange.status else phases.ANSWER)
+            elif exchange.status or exchange.bytes_in - self._counted >= LEAST_RATE * client.proxy.http.body_timeout:
+                self._count_anew()
+                client.expect(now, phases.BODY)
             if piece:
                 self._send(exchange.connection, piece)
             return
@@ -90,6 +101,8 @@ class RequestBody:
     def begin(self, connection: "HttpConnection", request: bytes, now: float) -> None:
         """There is a connection: send the head and what has come of the body."""
         client = self._exchange.client
+        self._heard = now
+        self._count_anew()
         client.expect(now, phases.ANSWER if self._exchange.request_done else phases.BODY)
         if self._streaming:
             client.read_on()
@@ -115,14 +128,28 @@ class RequestBody:
             exchange.client.read_on()
             exchange.connection.transport.write(held)
 
+    def _count_anew(self) -> None:
+        self._counted = self._exchange.bytes_in
+        self._unserved = unserved(self._exchange.upstream)
+
     def stalled(self, now: float) -> None:
-        """Nothing of the body has come for `bodyTimeout`. While nobody waits for the connection that it holds, it may
-        take longer."""
+        """Nothing of the body has come for `bodyTimeout`, or too little where it holds a connection. While nobody waits
+        for that, it may take longer."""
         exchange = self._exchange
-        http = exchange.client.proxy.http
-        if exchange.connection is not None and not exchange.upstream.pool.waiters:
-            self._stalled_since = self._stalled_since or now - http.body_timeout
-            if now - self._stalled_since < http.stream_idle_timeout:
-                exchange.client.proxy.wheel.arm(exchange.client, now + http.body_timeout)
-                return
+        client = exchange.client
+        http = client.proxy.http
+        if (
+            exchange.connection is not None
+            and not exchange.upstream.pool.waiters
+            and unserved(exchange.upstream) == self._unserved
+            and now - self._heard < http.stream_idle_timeout
+        ):
+            self._count_anew()
+            client.proxy.wheel.arm(client, now + http.body_timeout)
+            return
         exchange.timed_out(answers.BODY_TIMEOUT, now)
+
+
+def unserved(upstream: "Upstream") -> int:
+    """How many requests got no connection as there was none for them, so far."""
+    return upstream.rejections.get("timeout", 0) + upstream.rejections.get("queue_full", 0)

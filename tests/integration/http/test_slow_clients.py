@@ -18,6 +18,13 @@ ONE = {"size": 1, "maxOverflow": 0}
 # ---------------------------------------------------------------------- who dribbles
 
 
+async def dribble(client: Connection, data: bytes, gap: float) -> None:
+    """`data` again and again, with `gap` seconds between."""
+    while True:
+        await client.send(data)
+        await asyncio.sleep(gap)
+
+
 async def test_ten_that_dribble_a_body_don_t_make_an_eleventh_wait(tmp_path: Path) -> None:
     async with Origin() as origin, running(tmp_path, document(origin.port, pool=TEN)) as forebay:
         clients = [await Connection.open(forebay.port) for _ in range(20)]
@@ -70,6 +77,74 @@ async def test_a_stalled_stream_may_take_longer_while_nobody_waits(tmp_path: Pat
         async with await Connection.open(forebay.port) as client:
             await client.send(head + content(100_000))
             assert (await client.answer("POST", within=3)).status == 408
+
+
+async def test_a_stream_that_dribbles_gives_way_when_others_wait(tmp_path: Path) -> None:
+    """Each byte comes well before bodyTimeout: only what has come in all of it counts."""
+    http = {"bodyTimeout": "300ms", "requestBuffer": "16Ki"}
+    async with Origin() as origin, running(tmp_path, document(origin.port, pool=ONE, http=http)) as forebay:
+        async with await Connection.open(forebay.port) as client:
+            await client.send(request_bytes("/upload", "POST", [("Content-Length", "1000000")]) + content(100_000))
+            await origin.until(lambda stats: stats["active"] == 1)
+            dribbling = asyncio.create_task(dribble(client, b"x", 0.05))
+            assert (await fetch(forebay.port, within=5)).body == b"ok\n"
+            answer = await client.answer("POST")
+            assert (answer.status, answer.get("connection")) == (408, "close")
+            dribbling.cancel()
+        await origin.until(lambda stats: stats["aborted"] == 1)
+
+
+async def test_a_stream_that_dribbles_gives_way_when_others_have_waited_in_vain(tmp_path: Path) -> None:
+    """Nobody waits when it is looked at."""
+    http = {"bodyTimeout": "2s", "requestBuffer": "16Ki"}
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, pool=ONE | {"timeout": "100ms"}, http=http)) as forebay,
+        await Connection.open(forebay.port) as client,
+    ):
+        await client.send(request_bytes("/upload", "POST", [("Content-Length", "1000000")]) + content(100_000))
+        await origin.until(lambda stats: stats["active"] == 1)
+        dribbling = asyncio.create_task(dribble(client, b"x", 0.1))
+        assert (await fetch(forebay.port)).status == 503
+        assert (await client.answer("POST")).status == 408
+        dribbling.cancel()
+        assert (await fetch(forebay.port)).status == 200
+
+
+async def test_a_stream_that_dribbles_its_trailer_gives_way(tmp_path: Path) -> None:
+    """What is no payload is no progress."""
+    http = {"bodyTimeout": "300ms", "requestBuffer": "16Ki"}
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, pool=ONE, http=http)) as forebay,
+        await Connection.open(forebay.port) as client,
+    ):
+        head = request_bytes("/upload", "POST", [("Transfer-Encoding", "chunked")])
+        await client.send(head + b"186a0\r\n" + content(100_000) + b"\r\n0\r\n")
+        await origin.until(lambda stats: stats["active"] == 1)
+        dribbling = asyncio.create_task(dribble(client, b"X: trailing\r\n", 0.05))
+        assert (await fetch(forebay.port, within=5)).body == b"ok\n"
+        assert (await client.answer("POST")).status == 408
+        dribbling.cancel()
+
+
+async def test_a_slow_stream_goes_on_while_it_keeps_the_least_rate_or_nobody_waits(tmp_path: Path) -> None:
+    http = {"bodyTimeout": "300ms", "requestBuffer": "16Ki"}
+    async with (
+        Origin() as origin,
+        running(tmp_path, document(origin.port, pool=ONE, http=http)) as forebay,
+        await Connection.open(forebay.port) as client,
+    ):
+        await client.send(request_bytes("/upload", "POST", [("Content-Length", "110020")]) + content(100_000))
+        for _ in range(20):  # 20 bytes a second, and nobody waits
+            await client.send(b"x")
+            await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(fetch(forebay.port, within=5))
+        for _ in range(20):  # 10 KB a second, and somebody waits
+            await client.send(500 * b"x")
+            await asyncio.sleep(0.05)
+        assert (await client.answer("POST")).status == 200
+        assert (await waiting).body == b"ok\n"
 
 
 async def test_a_body_that_stalls_below_the_buffer_is_a_408(tmp_path: Path) -> None:
