@@ -81,9 +81,18 @@ class Route(Model):
     host: HostName | None = Field(
         None, description="Host of the request, without port, in any case. Absent: every host."
     )
-    path_prefix: UrlPath = Field("/", description="Beginning of the path, in whole segments: /a matches /a and /a/b.")
+    path_prefix: UrlPath = Field(
+        "/",
+        description="Beginning of the path, in whole segments: /a matches /a and /a/b. Paths are compared as they "
+        "come; where any route has a prefix but /, one with dot segments (. and .., percent-encoded or not) is a 400. "
+        "That is no access control: there are backends that take //a, /A or /%61 for /a.",
+    )
     upstream: Label = Field(description="Name of the upstream that gets the request.")
-    strip_prefix: bool = Field(False, description="Whether pathPrefix is taken off before the request is passed on.")
+    strip_prefix: bool = Field(
+        False,
+        description="Whether pathPrefix is taken off before the request is passed on, with all slashes that follow but "
+        "one.",
+    )
 
 
 class Retries(Model):

@@ -40,6 +40,7 @@ class Failure(NamedTuple):
 
 
 NO_CREDENTIALS = Failure(407, "credentials", "this proxy wants a user and password that it knows")
+DOT_SEGMENTS = Failure(400, "bad_request", "the path has dot segments, and the routes go by paths")
 NO_ROUTE = Failure(404, "no_route", "no route matches this host and path")
 HEADER_TIMEOUT = Failure(408, "header_timeout", "the request's head did not arrive in time")
 BODY_TIMEOUT = Failure(408, "body_timeout", "the request's body stalled, or came too slowly while others waited")

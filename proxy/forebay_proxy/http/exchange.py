@@ -90,6 +90,9 @@ class Exchange(Waiter):
         if self.request_done:
             client.buffer = rest
         if upstream is None:
+            if proxy.router.doubtful(head.target):
+                self.fail(answers.DOT_SEGMENTS)
+                return
             route = proxy.router.route(host, head.target)
             if route is None:
                 self.fail(answers.NO_ROUTE)

@@ -9,7 +9,7 @@ import pytest_asyncio
 from tests.integration.http.backend import Backend, read_request
 from tests.integration.http.harness import TOLERANT, document, running
 from tests.support.forebay import Forebay
-from tests.support.raw import Connection, request_bytes
+from tests.support.raw import Connection, fetch, request_bytes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -65,6 +65,15 @@ async def forebay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[For
         ("other.example", "/static/", "static GET / "),
         ("other.example", "/static", "shop GET /static "),
         ("[::1]:80", "/static/a", "static GET /a "),
+        ("shop.example", "/api//evil.example/x", "api GET /evil.example/x "),
+        ("shop.example", "/api///", "api GET / "),
+        ("other.example", "/static///a", "static GET /a "),
+        ("shop.example", "//api//x", "shop GET //api//x "),
+        (
+            "shop.example",
+            "/api/.well-known/..a/b.../a%2eb/%2e%2e%2e?../%2e%2e/x",
+            "api GET /.well-known/..a/b.../a%2eb/%2e%2e%2e?../%2e%2e/x ",
+        ),
     ],
 )
 async def test_the_first_match_wins(forebay: Forebay, host: str, target: str, answer: str) -> None:
@@ -72,6 +81,38 @@ async def test_the_first_match_wins(forebay: Forebay, host: str, target: str, an
         for _ in range(2):
             got = await client.ask(request_bytes(target, host=host))
             assert got.body.decode() == answer + "HTTP/1.1"
+
+
+DOTTED = [
+    "/static/../api/x", "/static/..", "/..", "/static/.", "/./api", "/static/%2e%2E/api", "/static/.%2e/api?x",
+    "/static/..%2fapi", "/static%2F../api", "/static%2f%2e%2e%2fapi", "/static/..;a=b/api", "/static/%2e%2e%3b/api",
+    "/static\\..\\api", "/static%5c..%5Capi", "/a/b/c/../..", "http://shop.example/static/../api",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", DOTTED)
+async def test_a_path_that_a_backend_may_take_for_another_is_a_400(forebay: Forebay, target: str) -> None:
+    """Else it would come by the route of one to what is behind another."""
+    async with await Connection.open(forebay.port) as client:
+        for _ in range(2):
+            answer = await client.ask(request_bytes(target, host="shop.example"))
+            assert (answer.status, answer.get("connection")) == (400, None)
+            assert b"dot segment" in answer.body
+        assert (await client.ask(request_bytes("/", host="shop.example"))).status == 200
+
+
+async def test_where_no_route_looks_at_paths_they_are_passed_on_as_they_come(tmp_path: Path) -> None:
+    async def script(peer: Connection) -> None:
+        while True:
+            head, _ = await read_request(peer)
+            body = head.partition(b"\r\n")[0]
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    for routes in [], [{"host": "test.example", "upstream": "origin"}]:
+        async with Backend(script) as backend, running(tmp_path, document(backend.port, spec={"routes": routes})) as f:
+            for target in DOTTED[:-1]:
+                got = await fetch(f.port, target)
+                assert got.body.decode() == f"GET {target} HTTP/1.1"
 
 
 @pytest.mark.parametrize(("host", "answer"), [("shop.example", "shop"), ("whole.example", "api"), ("a", None)])
