@@ -1,9 +1,7 @@
 """The access log: one JSON line per request, connection or session.
 
-The loop only formats and appends. A daemon thread writes, because a write to a pipe that nobody reads blocks,
-and making standard output non-blocking would do so for every process that shares it. What waits is bounded;
-beyond that lines are dropped and counted. Lines go out in writes of at most PIPE_BUF bytes, which a pipe
-keeps whole, so the lines of several workers don't mix.
+The loop only formats and appends; a daemon thread writes (`lines.py`). What waits is bounded; beyond that lines are
+dropped and counted.
 """
 
 from __future__ import annotations
@@ -11,17 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import select
-import threading
 import time
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quoted
-from queue import SimpleQueue
 
 from forebay_proxy.files import reason
+from forebay_proxy.lines import Lines
 
-ATOMIC = select.PIPE_BUF  # bytes: larger writes to a pipe may be mixed with another process's
 BATCH = 32 << 10  # bytes after which the thread is woken early
 FLUSH = 0.25  # seconds that a line waits at most for others
 WAITING = 4 << 20  # bytes, formatted and not yet written: some 10,000 lines
@@ -52,19 +46,12 @@ class AccessLog:
         self._lost = nothing_lost() if lost is None else lost
         self._failed = False
         self._loop = loop
-        self._fd = fd
         self._clock = clock
-        self._limit = waiting
+        self._writer = Lines(fd, waiting, "access log", self._not_written)
         self._lines: list[bytes] = []
         self._size = 0  # bytes in _lines
-        self._accepted = 0  # bytes, ever; only the loop counts here
-        self._done = 0  # bytes, ever; only the thread counts here
-        self._passed = 0  # lines, ever, written or lost for an error; only the thread counts here
         self._timer: asyncio.TimerHandle | None = None
         self._second, self._prefix = -1, ""
-        self._batches: SimpleQueue[list[bytes] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._write_all, name="access log", daemon=True)
-        self._thread.start()
 
     def write(
         self,
@@ -114,10 +101,9 @@ class AccessLog:
 
     def _append(self, line: bytes) -> None:
         size = len(line)
-        if self._accepted - self._done + size > self._limit:
+        if not self._writer.accept(size):
             self._lost["full"] += 1
             return
-        self._accepted += size
         self.lines_total += 1
         self._lines.append(line)
         self._size += size
@@ -132,20 +118,20 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         if self._lines:
-            self._batches.put(self._lines)
+            self._writer.put(self._lines)
             self._lines, self._size = [], 0
 
     def end(self) -> None:
         """No more lines come: the thread writes what is left, and ends."""
         self.flush()
-        self._batches.put(None)
+        self._writer.end()
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what is left, as the process ends. Blocks for ``timeout`` seconds at most, no stuck reader holds an
         exit; what is not written by then counts as lost."""
         self.end()
-        self._thread.join(timeout)
-        self._lost["full"] += self.lines_total - self._passed
+        self._writer.join(timeout)
+        self._lost["full"] += self.lines_total - self._writer.passed
 
     def _time(self) -> str:
         """RFC 3339, UTC, with milliseconds; the part down to the second is made once a second."""
@@ -156,33 +142,11 @@ class AccessLog:
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
 
-    def _write_all(self) -> None:
-        while (lines := self._batches.get()) is not None:
-            chunk: list[bytes] = []
-            size = 0
-            for line in lines:
-                if size + len(line) > ATOMIC and chunk:
-                    self._write_chunk(chunk)
-                    chunk, size = [], 0
-                chunk.append(line)
-                size += len(line)
-            self._write_chunk(chunk)
-
-    def _write_chunk(self, lines: list[bytes]) -> None:
-        data = rest = b"".join(lines)
-        while rest:
-            try:
-                rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # somebody else has made it non-blocking
-                select.select([], [self._fd], [])
-            except OSError as error:  # a closed pipe, a full disk: the proxy goes on without
-                if not self._failed:
-                    self._failed = True
-                    log.error("the access log can't be written: %s", reason(error))
-                self._lost["error"] += len(lines)
-                break
-        self._done += len(data)
-        self._passed += len(lines)
+    def _not_written(self, error: OSError, lines: int) -> None:
+        if not self._failed:
+            self._failed = True
+            log.error("the access log can't be written: %s", reason(error))
+        self._lost["error"] += lines
 
 
 def _text(value: str | None) -> str:

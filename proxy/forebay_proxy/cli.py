@@ -14,6 +14,7 @@ from forebay_core.spec.cautions import cautions
 from forebay_core.spec.load import DocumentError, load
 from forebay_core.spec.model import ProxyPool
 from forebay_proxy.files import FileError, read_text, reason
+from forebay_proxy.stderr import log_to_stderr
 
 FILE = click.option(
     "-f", "--file", "path", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The ProxyPool, YAML."
@@ -51,7 +52,7 @@ class Address(click.ParamType[tuple[str, int]]):
 @click.version_option(package_name="forebay")
 def cli() -> None:
     """A connection-pooling proxy with a backend connection budget that holds at every instant."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="forebay: %(message)s")
+    log_to_stderr()
 
 
 def read(path: Path) -> tuple[str, ProxyPool]:

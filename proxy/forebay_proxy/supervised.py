@@ -25,6 +25,7 @@ from forebay_proxy.files import FileError
 from forebay_proxy.journal import Record
 from forebay_proxy.memory import Memory
 from forebay_proxy.postgres.proxy import PgProxy
+from forebay_proxy.stderr import log_to_stderr
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.worker import Worker
 
@@ -160,11 +161,13 @@ async def serve(memory: Path, control: socket.socket, sockets: list[socket.socke
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="forebay: %(message)s")
+    log_to_stderr()
     memory, *fds = sys.argv[1:]
     control, *sockets = (socket.socket(fileno=int(fd)) for fd in fds)
     raise_limit()
-    return uvloop.run(serve(Path(memory), control, sockets))
+    code = uvloop.run(serve(Path(memory), control, sockets))
+    logging.shutdown()  # it writes what is left, and nobody else calls it on this way out
+    return code
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from forebay_proxy.accesslog import ATOMIC, LONGEST, AccessLog, nothing_lost
+from forebay_proxy.accesslog import LONGEST, AccessLog, nothing_lost
+from forebay_proxy.lines import ATOMIC
 
 FIELDS: dict[str, Any] = {
     "client": "10.1.2.3",

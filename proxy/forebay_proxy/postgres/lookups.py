@@ -6,6 +6,7 @@ somebody to look up. Whoever asks for a user that is being looked up already wai
 
 import asyncio
 import logging
+from math import inf
 from time import monotonic
 from typing import Final, Protocol
 
@@ -18,7 +19,7 @@ from forebay_core.spec.postgres import UserQuery
 from forebay_proxy.connection import BriefOwner
 from forebay_proxy.postgres.database import AGAIN_AFTER, may_come_back
 from forebay_proxy.postgres.server import Login, PgConnection
-from forebay_proxy.upstream import Upstream
+from forebay_proxy.upstream import LOGGED_AGAIN, Upstream
 
 MOST_ASKED: Final = 1000  # users that wait to be looked up
 LONGEST_NAME: Final = 63  # bytes; a server has no longer ones
@@ -50,7 +51,8 @@ class Lookups(BriefOwner, Waiter):
         self._answer = b""
         self._timer: asyncio.TimerHandle | None = None
         self._lost = False  # the last connection, before it had answered
-        self._complaint = ""  # what was wrong the last time
+        self._logged: dict[str, float] = {}  # when a failure was said last, by its reason
+        self._unsaid = 0  # failures since the last one that was said
 
     def ask(self, name: str, applicant: Applicant) -> User | None:
         """The user, one without a secret where there is none; None: the applicant is told later, maybe at once."""
@@ -128,8 +130,10 @@ class Lookups(BriefOwner, Waiter):
 
     def _look_up(self, connection: PgConnection) -> None:
         name = next(iter(self._asked))
-        bind = frontend.bind(b"", b"", (encoded(name),))
-        connection.write(self._parse + bind + frontend.execute() + frontend.SYNC)
+        question = self._parse + frontend.bind(b"", b"", (encoded(name),)) + frontend.execute()
+        if not is_utf8(name) and connection.reported.get("client_encoding") == b"UTF8":
+            question = b""  # nobody has such a name there, and the server would refuse the question for it
+        connection.write(question + frontend.SYNC)
         self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._give_up)
 
     def server_said(
@@ -158,7 +162,6 @@ class Lookups(BriefOwner, Waiter):
         except (ProtocolError, ValueError) as error:
             self._refuse(applicants, Refusal("lookup", f"the query for users: {error}"))
             return
-        self._complaint = ""
         self._known.put(user, now)
         for applicant in applicants:
             applicant.looked_up(user)
@@ -184,12 +187,27 @@ class Lookups(BriefOwner, Waiter):
         self._refuse([applicant for applicants in asked.values() for applicant in applicants], refusal)
 
     def _refuse(self, applicants: list[Applicant], refusal: Refusal) -> None:
-        """The cause is said here, once until it is another: clients that are not known yet are not told it."""
-        if refusal.detail != self._complaint:
-            log.warning("users can't be looked up at upstream %s: %s", self.upstream.name, refusal.detail)
-            self._complaint = refusal.detail
+        """The cause is said here: clients that are not known yet are not told it. Not each time, as any of them can
+        make it fail."""
+        now = monotonic()
+        if now - self._logged.get(refusal.reason, -inf) >= LOGGED_AGAIN:
+            self._logged[refusal.reason] = now
+            besides = f" ({self._unsaid} more have failed since the last such line)" if self._unsaid else ""
+            log.warning("users can't be looked up at upstream %s: %s%s", self.upstream.name, refusal.detail, besides)
+            self._unsaid = 0
+        else:
+            self._unsaid += 1
         for applicant in applicants:
             applicant.not_looked_up(refusal)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether it came as UTF-8: what does not is escaped (PEP 383)."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def rows(answer: bytes) -> list[list[str | None]]:

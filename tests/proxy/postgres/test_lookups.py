@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.conformance.pgwire_cases import message
-from tests.integration.postgres.scripted import GREETING, Answer, then_close
+from tests.integration.postgres.scripted import GREETING, KEY, READY, Answer, then_close
 from tests.proxy.postgres.harness import Rig
 from tests.support.waiting import until
 
@@ -128,6 +128,43 @@ async def test_answers_that_are_none(asking: Rig, caplog: pytest.LogCaptureFixtu
     assert (await log_in(asking, "alice"))[0] == b"R", "it goes on when the server does"
 
 
+async def test_failures_that_clients_make_are_not_a_line_each(
+    asking: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server's words may have the name in them, so they are others each time; and logins that are right between
+    those that fail change nothing."""
+    for number in range(5):
+        asking.server.usual[b"E"] = backend.error_response("ERROR", "22021", f"not this: {number}")
+        assert await cannot(asking, f"user{number}") == "57P03"
+        finds(asking, row(f"right{number}", SECRET))
+        assert (await log_in(asking, f"right{number}"))[0] == b"R"
+    assert len(caplog.records) == 1
+    monkeypatch.setattr(lookups, "LOGGED_AGAIN", 0.0)
+    asking.server.usual[b"E"] = backend.error_response("ERROR", "22021", "not this either")
+    assert await cannot(asking) == "57P03"
+    assert "not this either" in caplog.messages[-1]
+    assert "(4 more have failed" in caplog.messages[-1]
+
+
+async def test_a_name_that_is_no_utf_8_is_not_asked_for(rig: Start) -> None:
+    """Where that is what the server expects: it would refuse the question, and each time in other words."""
+    r = await start(rig)
+    finds(r)
+    kind, body = await log_in(r, "\udcc3(")
+    assert (kind, b"28P01" in body) == (b"E", True)
+    assert asked(r) == 0
+    await log_in(r, "müller")
+    assert asked(r) == 1
+
+
+async def test_a_name_in_the_servers_other_encoding(rig: Start) -> None:
+    r = await start(rig)
+    latin = backend.parameter_status("client_encoding", "LATIN1")
+    r.server.greetings[b"lookup"] = backend.AUTHENTICATION_OK + latin + KEY + READY
+    finds(r, row("\udcfcser", SECRET))
+    assert (await log_in(r, "\udcfcser"))[0] == b"R"
+
+
 async def test_a_connection_that_has_just_been_closed(asking: Rig) -> None:
     """The server has closed it as it lay idle: another one is asked on, once."""
     finds(asking, row("alice", SECRET), row("bob", SECRET))
@@ -174,7 +211,7 @@ async def test_who_waits_for_a_look_up_waits(rig: Start) -> None:
         state = r.worker.state()["upstreams"]["db"]
         return int(state["waiting"] + state["waiting_besides"])
 
-    await eventually(lambda: waiting() == 3)
+    await until(lambda: waiting() == 3)
     assert set(await asyncio.gather(*tasks)) == {"57P03"}
     assert waiting() == 0
 
