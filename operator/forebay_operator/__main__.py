@@ -14,6 +14,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from forebay_core.exposition import CONTENT_TYPE
+from forebay_core.log_lines import LineFormatter
 from forebay_operator import metrics, watch
 from forebay_operator.api import Api, ApiError, NotFound
 from forebay_operator.echo import Echo
@@ -118,7 +119,9 @@ async def pages_of(settings: Settings, echo: Echo, registry: CollectorRegistry) 
 
 def main() -> int:
     """Exit 0; 1 what was to be reached is not there; 2 bad settings."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="forebay-operator: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("forebay-operator: "))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         uvloop.run(serve(Settings.of(os.environ, socket.gethostname())))

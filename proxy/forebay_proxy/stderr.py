@@ -6,6 +6,7 @@ The loop never waits for who reads it. Lines that find no room are lost, which t
 import logging
 from typing import Final
 
+from forebay_core.log_lines import LineFormatter
 from forebay_proxy.lines import Lines
 
 PREFIX: Final = "forebay: "
@@ -17,7 +18,7 @@ class StderrHandler(logging.Handler):
 
     def __init__(self, fd: int = 2, waiting: int = WAITING) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter(f"{PREFIX}%(message)s"))
+        self.setFormatter(LineFormatter(PREFIX))
         self._lines = Lines(fd, waiting, "log", lambda error, lines: None)  # there is nobody to tell
         self._lost = 0  # lines, since the last that was taken
 

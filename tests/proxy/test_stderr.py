@@ -22,7 +22,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def say(handler: StderrHandler, message: str) -> None:
-    handler.handle(logging.LogRecord("forebay", logging.INFO, "", 0, message, (), None))
+    handler.handle(logging.LogRecord("forebay", logging.INFO, "", 0, "%s", (message,), None))
 
 
 def read_until(reader: int, word: str) -> str:
@@ -36,6 +36,15 @@ def test_a_line_comes_at_once(pipe: tuple[int, int]) -> None:
     handler = StderrHandler(pipe[1])
     say(handler, "hello")
     assert read_until(pipe[0], "\n") == "forebay: hello\n"
+    handler.close()
+
+
+def test_words_of_others_make_no_lines(pipe: tuple[int, int]) -> None:
+    handler = StderrHandler(pipe[1])
+    say(handler, 'database "no\nforebay: listening on elsewhere" does not exist')
+    say(handler, "hello")
+    text = read_until(pipe[0], "hello\n")
+    assert text == 'forebay: database "no\\nforebay: listening on elsewhere" does not exist\nforebay: hello\n'
     handler.close()
 
 
