@@ -1,4 +1,4 @@
-"""What local mode keeps on disk for the pool in one file: the lock, the admin token, the workers' memories.
+"""What local mode keeps on disk for the pool in one file: the lock, the admin token, the workers' memories and sockets.
 
 The lock is inherited by the workers, so a successor waits until the last of them has ended. A memory whose process is
 dead is kept until nothing that it left can be open any more: a successor that is killed as well must not lose count.
@@ -106,6 +106,7 @@ class StateDirectory:
             path.unlink(missing_ok=True)
             return {}
         memory = Memory.at(path)
+        cancel_socket(path).unlink(missing_ok=True)
         left = {name: (count, memory.records(name)) for name, count in memory.left.items() if count}
         memory.close()
         if left:
@@ -123,6 +124,11 @@ class StateDirectory:
     def release(self) -> None:
         """Let go of the lock."""
         os.close(self.lock)
+
+
+def cancel_socket(memory: Path) -> Path:
+    """Where the worker with this memory hears of cancel requests that have come to another."""
+    return memory.with_suffix(".cancel")
 
 
 def take_over(path: Path) -> None:

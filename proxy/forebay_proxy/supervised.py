@@ -25,6 +25,7 @@ from forebay_proxy.files import FileError
 from forebay_proxy.journal import Record
 from forebay_proxy.memory import Memory
 from forebay_proxy.postgres.proxy import PgProxy
+from forebay_proxy.state_directory import cancel_socket
 from forebay_proxy.stderr import log_to_stderr
 from forebay_proxy.tasks import Tasks
 from forebay_proxy.worker import Worker
@@ -77,6 +78,8 @@ class Supervised:
         self._worker = Worker(pool, Memory.at(self._memory), self._memory.stem, secret)
         self._worker.tell_others = lambda name, of: self.link.tell(order=name, of=of)
         self._worker.rows_of_others = self._rows_of_others
+        if isinstance(self._worker.proxy, PgProxy):
+            self._worker.proxy.join_peers(cancel_socket(self._memory))
         await self._worker.start()
         self._tasks.spawn(self._beat(), "beat")
         return self._worker.answer()

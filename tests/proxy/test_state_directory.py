@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forebay_proxy.memory import Memory
-from forebay_proxy.state_directory import StartError, StateDirectory
+from forebay_proxy.state_directory import StartError, StateDirectory, cancel_socket
 
 
 @pytest.fixture
@@ -45,6 +45,15 @@ async def test_a_memory_is_kept_until_it_is_forgotten(directory: StateDirectory)
     assert (one.exists(), two.exists()) == (False, True)
     directory.forget(but=())
     assert not two.exists()
+    directory.release()
+
+
+async def test_the_socket_of_a_worker_that_was_killed_goes(directory: StateDirectory) -> None:
+    path = died(directory.memory(), orders=3)
+    cancel_socket(path).touch()
+    directory.bury(path)
+    assert path.exists()
+    assert not cancel_socket(path).exists()
     directory.release()
 
 

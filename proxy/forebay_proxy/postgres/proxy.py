@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterator, Mapping
 from math import inf
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
@@ -78,7 +79,7 @@ class PgProxy:
         self._asides = Asides(tasks)
         self._cancels = Cancels(tasks, self._asides)
         self.leftovers = Leftovers(self._cancels, self._asides, tasks, self._any_login)
-        self._others: Peers | Pods = Peers(self._cancels.by)  # whose sessions a cancel request may be for
+        self._others: Peers | Pods | None = None  # whose sessions a cancel request may be for
         self._tasks = tasks
         self._watches: list[RoleWatch] = []
         self._texts = Texts()
@@ -272,7 +273,8 @@ class PgProxy:
 
     def end(self) -> None:
         """The worker ends."""
-        self._others.close()
+        if self._others is not None:
+            self._others.close()
 
     def pinned(self) -> dict[str, dict[str, int]]:
         """How many connections stay with their client, by upstream and reason."""
@@ -427,12 +429,15 @@ class PgProxy:
     def cancel_by(self, request: startup.CancelRequest) -> None:
         """A client's cancel request."""
         request, passed_on = unmarked(request)
-        if not self._cancels.by(request) and (passed_on or not self._others.tell(request)):
+        if not self._cancels.by(request) and (passed_on or self._others is None or not self._others.tell(request)):
             self.count_rejection("cancel")
+
+    def join_peers(self, path: Path) -> None:
+        """This is one of a supervisor's workers; `path` is for its socket. Raises OSError."""
+        self._others = Peers(self._cancels.by, path)
 
     def join(self, address: str, service: str, port: int) -> None:
         """This is one of the pods behind a headless Service."""
-        self._others.close()
         self._others = pods = Pods(address, service, port, self._tasks, lambda: self.count_rejection("cancel"))
         pods.proxied = self._proxied
         self._cancels.tag = pods.tag

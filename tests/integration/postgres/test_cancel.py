@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import ssl
@@ -337,3 +338,35 @@ async def test_a_request_goes_to_no_server_that_shows_a_strangers_certificate(
             show(good)
             await cancel("127.0.0.1", pool.port, asking.key)
             assert await query == CANCELED
+
+
+def sockets(pid: int) -> list[str]:
+    """The names of a process's Unix sockets; abstract ones, which anybody can take, begin with @."""
+    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    lines = [line.split() for line in Path("/proc/net/unix").read_text("utf-8", "replace").splitlines()]
+    return [line[7] for line in lines if len(line) > 7 and f"socket:[{line[6]}]" in links]
+
+
+async def test_between_workers_of_a_supervisor(tmp_path: Path, postgres: Postgres) -> None:
+    """Also once one was killed. No other user of the machine hears of it, or is in the way: there are no sockets but in
+    the state directory."""
+    document = postgres_pool(postgres.port, spec={"replicas": 2})
+    async with Forebay(tmp_path, document, env={"XDG_RUNTIME_DIR": str(tmp_path)}) as pool:
+
+        async def both() -> bool:
+            return len([state for state in (await pool.state())["workers"] if state["ready"]]) == 2
+
+        for _ in range(2):
+            await until(both)
+            async with client("127.0.0.1", pool.port) as session:
+                for _ in range(4):  # each worker is likely to get one of these
+                    asked = asyncio.ensure_future(session.query(SLEEP))
+                    await leased(pool)
+                    await cancel("127.0.0.1", pool.port, session.key)
+                    assert await asyncio.wait_for(asked, 10) == CANCELED
+            (directory,) = (tmp_path / "forebay").iterdir()
+            assert directory.stat().st_mode & 0o077 == 0
+            assert len(list(directory.glob("*.cancel"))) == 2
+            assert len([name for pid in await pool.worker_pids() for name in sockets(pid)]) == 2
+            assert not [name for pid in await pool.worker_pids() for name in sockets(pid) if name.startswith("@")]
+            os.kill((await pool.worker_pids())[0], signal.SIGKILL)
