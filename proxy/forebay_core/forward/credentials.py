@@ -8,7 +8,7 @@ remembered is a keyed digest of the header's value, so neither a look-up's time 
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -87,14 +87,15 @@ class Credentials:
             return UNREADABLE
         return login
 
-    def verify(self, value: bytes) -> Login:
-        """As `known`, from the beginning: milliseconds of CPU. Changes nothing, so a thread may call it."""
+    def verify(self, value: bytes, pause: Callable[[], None] = lambda: None) -> Login:
+        """As `known`, from the beginning: milliseconds of CPU, `pause` is called in between. Changes nothing, so a
+        thread may call it."""
         parsed = _parsed(value)
         if parsed is None:
             return UNREADABLE
         user, password = parsed
         hashed = self._users.get(user)
-        matches = (hashed or self._nobody).matches(password)
+        matches = (hashed or self._nobody).matches(password, pause)
         return Login(user, matches and hashed is not None)
 
     def remember(self, value: bytes, login: Login) -> None:

@@ -12,7 +12,7 @@ from forebay_core.forward.credentials import (
     Login,
     parse_htpasswd,
 )
-from forebay_core.forward.shacrypt import LONGEST_PASSWORD, parse_hash
+from forebay_core.forward.shacrypt import LONGEST_PASSWORD, SLICE, parse_hash
 
 # By glibc's crypt; the first four are also the specification's own.
 VECTORS = (
@@ -51,6 +51,9 @@ def test_a_hash_is_its_passwords(hashed: str, password: str) -> None:
     found = parse_hash(hashed)
     assert found.matches(password.encode())
     assert not found.matches(password.encode() + b"x")
+    pauses: list[bool] = []
+    assert found.matches(password.encode(), lambda: pauses.append(True))
+    assert found.rounds <= len(pauses) * SLICE < found.rounds + SLICE
     assert not found._replace(salt=b"other").matches(password.encode())
     assert not found._replace(rounds=found.rounds + 1).matches(password.encode())
 
