@@ -153,7 +153,8 @@ class Asking(Asker):
         if self.client.full:
             server.transport.pause_reading()
         if server.settings is not self.settings:
-            changes = differences(self.settings, server.reported)
+            # The client may know less than this server reports: what it began on may have been an older one.
+            changes = differences(server.fresh | self.settings, server.reported)
             if changes:
                 queries = set_queries(changes, server.reported)
                 if queries is None:  # not from within the pool, which is about to serve the next one

@@ -12,6 +12,7 @@ from forebay_core.pgwire import ProtocolError, answered, backend, frontend, scan
 from forebay_core.pgwire.backend import ErrorFields
 from forebay_core.pgwire.fields import read_message
 from forebay_core.postgres.scram import Keys
+from forebay_core.postgres.settings import initial
 from forebay_core.postgres.statements import ServerStatements
 from forebay_core.postgres.users import User
 from forebay_proxy.connection import FULL, LoginError, LoginRefusal, UpstreamConnection
@@ -92,8 +93,8 @@ class PgConnection(UpstreamConnection):
     """One connection to a PostgreSQL server, logged in as `kind` says."""
 
     __slots__ = (
-        "_came", "_conversation", "_login", "_turn", "cancel_key", "kept", "last_words", "lone", "reported", "settings",
-        "since", "skip", "statements", "wanted", "write",
+        "_came", "_conversation", "_login", "_turn", "cancel_key", "fresh", "kept", "last_words", "lone", "reported",
+        "settings", "since", "skip", "statements", "wanted", "write",
     )  # fmt: skip
 
     kind: Login
@@ -109,6 +110,7 @@ class PgConnection(UpstreamConnection):
         self._conversation: Conversation | None = None
         self.cancel_key: startup.CancelRequest | None = None
         self.reported: dict[str, bytes] = {}  # its parameters, as the server reports them
+        self.fresh: dict[str, bytes] = {}  # of them what follows a client, as its login has told it
         self.settings: dict[str, bytes] | None = None  # of the client that it was last brought to
         self.statements = ServerStatements(1)
         self.last_words: ErrorFields | None = None  # what the server said before it closed the connection
@@ -146,6 +148,7 @@ class PgConnection(UpstreamConnection):
             raise LoginError("08P01", "the server said more than a login has")
         self.statements = ServerStatements(self.kind.most_statements)
         self.kind.welcome = dict(self.reported)
+        self.fresh = initial({}, self.reported)
         self.since = monotonic()
         self.endpoint.health.succeeded(self.since)
 
