@@ -21,13 +21,14 @@ class Pins(set[str]):
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__(reasons)
-        self.clears = NONE.clears  # what the Query under way takes away, if it succeeds
+        self.clears = NONE.clears  # what the statement under way takes away, if it succeeds
         self._sticky: set[str] = set()
         self._tail: bytes | None = None  # the last bytes of a text that is being streamed
 
-    def mark(self, found: Marks, connection: "PgConnection", *, lone: bool, idle: bool = False) -> None:
-        """What a text says. `lone`: it is a Query, and nothing else is under way; `idle`: outside of a transaction."""
-        if lone and idle:
+    def mark(self, found: Marks, connection: "PgConnection", *, lone: bool, clearing: bool = False) -> None:
+        """What a text says. `lone`: it is a Query, and nothing else is under way; `clearing`: what is under way is this
+        text alone, carried out once, outside of a transaction."""
+        if clearing:
             self.clears = found.clears
         for reason in found.reasons:
             if not (reason.startswith("set:") and is_followed(reason[4:], connection.reported)):
@@ -40,11 +41,11 @@ class Pins(set[str]):
         self.mark(marks_of_call(frontend.read_function(data, at)), connection, lone=True)
 
     def failed(self) -> None:
-        """The Query under way has, so nothing is taken away."""
+        """The statement under way has, so nothing is taken away."""
         self.clears = NONE.clears
 
     def succeeded(self, connection: "PgConnection") -> None:
-        """The Query under way has."""
+        """The statement under way has."""
         every_set = "set:" in self.clears
         gone = {pin for pin in self if pin in self.clears or (every_set and pin.startswith("set:"))}
         gone -= self._sticky | (LEFT_BY_RESET_ALL - self.clears)

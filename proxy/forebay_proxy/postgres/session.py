@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 MAX_HELD: Final = 1 << 18  # bytes of a Query, Parse or Bind that are waited for; longer ones are streamed
 NOT_ANSWERED: Final = bytes(set(range(256)) - set(SYNCING))
 COPY_ENDS: Final = b"cf"
-RESETS: Final = frozenset({b"RESET", b"DISCARD ALL"})  # CommandComplete's tags
+DISCARD_ALL: Final = b"DISCARD ALL"
+RESETS: Final = frozenset({b"RESET", DISCARD_ALL})  # CommandComplete's tags
 RESET: Final = "RESET"  # no setting has this name
+CARRIED_OUT: Final = frozenset({b"Q", b"PBDES", b"PBES"})  # one text, once
 ANSWERED: Final = {b"Q": b"Q", b"PBDES": b"S", b"BES": b"S", b"BDES": b"S", b"PBES": b"S"}  # the usual ones
 IDLE: Final = b"I"[0]
 EXECUTE: Final = b"E"[0]
@@ -168,7 +170,9 @@ class Session(Lone, asyncio.Protocol):
             found = self.database.marks_of(text, extended.read_behind(text, self.lexing) if behind else self.lexing)
             behind = True
             if found is not NONE:
-                self.pins.mark(found, connection, lone=kinds == b"Q" and not self._pending, idle=self.status == IDLE)
+                alone = not self._pending
+                clearing = alone and kinds in CARRIED_OUT and self.status == IDLE
+                self.pins.mark(found, connection, lone=alone and kinds == b"Q", clearing=clearing)
         if self._skip and kinds:
             self.pins.clip(kinds, texts)
         if kinds:
@@ -294,12 +298,13 @@ class Session(Lone, asyncio.Protocol):
         elif self._pipeline.idle:
             self._pipeline = None
             connection.wanted = extended.LEAN
-        if self.pins.clears and self.status == IDLE:
+        cleared = self.pins.clears
+        if cleared and self.status == IDLE:
             self.pins.succeeded(connection)
-        elif self.pins.clears:  # or a later end of the transaction would be taken for its success
+        elif cleared:  # or a later end of the transaction would be taken for its success
             self.pins.failed()
-        if self._changed:
-            data = self._restored(connection, data)
+        if cleared or self._changed:
+            data = self._restored(connection, data, cleared)
         if self._by_statement and self.status != IDLE:
             self.client.say("statement_mode")
             return
@@ -338,6 +343,8 @@ class Session(Lone, asyncio.Protocol):
                 self._stray = False
                 if tag in RESETS:
                     self._changed.add(RESET)
+                if tag == DISCARD_ALL:
+                    self._changed.update(self._began_with)
                 if pipeline is None and tag in ENDS_ALL:
                     self.statements.clear()
                     connection.statements.clear()
@@ -364,16 +371,19 @@ class Session(Lone, asyncio.Protocol):
             self._unblock()
         return data
 
-    def _restored(self, connection: "PgConnection", data: bytes) -> bytes:
+    def _restored(self, connection: "PgConnection", data: bytes, cleared: frozenset[str]) -> bytes:
         """A server resets a setting to what its connection began with. The client's began with what it gave at
-        start-up: that is its again from the next lease on, and it is told so before the server is ready."""
+        start-up: that is its again from the next lease on, and it is told so before the server is ready. `cleared`:
+        what was reset by name, of which the server says nothing where that changes nothing."""
         changed, self._changed = self._changed, set()
-        ends = RESET in changed and self.idle and not self.pins and data[-len(READY) : -1] == READY[:-1]
-        fresh = connection.kind.welcome or {}
+        reset = changed & self._began_with.keys() if RESET in changed else set()
+        reset |= {name for name in self._began_with if "set:" in cleared or f"set:{name.lower()}" in cleared}
+        if not (reset and self.idle and not self.pins and data[-len(READY) : -1] == READY[:-1]):
+            return data
         values = {
             name: self._began_with[name]
-            for name in (changed & self._began_with.keys() if ends else ())
-            if self.settings[name] == fresh.get(name) != self._began_with[name]
+            for name in reset
+            if self.settings[name] == connection.fresh.get(name) != self._began_with[name]
         }
         if not values:
             return data

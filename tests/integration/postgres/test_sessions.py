@@ -93,6 +93,9 @@ async def test_a_pin_ends_when_what_it_is_for_does(pool: Forebay) -> None:
         await first.execute("UNLISTEN *")
         assert await pinned(pool, "listen") == 0
         assert await one(second, "SELECT 1") == 1
+        await first.execute("LISTEN here")
+        first.pgconn.exec_params(b"UNLISTEN *", [])
+        assert await pinned(pool, "listen") == 0
 
 
 async def test_what_is_pipelined_behind_a_refusal_is_served(pool: Forebay) -> None:
@@ -138,6 +141,38 @@ async def test_what_is_reset_is_what_the_client_began_with(pool: Forebay, how: s
             assert await one(client, "SHOW TimeZone") == "Asia/Tokyo"
 
 
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("how", ["RESET TIME ZONE", "RESET ALL", "DISCARD ALL"])
+async def test_a_reset_where_nothing_changes_at_the_server(pool: Forebay, how: str, extended: bool) -> None:
+    """What the client has is its server's default: the server resets it without a word."""
+    async with await psycopg.AsyncConnection.connect(
+        host="127.0.0.1", port=pool.port, user="postgres", dbname="postgres", autocommit=True,
+        options="-c TimeZone=Asia/Tokyo",
+    ) as client:  # fmt: skip
+        client.prepare_threshold = None
+        server = await one(client, "SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'")
+        await client.execute(f"SET TimeZone TO '{server}'")
+        assert await one(client, "SHOW TimeZone") == server
+        if extended:
+            client.pgconn.exec_params(how.encode(), [])
+        else:
+            await client.execute(how)
+        assert client.info.timezone.key == "Asia/Tokyo"
+        assert await one(client, "SHOW TimeZone") == "Asia/Tokyo"
+
+
+async def test_a_reset_that_fails_leaves_what_was_set(pool: Forebay) -> None:
+    async with await psycopg.AsyncConnection.connect(
+        host="127.0.0.1", port=pool.port, user="postgres", dbname="postgres", autocommit=True,
+        options="-c TimeZone=Asia/Tokyo",
+    ) as client:  # fmt: skip
+        server = await one(client, "SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'")
+        await client.execute(f"SET TimeZone TO '{server}'")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await client.execute("RESET TimeZone; SELECT 1/0")
+        assert await one(client, "SHOW TimeZone") == server
+
+
 async def test_a_reset_of_something_else_leaves_what_was_set(pool: Forebay) -> None:
     async with await psycopg.AsyncConnection.connect(
         host="127.0.0.1", port=pool.port, user="postgres", dbname="postgres", autocommit=True,
@@ -160,4 +195,7 @@ async def test_asyncpgs_pool_resets_at_each_release(pool: Forebay) -> None:
                 await client.execute("SET work_mem TO '9MB'")
                 await client.execute("SET TimeZone TO 'Europe/Berlin'")
                 assert await pinned(pool, "set") == 1
+            async with clients.acquire() as client:
+                server = await client.fetchval("SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'")
+                await client.execute(f"SET TimeZone TO '{server}'")
             assert await pinned(pool, "set") == 0
