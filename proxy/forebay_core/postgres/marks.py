@@ -131,6 +131,7 @@ _UNLOCKS = (b"select", b"pg_advisory_unlock_all", b"(", b")")
 _OF_TRANSACTIONS = frozenset(
     {b"begin", b"start", b"commit", b"end", b"rollback", b"abort", b"savepoint", b"release", b"prepare"}
 )
+_PASSING = frozenset({b"local", b"transaction", b"constraints"})  # of SET: at the end of the transaction
 # SET's own spellings: the words after SET (SESSION left out), and the setting that they change.
 _SPELLINGS = {
     (b"time", b"zone"): "timezone",
@@ -233,6 +234,8 @@ def _of_statement(statement: list[Token], own: bool) -> Marks:
     reasons |= lasting
     first, second = words[0], words[1] if len(words) > 1 else b""
     match first:
+        case b"set" if _to_default(words):
+            return Marks(frozenset(reasons), clears=frozenset({f"set:{_setting(statement[1:])}"}))
         case b"set":
             reasons |= _of_set(statement[1:])
         case b"reset":
@@ -318,10 +321,17 @@ def _makes_temporary(statement: list[Token], words: list[bytes]) -> bool:
     return True
 
 
+def _to_default(words: list[bytes]) -> bool:
+    """Whether a SET is the other spelling of a RESET."""
+    if words[1:2] and words[1] in _PASSING:
+        return False
+    return words[-1] == b"default" or words[-3:] == [b"time", b"zone", b"local"]
+
+
 def _of_set(rest: list[Token]) -> set[str]:
     words = [token.text if token.kind == "w" else b"" for token in rest[:2]] + [b"", b""]
-    if words[0] in (b"local", b"transaction", b"constraints"):
-        return set()  # of the transaction, or without effect outside of one
+    if words[0] in _PASSING:
+        return set()
     name = _setting(rest)
     return {"seed" if name == "seed" else f"set:{name}"}
 

@@ -117,7 +117,9 @@ async def test_what_is_pipelined_behind_a_refusal_is_served(pool: Forebay) -> No
         assert await one(second, "SELECT 3") == 3
 
 
-@pytest.mark.parametrize("how", ["RESET ALL", "SELECT 1; RESET ALL", "RESET TimeZone", "DISCARD ALL"])
+@pytest.mark.parametrize(
+    "how", ["RESET ALL", "SELECT 1; RESET ALL", "RESET TimeZone", "DISCARD ALL", "SET TimeZone TO DEFAULT"]
+)
 async def test_what_is_reset_is_what_the_client_began_with(pool: Forebay, how: str) -> None:
     began = "-c TimeZone=Asia/Tokyo -c application_name=reports"
     async with await psycopg.AsyncConnection.connect(
@@ -142,7 +144,7 @@ async def test_what_is_reset_is_what_the_client_began_with(pool: Forebay, how: s
 
 
 @pytest.mark.parametrize("extended", [False, True])
-@pytest.mark.parametrize("how", ["RESET TIME ZONE", "RESET ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("how", ["RESET TIME ZONE", "RESET ALL", "DISCARD ALL", "SET TIME ZONE LOCAL"])
 async def test_a_reset_where_nothing_changes_at_the_server(pool: Forebay, how: str, extended: bool) -> None:
     """What the client has is its server's default: the server resets it without a word."""
     async with await psycopg.AsyncConnection.connect(
