@@ -112,7 +112,7 @@ class ClientLogin:
             client.say("no_tls")
             return
         if packet.negotiates:
-            client.write(backend.negotiate_protocol_version(startup.NEWEST_MINOR, packet.extensions))
+            client.write(backend.negotiate_protocol_version(packet.agreed_minor, packet.extensions))
         if parameters.get("replication", "off").lower() not in OFF:
             client.say("replication")
             return

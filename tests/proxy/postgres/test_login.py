@@ -120,6 +120,15 @@ async def test_protocol_versions(rig: Start, minor: int, agreed: int | None, key
     assert len(backend.read_backend_key_data(told[b"K"])[1]) == key
 
 
+@pytest.mark.parametrize("minor", [0, 2])
+async def test_options_of_the_protocol_that_nobody_knows_change_no_version(rig: Start, minor: int) -> None:
+    """A client takes a version above the one that it asked for as an error."""
+    client = await (await rig()).client()
+    client.start("alice", minor, **{"_pq_.unknown": "1"})
+    told = dict(await client.until(b"Z"))
+    assert backend.read_negotiate_protocol_version(told[b"v"]) == (minor, ["_pq_.unknown"])
+
+
 async def test_too_many_clients_are_told_so(rig: Start) -> None:
     """After their start-up packet, as before it they would not understand."""
     r = await rig(spec={"maxClientConnections": 1})
