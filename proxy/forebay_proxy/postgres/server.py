@@ -292,9 +292,12 @@ class PgConnection(UpstreamConnection):
         super().shut(linger)
 
     def report(self, data: bytes, start: int, end: int) -> tuple[str, bytes]:
-        """Take a ParameterStatus: its name and value."""
+        """Take a ParameterStatus: its name and value. That a standby is none any more is for all clients."""
         name, value = backend.read_parameter_status(data[start + 5 : end])
         self.reported[name] = raw = value.encode("utf-8", "surrogateescape")
+        welcome = self.kind.welcome
+        if name == "in_hot_standby" and self.since and welcome is not None:
+            self.kind.welcome = welcome | {name: raw}
         return name, raw
 
     @property
