@@ -378,6 +378,8 @@ class Worker:
         for upstream in self.upstreams.values():
             upstream.pool.recycle_all(monotonic())
             upstream.act()
+        if isinstance(self.proxy, PgProxy):
+            self.proxy.learn_anew()
 
     def pause(self) -> None:
         """This replica leases nothing until `resume`, whatever the document says."""

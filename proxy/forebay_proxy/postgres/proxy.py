@@ -365,6 +365,11 @@ class PgProxy:
             found.login.keys = keys
         return found
 
+    def learn_anew(self) -> None:
+        """What servers say of themselves: clients that log in from now on are told what a new connection is."""
+        for database in self.databases.values():
+            database.login.welcome = None
+
     def successor(self, gone: Database) -> Database | None:
         """What the document has now for the clients of a database; None: nothing of this name."""
         assert gone.login.known is not None
