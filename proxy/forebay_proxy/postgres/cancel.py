@@ -6,7 +6,7 @@ lease that it is meant for does not end before that connection has: it must not 
 
 import secrets
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from forebay_core.balance import Endpoint
 from forebay_core.lease import CLOSED
@@ -25,17 +25,24 @@ PATIENCE: Final = 5.0  # seconds for a place, and again for the server to take a
 Wanted = tuple["PgConnection", "Session | None"]
 
 
+class Cancellable(Protocol):
+    """Whose client has been given a key."""
+
+    def cancelled(self) -> None:
+        """The client asks to cancel what it asked for."""
+
+
 class Cancels:
-    """The keys of this worker's sessions, and the requests under way."""
+    """The keys of this worker's sessions, the admin database's too, and the requests under way."""
 
     def __init__(self, tasks: Tasks, asides: Asides) -> None:
         self._tasks = tasks
         self._asides = asides
         self.tag: int | None = None  # what keys begin with, where other pods are to know whose they are
-        self._sessions: dict[tuple[int, bytes], Session] = {}
+        self._sessions: dict[tuple[int, bytes], Cancellable] = {}
         self._waiting: dict[Endpoint, deque[Wanted]] = {}
 
-    def new_key(self, session: "Session", size: int) -> tuple[int, bytes]:
+    def new_key(self, session: Cancellable, size: int) -> tuple[int, bytes]:
         """A key by which the session's client can cancel; forgotten with `forget`."""
         while True:
             tag = self.tag if self.tag is not None else secrets.randbits(TAG_BITS)

@@ -164,9 +164,11 @@ class PgClient(asyncio.Protocol):
     def _leave(self) -> None:
         session, self.session = self.session, None
         login, self.login = self.login, None
-        self.console = None
+        console, self.console = self.console, None
         if login is not None:
             login.close()
+        if console is not None:
+            self.proxy.forget_key(console.cancel_key)
         if session is not None:
             if self.transport is not None and not self.transport.is_closing():  # else nothing more comes
                 self.transport.set_protocol(self)

@@ -30,6 +30,7 @@ from forebay_core.postgres.console import (
     parse_command,
     rows,
 )
+from forebay_proxy.postgres import refusals
 from forebay_proxy.postgres.server import serves
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Console:
         self._skipping = False
         self._asked: deque[tuple[bytes, str]] = deque()  # types and texts of messages that wait for their turn
         self._busy = False  # others are asked
+        self._cancelled = False  # what is under way is not to be waited for
+        self.cancel_key = (0, b"")  # by which the client can cancel
 
     def received(self, data: bytes) -> None:
         """Bytes of the client. Raises ProtocolError."""
@@ -129,7 +132,7 @@ class Console:
 
     def _later(self, answer: Coroutine[Any, Any, bytes]) -> bytes:
         """Nothing yet: what is asked behind it waits."""
-        self._busy = True
+        self._busy, self._cancelled = True, False
         self._proxy.spawn(self._finish(answer), "console")
         return b""
 
@@ -139,6 +142,10 @@ class Console:
         if self._client.console is self:
             self._client.write(data)
             self._go_on()
+
+    def cancelled(self) -> None:
+        """The client asks to cancel what it asked for: a PAUSE that waits."""
+        self._cancelled = True
 
     async def _gather(self, table: str) -> bytes:
         return shown(table, await self._rows(table))
@@ -150,7 +157,8 @@ class Console:
 
     async def _carry_out(self, command: Command) -> bytes:
         """An order is answered when all workers have carried it out, since they hear it before they are asked for rows;
-        PAUSE when nothing is under way any more. See `_in_use`."""
+        PAUSE when nothing is under way any more, see `_in_use`: as in PgBouncer a cancel request ends that wait with a
+        RESUME."""
         verb, database = command
         commands = self._proxy.commands
         if verb == "KILL":  # who comes back waits; as in PgBouncer each database is paused by its name
@@ -162,6 +170,9 @@ class Console:
         while verb == "PAUSE" and in_use and self._client.console is self:
             if not (database in self._proxy.pauses if database else self._proxy.paused):
                 return refused(f"{what} was resumed before it was at rest")
+            if self._cancelled:
+                commands.order("resume", database)
+                return refusals.error(refusals.CANCELLED) + READY
             await asyncio.sleep(LOOK_AGAIN)
             in_use = await self._in_use(database)
         return done(verb) + READY

@@ -293,12 +293,14 @@ class ClientLogin:
             session.received(self._buffer)
 
     def _enter_console(self) -> None:
-        client = self._client
+        client, packet = self._client, self._packet
+        assert packet is not None
         postgres = client.proxy.postgres
         if self._user not in (*postgres.admin_users, *postgres.stats_users):
             client.end_with(refusals.error(said("not_allowed", user=self._user, database="pgbouncer")))
             return
         console = Console(client, self._user, admin=self._user in postgres.admin_users)
-        self._enter(console.reported, (secrets.randbits(31), secrets.token_bytes(4)))
+        console.cancel_key = client.proxy.new_key(console, KEY_BYTES[packet.agreed_minor])
+        self._enter(console.reported, console.cancel_key)
         client.begin(console)
         self._go_on(console)

@@ -22,7 +22,7 @@ from forebay_proxy.accesslog import AccessLog
 from forebay_proxy.postgres.aside import Asides
 from forebay_proxy.postgres.asking import Settings
 from forebay_proxy.postgres.auth import Auth
-from forebay_proxy.postgres.cancel import Cancels
+from forebay_proxy.postgres.cancel import Cancellable, Cancels
 from forebay_proxy.postgres.client import PgClient
 from forebay_proxy.postgres.console import SHOWN, Commands
 from forebay_proxy.postgres.database import Database
@@ -425,7 +425,7 @@ class PgProxy:
 
     # ------------------------------------------------------------------ cancel requests
 
-    def new_key(self, session: Session, size: int) -> tuple[int, bytes]:
+    def new_key(self, session: Cancellable, size: int) -> tuple[int, bytes]:
         return self._cancels.new_key(session, size)
 
     def forget_key(self, key: tuple[int, bytes]) -> None:

@@ -223,6 +223,27 @@ async def test_a_pause_that_is_ended_before_it_is_reached(pool: Forebay) -> None
         assert await one(connection, "SELECT 1") == 1
 
 
+async def test_a_pause_that_is_cancelled(pool: Forebay) -> None:
+    """Ctrl-C: what it has paused goes on."""
+    async with await client(pool) as connection:
+        for order in ("PAUSE postgres", "PAUSE"):
+            await connection.execute("BEGIN")
+            await connection.execute("SELECT 1")
+            async with await psycopg.AsyncConnection.connect(
+                host="127.0.0.1", port=pool.port, user="admin", dbname="pgbouncer", autocommit=True
+            ) as console:
+                pausing = asyncio.create_task(psycopg.AsyncClientCursor(console).execute(order))
+                await until(lambda: ask(pool, "SHOW DATABASES"), 20, wanted=lambda rows: rows[0]["paused"] != 0)
+                await console.cancel_safe()
+                with pytest.raises(psycopg.errors.QueryCanceled):
+                    await asyncio.wait_for(pausing, 20)
+                assert await paused(pool) == {"postgres": 0}
+                await console.cancel_safe()  # nothing is under way
+                await psycopg.AsyncClientCursor(console).execute("SHOW VERSION")
+            await connection.execute("COMMIT")
+            assert await one(connection, "SELECT 1") == 1
+
+
 async def paused(pool: Forebay) -> dict[str, int]:
     return {row["name"]: row["paused"] for row in await ask(pool, "SHOW DATABASES")}
 

@@ -8,8 +8,8 @@ import pytest
 from tests.proxy.postgres.harness import Rig
 from tests.support.waiting import until
 
-from forebay_core.pgwire import frontend
-from forebay_core.pgwire.startup import CancelRequest
+from forebay_core.pgwire import backend, frontend
+from forebay_core.pgwire.startup import CancelRequest, write_cancel
 from forebay_proxy.postgres.aside import Asides, NoPlace
 from forebay_proxy.postgres.cancel import Cancels
 
@@ -33,6 +33,26 @@ async def test_a_server_that_takes_one_and_does_not_close(rig: Start) -> None:
     r.server.cancel_ends.set()
     assert await cancels.request(r.upstream, endpoint, REQUEST, 5.0)
     assert r.server.cancels == 2
+
+
+@pytest.mark.parametrize(("minor", "size"), [(0, 4), (2, 32)])
+async def test_the_key_of_a_console_is_forgotten_with_it(rig: Start, minor: int, size: int) -> None:
+    r = await rig(postgres={"adminUsers": ["admin"]})
+    client = await r.client()
+    client.start("admin", minor, database="pgbouncer")
+    pid, key = backend.read_backend_key_data(dict(await client.until(b"Z"))[b"K"])
+    assert len(key) == size
+
+    async def rejected() -> int:
+        asks = await r.client()
+        asks.send(write_cancel(CancelRequest(pid, key)))
+        await asks.ended()
+        return sum(r.proxy.rejections.values())
+
+    assert await rejected() == 0
+    await client.close()
+    await until(lambda: not r.proxy.clients)
+    assert await rejected() == 1
 
 
 async def test_a_server_that_has_no_tls_any_more(rig: Start) -> None:
