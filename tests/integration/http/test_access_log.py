@@ -106,7 +106,8 @@ async def test_a_traceparent_that_is_none_is_no_trace(tmp_path: Path) -> None:
         forebay, log = logged(tmp_path, document(origin.port, spec={"telemetry": {"accessLog": "json"}}))
         async with forebay:
             span = "b7ad6b7169203331"
-            for value in ("00-xyz", f"ff-{TRACE}-{span}-01", f"00-{TRACE}-{span}-01-more", f"01-{TRACE}-{span}-00-more"):
+            shapes = "00-xyz", "ff-{}-{}-01", "00-{}-{}-01-more", "01-{}-{}-00-more"
+            for value in (shape.format(TRACE, span) for shape in shapes):
                 await fetch(forebay.port, headers=[("traceparent", value)])
             found = await lines(log, 4)
     assert [line["trace"] for line in found] == [None, None, None, TRACE]
