@@ -25,6 +25,7 @@ class Drained:
     """A worker with nothing to drain; closing it takes as long as `closing` is not set."""
 
     def __init__(self) -> None:
+        self.listeners = self  # it has none, and so hears nothing
         self.deaf = asyncio.Event()
         self.deaf.set()
         self.closing = threading.Event()

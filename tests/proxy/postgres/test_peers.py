@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.proxy.postgres.harness import eventually
+from tests.support.waiting import until
 
 from forebay_core.pgwire.startup import CancelRequest
 from forebay_proxy.postgres.peers import Peers
@@ -38,7 +38,7 @@ async def test_all_others_hear(directory: Path) -> None:
     peers = [peer(directory / f"{number}.cancel", heard[number]) for number in range(3)]
     (directory / "0.memory").touch()
     assert peers[0].tell(REQUEST) == 2
-    await eventually(lambda: heard == [[], [REQUEST], [REQUEST]])
+    await until(lambda: heard == [[], [REQUEST], [REQUEST]])
     for one in peers:
         one.close()
     assert names(directory) == ["0.memory"]
@@ -54,7 +54,7 @@ async def test_one_that_was_killed(directory: Path) -> None:
     assert other.tell(REQUEST) == 0
     successor = peer(directory / "one.cancel", heard)
     assert other.tell(REQUEST) == 1
-    await eventually(lambda: heard == [REQUEST])
+    await until(lambda: heard == [REQUEST])
     successor.close()
     other.close()
 
