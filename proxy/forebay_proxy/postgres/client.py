@@ -85,6 +85,8 @@ class PgClient(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.full = False
+        if self.console is not None:
+            self.console.go_on()
 
     def on_deadline(self, now: float) -> None:
         if self.session is not None:

@@ -88,11 +88,11 @@ class Console:
         for place in range(len(kinds)):
             kind = kinds[place : place + 1]
             self._asked.append((kind, text(next(queries)) if kind in b"PQ" else ""))
-        self._go_on()
+        self.go_on()
 
-    def _go_on(self) -> None:
-        """Answer one after the other."""
-        while self._asked and not self._busy:
+    def go_on(self) -> None:
+        """Answer one after the other, for as long as the client reads."""
+        while self._asked and not self._busy and not self._client.full:
             kind, query = self._asked.popleft()
             if kind == b"X":
                 self._client.close()
@@ -141,7 +141,7 @@ class Console:
         self._busy = False
         if self._client.console is self:
             self._client.write(data)
-            self._go_on()
+            self.go_on()
 
     def cancelled(self) -> None:
         """The client asks to cancel what it asked for: a PAUSE that waits."""
