@@ -22,13 +22,14 @@ from typing import Literal, NamedTuple
 
 PREFIX = b"forebay_"
 MOST_PER_CLIENT = 10_000  # named statements; drivers keep 5 to 256, one that never closes any must not fill memory
+MOST_TEXT = 16 << 20  # bytes of their texts: 10,000 of 1.6 KiB, and 64 of the longest that are kept (256 KiB)
 _STALE = frozenset({b"0A000", b"26000"})  # "cached plan must not change result type"; not there after all
 _PARSED, _CLOSED = b"1", b"3"
 ENDS_ALL = frozenset({b"DEALLOCATE ALL", b"DISCARD ALL"})  # CommandComplete's tags
 
 
 class TooManyStatements(Exception):
-    """A client has more named statements than MOST_PER_CLIENT."""
+    """A client has more named statements than MOST_PER_CLIENT, or longer ones than MOST_TEXT in all."""
 
 
 class OutOfStep(Exception):
@@ -89,21 +90,35 @@ _HOLD, _DROP, _DELIVER = Step(hold=True), Step(), Answer()
 class ClientStatements:
     """What a client has prepared, by its names; the unnamed one's is empty."""
 
-    __slots__ = ("by_name",)
+    __slots__ = ("by_name", "held")
 
     def __init__(self) -> None:
         self.by_name: dict[bytes, Statement] = {}
+        self.held = 0  # bytes of the texts of those with a name
+
+    def put(self, name: bytes, made: Statement) -> None:
+        self.drop(name)
+        self.by_name[name] = made
+        self.held += len(made.text) if name else 0
+
+    def drop(self, name: bytes) -> bool:
+        """False: there was none of this name."""
+        gone = self.by_name.pop(name, None)
+        if gone is not None and name:
+            self.held -= len(gone.text)
+        return gone is not None
 
     def deallocate(self, name: bytes) -> bool:
         """SQL's DEALLOCATE of one of these, alone in a Query, while nothing else is under way: if True, the caller
         answers it (CommandComplete `DEALLOCATE`, ReadyForQuery). PostgreSQL has one space for SQL's names and ours.
         """
-        return bool(name) and self.by_name.pop(name, None) is not None
+        return bool(name) and self.drop(name)
 
     def clear(self) -> None:
         """DEALLOCATE ALL: all but the unnamed one."""
         unnamed = self.by_name.get(b"")
         self.by_name = {b"": unnamed} if unnamed else {}
+        self.held = 0
 
 
 class ServerStatements:
@@ -172,7 +187,7 @@ class Pipeline:
     or `ready`.
     """
 
-    __slots__ = ("_batches", "_client", "_pending", "_server", "_unnamed_is_ours", "copying", "stray")
+    __slots__ = ("_batches", "_client", "_parsing", "_pending", "_server", "_unnamed_is_ours", "copying", "stray")
 
     def __init__(self, client: ClientStatements, server: ServerStatements, *, unnamed_there: bool = False) -> None:
         """`unnamed_there`: the client's unnamed statement is on the server already."""
@@ -180,6 +195,7 @@ class Pipeline:
         self._unnamed_is_ours = unnamed_there  # on the server
         self._batches: deque[_Batch] = deque()
         self._pending: dict[tuple[str, bytes], tuple[_Batch, Statement | None]] = {}
+        self._parsing = 0  # bytes of the texts of the client's statements with a name that are pending
         self.copying = False  # the server takes a COPY
         self.stray = False  # a Sync within it: is answered after all where the COPY fails before the server reads it
 
@@ -218,6 +234,9 @@ class Pipeline:
             return Step(before, mine.name)
         if len(self._client.by_name) >= MOST_PER_CLIENT:
             raise TooManyStatements(f"expected at most {MOST_PER_CLIENT} prepared statements of a client")
+        if self._client.held + self._parsing + len(made.text) > MOST_TEXT:
+            raise TooManyStatements(f"expected at most {MOST_TEXT} bytes of text in a client's prepared statements")
+        self._parsing += len(made.text)
         mine_now = _Change("client", name, made)
         if self._on_server(made.name):
             self._ensure(made)  # used just now
@@ -397,6 +416,8 @@ class Pipeline:
         head = self._batches.popleft()
         if not head.end or (head.done != head.sent and not head.failed):
             raise OutOfStep("the server is ready before it answered everything")
+        for plan in head.plans:  # which will not be
+            self._parsing -= sum(map(_parsed, plan.changes))
         if head.end == "query" and not head.failed:
             self._client.by_name.pop(b"", None)
             self._unnamed_is_ours = False
@@ -482,7 +503,9 @@ class Pipeline:
         self._pending[change.at, change.name] = (batch, change.statement)
 
     def _apply(self, changes: tuple[_Change, ...]) -> None:
-        for at, name, then in changes:
+        for change in changes:
+            at, name, then = change
+            self._parsing -= _parsed(change)
             if at == "server" and not name:
                 self._unnamed_is_ours = then is not None
             elif at == "server":
@@ -491,9 +514,14 @@ class Pipeline:
                 if then is not None:
                     self._server.present[name] = None
             elif then is not None:
-                self._client.by_name[name] = then
+                self._client.put(name, then)
             else:
-                self._client.by_name.pop(name, None)
+                self._client.drop(name)
+
+
+def _parsed(change: _Change) -> int:
+    """Bytes of text that it gives the client."""
+    return len(change.statement.text) if change.at == "client" and change.name and change.statement is not None else 0
 
 
 def _unknown(name: bytes) -> bytes:

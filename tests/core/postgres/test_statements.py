@@ -394,6 +394,48 @@ def test_a_client_cant_fill_the_memory() -> None:
         lease.parse(b"new", TWO)
 
 
+def text_of(number: int, size: int = 1 << 18) -> statements.Statement:
+    return statement(b"%d" % number + b"x" * size, b"", b"")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_nor_by_few_that_are_long(answered: bool) -> None:
+    """Those count too of which the server has not said yet that it takes them."""
+    lease = pipeline()
+    most = statements.MOST_TEXT // (1 << 18) - 1
+    for number in range(most):
+        lease.parse(b"%d" % number, text_of(number))
+        if answered:
+            lease.reply()
+    with pytest.raises(TooManyStatements, match="at most 16777216 bytes"):
+        lease.parse(b"new", text_of(most, 1 << 19))
+    lease.parse(b"", text_of(most, 1 << 19))  # there is only one without a name
+
+
+def test_what_is_gone_counts_no_more() -> None:
+    client, server = ClientStatements(), ServerStatements(10)
+    for number in range(10):
+        lease = Pipeline(client, server)
+        before = client.held
+        for place in range(4):
+            lease.parse(b"%d" % place, text_of(100 * number + place))
+        assert lease.reply() == Answer()
+        lease.error(b"42601")
+        lease.sync()
+        lease.ready()
+        assert client.held == before + len(text_of(100 * number).text), "the others were skipped"
+        if number == 1:
+            client.clear()
+        elif number % 2:
+            assert client.deallocate(b"0")
+        else:
+            lease.close(b"0")
+            lease.sync()
+            lease.due()
+            lease.ready()
+        assert (client.held, lease._parsing) == (0, 0)
+
+
 @pytest.mark.parametrize("wrong", ["reply", "ready", "early"])
 def test_a_server_out_of_step_is_found(wrong: str) -> None:
     lease = pipeline()
