@@ -21,6 +21,12 @@ GOOD_BODIES = (
         b"",
         b"X: 1\r\n",
     ),
+    Body(
+        "what it must not say of the client",
+        b"0\r\nX_Forwarded-Port: 1\r\nX: 1\r\nx-real_IP: b\r\n\r\n",
+        b"",
+        b"X: 1\r\n",
+    ),
 )
 
 HOSTILE_BODIES = (

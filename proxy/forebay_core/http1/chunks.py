@@ -8,6 +8,7 @@ from forebay_core.http1.types import (
     CHUNK_LINE,
     CHUNK_SIZE,
     DROPPED_FROM_TRAILERS,
+    FORWARDED_PREFIX,
     LARGE_TRAILER,
     MAX_CHUNK_EXTENSION,
     MAX_CHUNK_SIZE,
@@ -41,7 +42,8 @@ def read_trailer(data: bytes, max_trailer: int) -> tuple[bytes, int] | None:
     lines = [
         line[0]
         for line in field_line.finditer(data, 0, blank + 2)
-        if line[1].lower().replace(b"_", b"-") not in DROPPED_FROM_TRAILERS
+        if (name := line[1].lower().replace(b"_", b"-")) not in DROPPED_FROM_TRAILERS
+        and not name.startswith(FORWARDED_PREFIX)
     ]
     return b"".join(lines), blank + 4
 

@@ -41,6 +41,7 @@ cdef enum:  # what a field's name means
     ORDINARY
     DROPPED
     FORWARDED
+    FORWARDED_TOO  # in both spellings
     HOST
     TRACEPARENT
     CONTENT_LENGTH
@@ -94,8 +95,12 @@ cdef struct Names:
     uint32_t initials[MAX_NAME + 1]  # by length: a bit for each first letter, so that most names need no comparison
     Name names[MAX_NAMES]
     int count
+    bint prefixed  # whether all names with PREFIX are of FORWARDED_TOO
 
 
+cdef bytes FORWARDED_PREFIX = types.FORWARDED_PREFIX
+cdef const uint8_t* PREFIX = <const uint8_t*>PyBytes_AS_STRING(FORWARDED_PREFIX)
+cdef Py_ssize_t PREFIX_SIZE = PyBytes_GET_SIZE(FORWARDED_PREFIX)
 cdef Names REQUEST_NAMES
 cdef Names RESPONSE_NAMES
 
@@ -130,8 +135,10 @@ def _fill():
     forwarding = dict.fromkeys(types.FORWARDING, FORWARDED)
     fill_names(
         &REQUEST_NAMES,
-        dropped | framing | forwarding | {b"host": HOST, b"traceparent": TRACEPARENT, b"expect": EXPECT},
+        dropped | framing | forwarding | dict.fromkeys(types.FORWARDED_TOO, FORWARDED_TOO)
+        | {b"host": HOST, b"traceparent": TRACEPARENT, b"expect": EXPECT},
     )
+    REQUEST_NAMES.prefixed = True
 
 
 _fill()
@@ -148,11 +155,14 @@ cdef inline bint folds_to(const uint8_t* text, Py_ssize_t size, const uint8_t* f
 cdef int classify(const Names* table, const uint8_t* name, Py_ssize_t size) noexcept nogil:
     """What a name means. Only its spelling with `-` is interpreted; one with `_` is just dropped."""
     cdef int i
-    if size == 0 or size > MAX_NAME or not (table.initials[size] >> (name[0] & 31)) & 1:
-        return ORDINARY
-    for i in range(table.count):
-        if table.names[i].size == size and folds_to(name, size, table.names[i].text):
-            return table.names[i].kind if memchr(name, b"_"[0], size) == NULL else DROPPED
+    cdef int kind
+    if 0 < size <= MAX_NAME and (table.initials[size] >> (name[0] & 31)) & 1:
+        for i in range(table.count):
+            if table.names[i].size == size and folds_to(name, size, table.names[i].text):
+                kind = table.names[i].kind
+                return kind if kind == FORWARDED_TOO or memchr(name, b"_"[0], size) == NULL else DROPPED
+    if size >= PREFIX_SIZE and table.prefixed and folds_to(name, PREFIX_SIZE, PREFIX):
+        return FORWARDED_TOO
     return ORDINARY
 
 
@@ -303,7 +313,7 @@ cdef void read_options(Head* head, const Names* table, Py_ssize_t i, Py_ssize_t 
             head.upgrade = True
         else:
             kind = classify(table, p + start, size)
-            if kind == ORDINARY or kind == TRACEPARENT:
+            if kind == ORDINARY or kind == TRACEPARENT or kind == FORWARDED_TOO:
                 head.named[head.named_count].start = start
                 head.named[head.named_count].size = size
                 head.named_count += 1
@@ -353,6 +363,11 @@ cdef bint is_named(const Head* head, const Line* line) noexcept nogil:
         if i == size:
             return True
     return False
+
+
+cdef inline bint is_passed_on(const Head* head, const Line* line) noexcept nogil:
+    """Whether this is what a trusted proxy tells of its client, and not for us."""
+    return line.kind == FORWARDED_TOO and memchr(head.data + line.start, b"_"[0], line.name_end - line.start) == NULL
 
 
 cdef Py_ssize_t find_blank(const uint8_t* p, Py_ssize_t start, Py_ssize_t limit) noexcept nogil:
@@ -486,13 +501,13 @@ cdef inline int add(Pieces* pieces, const void* start, Py_ssize_t size) except -
     return 0
 
 
-cdef int add_kept(Pieces* pieces, const Head* head) except -1:
+cdef int add_kept(Pieces* pieces, const Head* head, bint trusted) except -1:
     cdef const Line* line
     cdef int k
     for k in range(head.line_count):
         line = &head.lines[k]
         if line.kind == HOST or (
-            (line.kind == ORDINARY or line.kind == TRACEPARENT)
+            (line.kind == ORDINARY or line.kind == TRACEPARENT or (trusted and is_passed_on(head, line)))
             and not (head.named_count and is_named(head, line))
         ):
             add(pieces, head.data + line.start, line.stop - line.start)
@@ -662,7 +677,7 @@ def scan_request(bytes data not None, Py_ssize_t max_head, bint trusted):
             add(&pieces, b"Host: ", 6)
             add(&pieces, PyBytes_AS_STRING(host), PyBytes_GET_SIZE(host))
             add(&pieces, b"\r\n", 2)
-    add_kept(&pieces, &head)
+    add_kept(&pieces, &head, trusted)
     if upgrade:
         add_upgrade(&pieces, &head)
     if chunked:
@@ -798,7 +813,7 @@ cdef ResponseHead read_response(bytes data, Py_ssize_t max_head, bint to_head_re
             add(&pieces, p + 12, fields - 12)
         else:
             add(&pieces, b" \r\n", 3)
-    add_kept(&pieces, &head)
+    add_kept(&pieces, &head, False)
     if upgrade:
         add_upgrade(&pieces, &head)
     if unsized and client_minor == 1:

@@ -33,10 +33,12 @@ _broken = re.compile(rb"\x00|(?<!\r)\n|\r(?!\n|\Z)")
 
 
 def _by_initial(names: frozenset[bytes]) -> dict[bytes, bytes]:
-    """Patterns of what follows the names' initials, by patterns of these."""
+    """Patterns of what follows the names' initials, by patterns of these. A name that ends in `-` is that of all that
+    begin with it."""
     tails: dict[bytes, list[bytes]] = {}
     for name in sorted(names):
-        tails.setdefault(name[:1], []).append(name[1:].replace(b"-", b"[-_]"))
+        rest = b"%s*+" % TOKEN if name.endswith(b"-") else b""
+        tails.setdefault(name[:1], []).append(name[1:].replace(b"-", b"[-_]") + rest)
     return {b"[%s%s]" % (initial.upper(), initial): b"(?i:%s)" % b"|".join(rest) for initial, rest in tails.items()}
 
 

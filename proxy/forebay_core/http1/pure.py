@@ -40,6 +40,8 @@ from forebay_core.http1.types import (
     DROPPED_FROM_RESPONSES,
     EMPTY_START_LINE,
     EXPECT_UNKNOWN,
+    FORWARDED_PREFIX,
+    FORWARDED_TOO,
     FORWARDING,
     HOST_BAD,
     HOST_MISSING,
@@ -86,7 +88,7 @@ _KEPT = frozenset((b"host", b"traceparent"))  # looked at, and passed on where t
 
 # The lines to the next field that means something, and that field (groups `name` and `value`) or the blank line.
 _UNTIL = rb"%%s(?:(?P<name>%%s):[ \t]*+(?P<value>%s)[ \t]*+\r\n|\r\n)" % TRIMMED
-_REQUEST_SPECIAL = DROPPED_FROM_REQUESTS | _KEPT
+_REQUEST_SPECIAL = DROPPED_FROM_REQUESTS | _KEPT | {FORWARDED_PREFIX, *FORWARDED_TOO}
 _REQUEST_FIELDS = _UNTIL % (lines_without(_REQUEST_SPECIAL), any_of(_REQUEST_SPECIAL))
 _RESPONSE_LINES = lines_without(DROPPED_FROM_RESPONSES)
 _RESPONSE_FIELDS = _UNTIL % (_RESPONSE_LINES, any_of(DROPPED_FROM_RESPONSES))
@@ -179,7 +181,7 @@ def scan_request(data: bytes, max_head: int, trusted: bool) -> RequestHead | Non
     fields = match.end(3) + 2
     found = {} if first_host is None else {b"host": [first_host]}
     kept: list[bytes] = []
-    if not _read_fields(_request_fields, match, start if as_is else fields, end, found, kept):
+    if not _read_fields(_request_fields, match, start if as_is else fields, end, found, kept, trusted):
         raise bad_request(data, start, end)
     authority = None
     if not plain:
@@ -396,11 +398,12 @@ def _read_fields(
     end: int,
     found: dict[bytes, list[bytes]],
     kept: list[bytes],
+    trusted: bool = False,
 ) -> bool:
     """Whether a head that begins with `match` goes on in good field lines to its `end`.
 
     Adds the values of the special fields to `found`, by name as spelled, lowercased; and the runs of lines that are
-    passed on to `kept`, the first from `start`.
+    passed on to `kept`, the first from `start`: those of the `trusted` among them that are just passed on.
     """
     while match is not None:
         name, value = match.group("name", "value")
@@ -414,11 +417,17 @@ def _read_fields(
         else:
             found[name] = [value]
         after = match.end()
-        if name not in _KEPT:
+        if name not in _KEPT and not (trusted and _is_passed_on(name)):
             kept.append(data[start : match.start("name")])
             start = after
         match = lines.match(data, after, end)
     return False
+
+
+def _is_passed_on(name: bytes) -> bool:
+    """Whether this is a field, lowercased, that a proxy tells of its client, and that is not for us."""
+    known = name in FORWARDED_TOO or name.startswith(FORWARDED_PREFIX)
+    return known and name not in FORWARDING and b"_" not in name
 
 
 def _without(named: set[bytes], kept: list[bytes], fields: int) -> list[bytes]:

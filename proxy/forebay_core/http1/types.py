@@ -37,10 +37,14 @@ HOP_BY_HOP: Final = (
     b"proxy-authenticate",
 )
 FORWARDING: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded")
+# What else proxies tell of a client: from one that is trusted it is passed on, from others dropped.
+FORWARDED_PREFIX: Final = b"x-forwarded-"
+FORWARDED_TOO: Final = (b"x-real-ip",)
 DROPPED_FROM_REQUESTS: Final = frozenset((*FRAMING, *HOP_BY_HOP, *FORWARDING, b"expect"))
 DROPPED_FROM_RESPONSES: Final = frozenset((*FRAMING, *HOP_BY_HOP))
 # RFC 9110 section 6.5.1: framing, routing, authentication, modifiers and content format don't belong in a trailer.
 DROPPED_FROM_TRAILERS: Final = DROPPED_FROM_REQUESTS | {
+    *FORWARDED_TOO,
     b"host",
     b"trailer",
     b"via",

@@ -149,8 +149,8 @@ class Http(Model):
     )
     trusted_proxies: Annotated[Seq[CidrNetwork], Field(max_length=64)] = Field(
         (),
-        description="Networks whose X-Forwarded-* and Forwarded fields are believed and appended to; "
-        "from all others they are dropped.",
+        description="Networks whose X-Forwarded-*, X-Real-IP and Forwarded fields are believed: Forwarded and "
+        "X-Forwarded-For are appended to, the others passed on. From all others they are dropped.",
         json_schema_extra=HTTP_ONLY,
     )
     retries: Retries = Field(

@@ -29,6 +29,8 @@ SHARDS = (
     ),
     *(
         b"\r\nX-Forwarded-For: 1",
+        b"\r\nX-Forwarded-",
+        b"\r\nX-Real-IP: 1",
         b"\r\ntraceparent: 1",
         b"\r\nKeep-Alive: timeout=1",
         b"\r\nTE: x",
@@ -59,6 +61,8 @@ NAMES = TOKENS | st.sampled_from(
     [
         *sorted(name.decode() for name in DROPPED_FROM_REQUESTS),
         *("Host", "traceparent", "Content_Length", "X_Forwarded-For", "CONNECTION", "Close"),
+        *("X-Forwarded", "x-forwarded-", "X-Forwarded-Port", "x_forwarded-Port", "X-Forwarded-Client-Certificate"),
+        *("X-Real-IP", "X-Real_IP", "X-Request-Id"),
     ]
 )
 VALUES = st.text('\t ,;=a-_:"1é', max_size=12) | st.sampled_from(
