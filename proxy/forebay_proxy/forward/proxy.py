@@ -48,6 +48,9 @@ class ForwardProxy(HttpProxy):
         self._take(read_files(spec.forward))
         super().configure(spec, upstreams, max_clients)
         self.access = Access(spec.forward)
+        for client in self.clients:
+            assert isinstance(client, ForwardClient)
+            client.denial = self.access.client(client.peer)
         self.upstream = upstreams[spec.upstreams[0].name]
         self.origins.configure(self.access, spec.forward.per_origin, self.upstream)
 
