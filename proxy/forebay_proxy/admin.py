@@ -1,14 +1,22 @@
-"""The admin port: health, metrics and state for everybody who can reach it, commands for those with the token."""
+"""The admin port: health, metrics and state for everybody who can reach it, commands for those with the token.
 
+Who can reach it can also connect and say nothing. So there are never more than a few connections: for one more, one of
+them goes (`Door`). None is refused: it may be a probe, for want of whose answer all would go.
+"""
+
+import asyncio
 import hmac
+from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
 from forebay_core.exposition import CONTENT_TYPE
 from forebay_proxy import metrics
 
+MOST: Final = 16  # connections: probes, scrapes, the operator, a person; clients may need the other descriptors
+QUIET: Final = 75.0  # seconds that a connection may be without a request, before its first, too; scrapes are 60 s apart
 COMMANDS = ("recycle", "pause", "resume", "drain", "restart")
 
 
@@ -28,7 +36,49 @@ class Target(Protocol):
         LookupError where grants don't come this way."""
 
 
-def build(target: Target, token: str) -> web.Application:
+class Door:
+    """Keeps the connections few: for one more than MOST the oldest that asks for nothing goes, else the oldest."""
+
+    def __init__(self) -> None:
+        self._asking: set[web.RequestHandler] = set()
+        self._listening: asyncio.Server | None = None
+
+    @web.middleware
+    async def watch(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Who asks for something."""
+        self._asking.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._asking.discard(request.protocol)
+
+    async def open(self, server: web.Server, host: str, port: int) -> int:
+        """Listen; the port. Raises OSError."""
+        loop = asyncio.get_running_loop()
+
+        def make() -> asyncio.BaseProtocol:
+            loop.call_soon(self._make_room, server)  # when those who have come with this one are counted
+            return server()
+
+        self._listening = await loop.create_server(make, host, port)
+        bound: int = self._listening.sockets[0].getsockname()[1]
+        return bound
+
+    def _make_room(self, server: web.Server) -> None:
+        here = [(one, transport) for one in server.connections if (transport := one.transport) is not None]
+        here = [(one, transport) for one, transport in here if not transport.is_closing()]
+        if len(here) >= MOST:
+            _, goes = next((entry for entry in here if entry[0] not in self._asking), here[0])
+            goes.abort()
+
+    async def close(self, _: web.Application) -> None:
+        if self._listening is not None:
+            self._listening.close()
+
+
+def build(target: Target, token: str, door: Door) -> web.Application:
     """The application; `token` opens the commands."""
     routes = web.RouteTableDef()
 
@@ -83,20 +133,21 @@ def build(target: Target, token: str) -> web.Application:
             raise web.HTTPNotFound(text=f"{error.args[0]}\n") from None
         return web.Response(status=202, text="accepted\n")
 
-    app = web.Application(client_max_size=64 << 10)
+    app = web.Application(client_max_size=64 << 10, middlewares=[door.watch])
+    app.on_shutdown.append(door.close)
     app.add_routes(routes)
     return app
 
 
 async def serve(target: Target, token: str, host: str, port: int) -> tuple[web.AppRunner, int]:
     """Serve it; returns what to clean up, and the port. Raises OSError."""
-    runner = web.AppRunner(build(target, token), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    door = Door()
+    app = build(target, token, door)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=QUIET)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
+    assert runner.server is not None
     try:
-        await site.start()
+        return runner, await door.open(runner.server, host, port)
     except OSError:
         await runner.cleanup()
         raise
-    bound: int = runner.addresses[0][1]
-    return runner, bound

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from forebay_core.spec.model import Spec
 
-RESERVE = 16  # for the admin port, name look-ups and files; and a twentieth for clients that are being refused
+RESERVE = (
+    32  # for the admin port (`admin.MOST`), name look-ups and files; and a twentieth for clients that are being refused
+)
 
 log = logging.getLogger(__name__)
 

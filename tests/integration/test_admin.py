@@ -5,16 +5,19 @@ import json
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from time import monotonic
 from typing import Any
 
 import pytest
-from tests.support.criteria import metric, not_ready, serves, settled
+from tests.support.criteria import descriptors, metric, not_ready, serves, settled
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
 from tests.support.process import need
-from tests.support.raw import Answer, fetch, request_bytes
+from tests.support.raw import Answer, Connection, fetch, request_bytes
+
+from forebay_proxy import admin
 
 Start = Callable[..., Awaitable[Forebay]]
 
@@ -271,3 +274,32 @@ async def test_readyz_follows_a_drain(start: Start, origin: Origin) -> None:
     await not_ready(f, within=0.6)
     assert (await fetch(f.port)).status == 200
     assert await f.wait() == 0
+
+
+async def test_silent_connections_take_few_descriptors_and_keep_nobody_out(start: Start, origin: Origin) -> None:
+    """In a pod they would be those of its clients. Who is being answered is not sent away for them."""
+    f = await start(http_pool(origin.port), "worker")
+    await settled(f, 1)
+    (worker,) = (await f.state())["workers"]
+    before = descriptors(worker["pid"])
+    async with AsyncExitStack() as silent:
+        slow = await silent.enter_async_context(await Connection.open(f.admin_port))
+        body = json.dumps({"life": "another", "sequence": 1, "grants": {}}).encode()
+        await slow.send(request_bytes("/grant", "PUT", TOKEN, body)[:-1])
+        for _ in range(100):
+            await silent.enter_async_context(await Connection.open(f.admin_port))
+        for _ in range(3):
+            assert (await f.admin("/livez")).status == 200
+            assert (await fetch(f.port)).status == 200
+        assert descriptors(worker["pid"]) < before + admin.MOST + 5
+        await slow.send(body[-1:])
+        assert (await slow.answer()).status == 200
+
+
+@pytest.mark.slow
+async def test_who_never_asks_is_closed(start: Start, origin: Origin) -> None:
+    f = await start(http_pool(origin.port), "worker")
+    async with await Connection.open(f.admin_port) as silent, await Connection.open(f.admin_port) as dribbling:
+        await dribbling.send(b"GET /livez HTTP/1.1\r\n")
+        for client in (silent, dribbling):
+            assert await client.rest(within=admin.QUIET + 10) == b""
