@@ -10,9 +10,8 @@ from pathlib import Path
 
 from forebay_core.spec.model import Spec
 
-RESERVE = (
-    32  # for the admin port (`admin.MOST`), name look-ups and files; and a twentieth for clients that are being refused
-)
+RESERVE = 32  # for the admin port (`admin.MOST`), look-ups and files; beside those for clients that are being refused
+REFUSED = 1024  # of these at most: who behaves is gone at once
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +29,18 @@ def most_clients(spec: Spec, own: int) -> int:
     if limit == resource.RLIM_INFINITY:
         return spec.max_client_connections
     pools = sum(upstream.pool.size + upstream.pool.max_overflow for upstream in spec.upstreams)
-    left = limit - own - pools - RESERVE - limit // 20
+    left = limit - own - pools - RESERVE - most_refused()
     if left >= spec.max_client_connections:
         return spec.max_client_connections
     log.warning("the limit of %d file descriptors allows for %d clients, not %d: raise it (ulimit -n)",
                 limit, max(1, left), spec.max_client_connections)  # fmt: skip
     return max(1, left)
+
+
+def most_refused() -> int:
+    """How many clients that were too many may still be there: a twentieth of the descriptors."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return REFUSED if limit == resource.RLIM_INFINITY else min(REFUSED, limit // 20)
 
 
 def used() -> int:

@@ -6,11 +6,12 @@ import random
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.criteria import marked, own, serves, unharmed
+from tests.support.criteria import descriptors, marked, own, serves, unharmed
 from tests.support.forebay import Forebay, http_pool
 from tests.support.load import Load, run_load
 from tests.support.origin import Origin
@@ -142,6 +143,28 @@ async def test_a_rush_beyond_the_descriptors_crashes_nothing(origin: Origin, tmp
         assert set(outcome.errors) <= {"closed unanswered (fresh)"}
         assert (await run_load(f.port, clients=10, requests=10)).statuses == {200: 100}
         assert (await f.metrics()).value("forebay_worker_restarts_total") == 0
+    assert not f.tracebacks(), f.stderr
+
+
+async def test_refused_clients_that_trickle_take_no_descriptors_from_those_who_are_in(
+    origin: Origin, tmp_path: Path
+) -> None:
+    """Each byte after the answer makes the proxy wait for more, so that closing does not reset the client."""
+    document = http_pool(origin.port, spec={"maxClientConnections": 1}, pool={"size": 1, "maxOverflow": 0})
+    f = with_prefix(Forebay(tmp_path, document), "sh", "-c", 'ulimit -n 100; exec "$@"', "sh")
+    async with f, AsyncExitStack() as stack:
+        client = await stack.enter_async_context(await Connection.open(f.port))
+        (worker,) = (await f.state())["workers"]
+        refused = [await stack.enter_async_context(await Connection.open(f.port)) for _ in range(120)]
+        for _ in range(5):
+            for one in refused:
+                with suppress(ConnectionError):
+                    await one.send(b"x")
+            assert (await client.ask(request_bytes("/close"))).status == 200  # the next needs another connection
+            await asyncio.sleep(0.2)
+        assert descriptors(worker["pid"]) < 50
+        async with await Connection.open(f.port) as last:
+            assert (await last.answer()).status == 503
     assert not f.tracebacks(), f.stderr
 
 

@@ -268,6 +268,7 @@ def proxy() -> Iterator[Any]:
         trusted=(),
         admit=lambda client: True,
         clients=set(),
+        turned_away={},
         lone=None,
     )
     wheel.close()

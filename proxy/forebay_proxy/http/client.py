@@ -126,6 +126,7 @@ class ClientConnection(asyncio.Protocol):
         proxy = self.proxy
         proxy.wheel.disarm(self)
         proxy.clients.discard(self)
+        proxy.turned_away.pop(self, None)
         del self.write  # it may know of us
         exchange = self.exchange
         if exchange is not None:

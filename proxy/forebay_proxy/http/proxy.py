@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay_core.spec.model import Http, Spec
 from forebay_proxy.accesslog import AccessLog
+from forebay_proxy.descriptors import most_refused
 from forebay_proxy.http import answers, phases
 from forebay_proxy.http.client import LINGER, ClientConnection
 from forebay_proxy.http.routes import Route, Router
@@ -30,6 +31,7 @@ class HttpProxy:
         self.wheel = wheel
         self.draining = False
         self.clients: set[ClientConnection] = set()
+        self.turned_away: dict[ClientConnection, None] = {}  # refused as too many, and not gone yet; the oldest first
         self.rejections: dict[str, int] = {}
         self.codes: dict[int | str, int] = {}
         self.log: AccessLog | None = None
@@ -43,6 +45,7 @@ class HttpProxy:
         """Take a document; requests under way end by the old one's routes, and by the new one's limits."""
         http = self.http = spec.http
         self._max_clients = max_clients
+        self._most_turned_away = most_refused()
         self.trusted: Sequence[IPv4Network | IPv6Network] = http.trusted_proxies
         self.slow = spec.telemetry.slow_request or inf
         self.patience = patience(http)
@@ -81,9 +84,18 @@ class HttpProxy:
     def admit(self, client: ClientConnection) -> bool:
         if len(self.clients) >= self._max_clients:
             self.reject(None, answers.MAX_CLIENTS.reason)
+            self._turn_away(client)
             return False
         self.clients.add(client)
         return True
+
+    def _turn_away(self, client: ClientConnection) -> None:
+        """Each may stay a while to read why; not so many that descriptors are wanting for who is in."""
+        self.turned_away[client] = None
+        if len(self.turned_away) > self._most_turned_away:
+            oldest = next(iter(self.turned_away))
+            del self.turned_away[oldest]
+            oldest.abort()
 
     def trusts(self, peer: str) -> bool:
         """Whether the client's forwarding fields are believed. An empty peer is one that has gone."""
