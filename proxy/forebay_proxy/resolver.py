@@ -2,7 +2,8 @@
 
 ``getaddrinfo`` blocks, and can't be cancelled while a name server is silent. So each look-up has a daemon
 thread of its own: one that hangs delays neither another name nor the exit of the process (a thread pool would
-do both). Their number is bounded. A literal address needs no thread.
+do both). Their number is bounded, and where clients say the names, no client has all of them. A literal address
+needs no thread.
 
 Where a name has IPv4 addresses those are used, else its IPv6 ones: the two families of one dual-stack pod or
 Service must not count as two endpoints.
@@ -15,6 +16,7 @@ import logging
 import random
 import socket
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -56,16 +58,22 @@ class Resolver:
         self._time_limit = time_limit
         self._getaddrinfo = getaddrinfo
         self._running = 0  # threads, those whose caller has given up among them
+        self._askers: Counter[str] = Counter()  # the same by client
+        self._most_of_one = lookups * 3 // 4  # so that a client whose names hang leaves some for the others
 
-    async def resolve(self, host: str, port: int) -> tuple[Address, ...]:
-        """The addresses of ``host`` in ascending order, at least one. Raises ResolveError."""
+    async def resolve(self, host: str, port: int, asker: str = "") -> tuple[Address, ...]:
+        """The addresses of ``host`` in ascending order, at least one; ``asker`` is the client that wants them. Raises
+        ResolveError.
+        """
         if is_literal(host):
             return (Address(host, port),)
         if self._running >= self._lookups:
             raise ResolveError(f"can't resolve {host}: {self._lookups} look-ups are hanging already")
+        if asker and self._askers[asker] >= self._most_of_one:
+            raise ResolveError(f"can't resolve {host}: {self._most_of_one} look-ups of one client are hanging already")
         try:
             async with asyncio.timeout(self._time_limit):
-                found = await self._lookup(host, port)
+                found = await self._lookup(host, port, asker)
         except TimeoutError:
             raise ResolveTimeout(f"can't resolve {host}: no answer within {self._time_limit:g} s") from None
         except OSError as error:
@@ -79,12 +87,15 @@ class Resolver:
             raise ResolveError(f"can't resolve {host}: it has no address")
         return tuple(sorted(addresses))
 
-    def _lookup(self, host: str, port: int) -> asyncio.Future[list[Any]]:
+    def _lookup(self, host: str, port: int, asker: str) -> asyncio.Future[list[Any]]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Any]] = loop.create_future()
 
         def deliver(result: list[Any] | None, error: Exception | None) -> None:
             self._running -= 1
+            self._askers[asker] -= 1
+            if not self._askers[asker]:
+                del self._askers[asker]
             if answer.done():  # the caller has given up
                 return
             if error is not None:
@@ -108,6 +119,7 @@ class Resolver:
         except RuntimeError as error:  # no more threads
             raise ResolveError(f"can't resolve {host}: {error}") from None
         self._running += 1
+        self._askers[asker] += 1
         return answer
 
 

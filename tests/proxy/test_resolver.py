@@ -102,10 +102,26 @@ async def test_a_silent_name_server_stops_neither_the_loop_nor_others(silence: C
     assert await resolver.resolve("10.0.0.1", 80)
 
 
+async def test_the_hanging_look_ups_of_one_client_leave_some_for_others(silence: Callable[..., list[Any]]) -> None:
+    def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
+        return silence() if host.endswith(".dead") else answer("10.0.0.1")
+
+    resolver = Resolver(0.01, getaddrinfo)
+    for _ in range(LOOKUPS * 3 // 4):
+        with pytest.raises(ResolveError, match="no answer within"):
+            await resolver.resolve("orders.dead", 80, "192.0.2.1")
+    with pytest.raises(ResolveError, match="24 look-ups of one client are hanging already"):
+        await resolver.resolve("orders", 80, "192.0.2.1")
+    for _ in range(3):
+        assert await resolver.resolve("orders", 80, "192.0.2.2")
+        assert await resolver.resolve("orders", 80)
+
+
 async def test_an_ended_lookup_gives_its_place_back() -> None:
     resolver = resolver_of(answer("10.0.0.1"))
-    for _ in range(LOOKUPS + 1):
-        assert await resolver.resolve("orders", 80)
+    for asker in "", "192.0.2.1":
+        for _ in range(LOOKUPS + 1):
+            assert await resolver.resolve("orders", 80, asker)
 
 
 class Rounds:

@@ -26,6 +26,7 @@ from forebay_proxy.tasks import Tasks
 from forebay_proxy.upstream import Upstream
 
 if TYPE_CHECKING:
+    from forebay_proxy.forward.client import ForwardClient
     from forebay_proxy.forward.exchange import ForwardExchange
 
 MOST: Final = 1024  # origins that are remembered; those in use may be more, as many as there are clients
@@ -47,6 +48,8 @@ class OriginKind(Kind):
 
 class Looker(Protocol):
     """Who waits for a name's addresses."""
+
+    client: "ForwardClient"
 
     def found(self, now: float) -> None: ...
     def denied(self, denial: Denial) -> None: ...
@@ -131,13 +134,14 @@ class Origins:
         """`looker` is told; one look-up serves all who wait for it."""
         origin.lookers.append(looker)
         if len(origin.lookers) == 1:
-            self._tasks.spawn(self._look_up(origin), f"resolve {origin.target.host}")
+            self._tasks.spawn(self._look_up(origin, looker.client.peer), f"resolve {origin.target.host}")
 
-    async def _look_up(self, origin: Origin) -> None:
+    async def _look_up(self, origin: Origin, asker: str) -> None:
+        target = origin.target
         refusal: Refusal | None = None
         found: Sequence[str] = ()
         try:
-            found = [address.ip for address in await self._resolver.resolve(origin.target.host, origin.target.port)]
+            found = [address.ip for address in await self._resolver.resolve(target.host, target.port, asker)]
         except ResolveTimeout as error:
             refusal = Refusal("resolve_timeout", str(error))
         except ResolveError as error:
@@ -145,7 +149,7 @@ class Origins:
         now = monotonic()
         lookers, origin.lookers = origin.lookers, []
         if refusal is None:
-            judged = self._access.addresses(origin.target, found)
+            judged = self._access.addresses(target, found)
             if isinstance(judged, Denial):
                 self._place(origin, None)
                 for looker in lookers:
