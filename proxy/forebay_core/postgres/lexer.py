@@ -52,20 +52,30 @@ class Unreadable(Exception):
     """A quote or a comment has no end, or there are too many tokens."""
 
 
+class TooMany(Unreadable):
+    """There are more tokens than are read: `read` are those of whole statements, the next of which begins at byte
+    `rest`."""
+
+    def __init__(self, read: list[Token], rest: int) -> None:
+        super().__init__("more tokens than are read")
+        self.read, self.rest = read, rest
+
+
 def tokens(text: bytes, standard_strings: bool = True, most: int | None = None) -> list[Token]:
     """The tokens without white space and comments, of which there may be `most` with these. `standard_strings` is the
-    session's standard_conforming_strings. Raises Unreadable.
+    session's standard_conforming_strings. Raises Unreadable, and of that TooMany.
     """
     left = len(text) if most is None else most
     pattern = _STANDARD if standard_strings else _BACKSLASHES
     found: list[Token] = []
     place, end = 0, len(text)
+    rest = before = 0  # where the statement under way begins, and how many tokens there are before it
     while place < end:
         match = pattern.match(text, place)
         if match is None:
             raise Unreadable(f"a quote at byte {place} has no end")
         if not left:
-            raise Unreadable("more tokens than are read")
+            raise TooMany(found[:before], rest)
         left -= 1
         kind, place = match.lastgroup, match.end()
         if kind == "comment":
@@ -90,6 +100,8 @@ def tokens(text: bytes, standard_strings: bool = True, most: int | None = None) 
             found.append(Token("n", match.group()))
         elif kind == "o":
             found.append(Token(match.group().decode("latin-1"), match.group()))
+            if match.group() == b";":
+                rest, before = place, len(found)
     return found
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from forebay_core.pgwire import Plain
-from forebay_core.postgres.lexer import Token, Unreadable, tokens
+from forebay_core.postgres.lexer import Token, TooMany, Unreadable, tokens
 from forebay_core.postgres.ordinary import Ordinary
 
 # Tokens that are read of a text that may have a mark and is not ordinary; one with more is unclear. All clients wait
@@ -159,17 +159,23 @@ def marks(text: bytes, *, standard_strings: bool = True, readable: bool = True) 
     own = b"pg_temp" in text.lower()
     if not own and ordinary(text, standard_strings):
         return NONE
+    whole = True
     try:
-        statements = list(_statements(tokens(text, standard_strings, MOST_TOKENS)))
+        read = tokens(text, standard_strings, MOST_TOKENS)
+    except TooMany as more:  # as of a row-level security's set_config(..., true) before an INSERT of many rows
+        if own or not ordinary(text[more.rest :], standard_strings):
+            return UNCLEAR
+        read, whole = more.read, False
     except Unreadable:
         return UNCLEAR
+    statements = list(_statements(read))
     found = [_of_statement(statement, own) for statement in statements]
-    if len(found) == 1:
+    if len(found) == 1 and whole:
         return found[0]
     ends = max((each.ends for each in found), key=list(Ends).index, default=Ends.NOTHING)
     reasons = frozenset[str]().union(*(each.reasons for each in found))
     prepared = frozenset[str]().union(*(each.prepared for each in found))
-    if any(statement[0].text in _OF_TRANSACTIONS for statement in statements):  # not all of it may last
+    if not whole or any(statement[0].text in _OF_TRANSACTIONS for statement in statements):  # not all of it may last
         return Marks(reasons, prepared, ends=ends)
     every_set = any(reason.startswith("set:") for reason in reasons)
     clears = frozenset[str]().union(*(each.clears for each in found)) - reasons - ({"set:"} if every_set else set())

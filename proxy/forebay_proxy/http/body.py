@@ -140,7 +140,7 @@ class RequestBody:
         http = client.proxy.http
         if (
             exchange.connection is not None
-            and not exchange.upstream.pool.waiters
+            and len(exchange.upstream.pool.waiters) <= exchange.upstream.pool.opening  # each has its own to come
             and unserved(exchange.upstream) == self._unserved
             and now - self._heard < http.stream_idle_timeout
         ):

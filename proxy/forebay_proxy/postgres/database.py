@@ -16,7 +16,7 @@ from forebay_proxy.postgres.texts import Texts
 from forebay_proxy.upstream import Upstream
 
 if TYPE_CHECKING:
-    from forebay_proxy.postgres.server import Login
+    from forebay_proxy.postgres.server import Login, PgConnection
 
 AGAIN_AFTER: Final = 0.1  # seconds until a server that was not there is tried again, for those who still have time
 GONE: Final = frozenset(  # reasons of refusals that a server's restart or a failover ends, or another's leaving
@@ -190,7 +190,9 @@ class Lesson(Asker):
 
     def take(self, connection: Connection, now: float) -> bool:
         """Its login has told what was to be learnt."""
-        self._database.login.welcome = dict(connection.reported)  # type: ignore[attr-defined]
+        server: PgConnection = connection  # type: ignore[assignment]
+        # What clients may have changed on it is as it was when it was new.
+        self._database.login.welcome = server.reported | server.fresh
         learners = self._database.end_lesson()
         self._database.upstream.pool.release(connection, self, now, count=False)
         for learner in learners:

@@ -26,9 +26,13 @@ class Peers:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        path.unlink(missing_ok=True)  # a predecessor's, which was killed
-        with short(path.parent) as directory:
-            self._socket.bind(f"{directory}/{path.name}")
+        try:
+            path.unlink(missing_ok=True)  # a predecessor's, which was killed
+            with short(path.parent) as directory:
+                self._socket.bind(f"{directory}/{path.name}")
+        except OSError:
+            self._socket.close()
+            raise
         self._loop.add_reader(self._socket, self._receive)
 
     def tell(self, request: startup.CancelRequest) -> int:

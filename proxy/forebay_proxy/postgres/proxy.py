@@ -19,6 +19,7 @@ from forebay_core.spec.model import Spec
 from forebay_core.spec.postgres import Database as DatabaseSpec
 from forebay_core.spec.postgres import Postgres
 from forebay_proxy.accesslog import AccessLog
+from forebay_proxy.files import reason
 from forebay_proxy.postgres.aside import Asides
 from forebay_proxy.postgres.asking import Settings
 from forebay_proxy.postgres.auth import Auth
@@ -438,8 +439,12 @@ class PgProxy:
             self.count_rejection("cancel")
 
     def join_peers(self, path: Path) -> None:
-        """This is one of a supervisor's workers; `path` is for its socket. Raises OSError."""
-        self._others = Peers(self._cancels.by, path)
+        """This is one of a supervisor's workers; `path` is for its socket. Where there can't be one (a file system
+        without sockets), cancel requests are served for this worker's sessions only."""
+        try:
+            self._others = Peers(self._cancels.by, path)
+        except OSError as error:
+            log.warning("cancel requests for other workers' sessions are not passed on: %s: %s", path, reason(error))
 
     def join(self, address: str, service: str, port: int) -> None:
         """This is one of the pods behind a headless Service."""

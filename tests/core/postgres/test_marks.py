@@ -308,8 +308,26 @@ def test_what_cant_be_read_is_unclear_only_where_it_may_have_a_mark() -> None:
     assert marks(b"SELECT '\x95\x5c'", readable=False) == NONE
     assert marks(b"SET a = '\x95\x5c'", readable=False) == UNCLEAR
     assert marks(b"SET a = 1" + b";b" * (MOST_TOKENS // 2 - 10)) != UNCLEAR
-    assert marks(b"SET a = 1" + b";b" * MOST_TOKENS) == UNCLEAR
+    assert marks(b"SET a = 1" + b";LISTEN b" * MOST_TOKENS) == UNCLEAR
+    assert marks(b"SET a = 1" + b" b" * MOST_TOKENS) == UNCLEAR
+    assert marks(b"SELECT pg_temp.f()" + b";b" * MOST_TOKENS) == UNCLEAR
     assert marks(b"SELECT 1" + b";b" * MOST_TOKENS) == NONE
+
+
+@pytest.mark.parametrize(
+    ("first", "reasons"),
+    [
+        ("SELECT set_config('app.user', '7', true)", ""),
+        ("SET LOCAL a = 1; SELECT set_config('app.user', '7', true)", ""),
+        ("CREATE TEMP TABLE t (a int) ON COMMIT DROP", ""),
+        ("SET a = 1", "set:a"),
+    ],
+)
+def test_what_comes_behind_what_is_read_may_be_ordinary(first: str, reasons: str) -> None:
+    """And long: then it has no say but that a ROLLBACK may be in it, so nothing is taken away."""
+    found = marks(first.encode() + b"; INSERT INTO t VALUES " + b",".join([b"(1, 'a; set b')"] * 3000))
+    assert (found.reasons, found.clears) == (frozenset(reasons.split()), frozenset())
+    assert not marks(b"UNLISTEN *" + b"; INSERT INTO t VALUES (1)" * 1000 + b"; ROLLBACK").clears
 
 
 ROWS = b",".join(b"(%d, 'a; temp\nset b', '%d')" % (number, number) for number in range(5000))

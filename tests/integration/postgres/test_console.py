@@ -368,3 +368,31 @@ async def ask_of(pool: Forebay, database: str) -> Any:
 
 async def one(connection: Any, query: str) -> Any:
     return (await (await connection.execute(query)).fetchone())[0]
+
+
+async def test_after_reconnect_nobody_begins_with_what_another_has_set(forebay: Start, postgres: Postgres) -> None:
+    """Where the first to log in gets a connection that a client has used."""
+    pool = await forebay(postgres_pool(postgres.port, postgres=USERS, pool={"size": 1, "maxOverflow": 0}))
+    async with await client(pool) as busy, await client(pool) as setter:
+        await setter.execute("SET TimeZone = 'Asia/Tokyo'")
+        await setter.execute("SET application_name = 'setter'")
+        await busy.execute("BEGIN")
+        waiting = asyncio.create_task(setter.execute("SELECT 1"))
+        await until(lambda: waits(pool, 1))
+        await ask(pool, "RECONNECT", "admin")
+
+        async def begun_with() -> list[str]:
+            async with await client(pool) as fresh:
+                names = "TimeZone", "application_name"
+                return [(await (await fresh.execute(f"SHOW {name}")).fetchone())[0] for name in names]
+
+        first = asyncio.create_task(begun_with())
+        await until(lambda: waits(pool, 2))
+        await busy.execute("COMMIT")
+        await waiting
+        assert "Asia/Tokyo" not in await first
+        assert "setter" not in await begun_with()
+
+
+async def waits(pool: Forebay, count: int) -> bool:
+    return (await pool.metrics()).value("forebay_upstream_waiting") == count

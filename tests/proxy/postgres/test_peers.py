@@ -2,9 +2,11 @@
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.proxy.postgres.harness import Rig
 from tests.support.waiting import until
 
 from forebay_core.pgwire.startup import CancelRequest
@@ -64,3 +66,11 @@ async def test_a_directory_that_has_gone(directory: Path) -> None:
     shutil.rmtree(directory)
     assert one.tell(REQUEST) == 0
     one.close()
+
+
+async def test_where_there_can_be_no_socket_the_worker_serves_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rig: Callable[..., Awaitable[Rig]]
+) -> None:
+    r = await rig()
+    r.proxy.join_peers(tmp_path / "nowhere" / "one.cancel")
+    assert "cancel requests for other workers' sessions are not passed on" in caplog.text
