@@ -684,7 +684,7 @@ class Pool:
             left=self.left,
             limit=self.limit,
             waiting=len(self.waiters),
-            wait_oldest=max(0.0, now - next(iter(self.waiters)).since) if self.waiters else 0.0,
+            wait_oldest=max((now - waiter.ready_at for waiter in self.waiters), default=0.0),
             lease_oldest=max((now - c.leased_at for c in leased if c.counted), default=0.0),
             held=self.held,
         )

@@ -11,6 +11,7 @@ from forebay_proxy.postgres.listener import PgListener
 from forebay_proxy.postgres.proxy import PgProxy
 from forebay_proxy.proxied_listener import ProxiedListener
 from forebay_proxy.tcp import TcpProxy
+from forebay_proxy.tls import HANDSHAKE_TIMEOUT
 
 Listener = asyncio.Server | ProxiedListener
 
@@ -36,7 +37,10 @@ class Listeners:
         elif proxied:
             listener = ProxiedListener(sock.dup(), self._proxy, context)
         else:
-            listener = await self._loop.create_server(self._proxy, sock=sock.dup(), backlog=BACKLOG, ssl=context)
+            limit = None if context is None else HANDSHAKE_TIMEOUT
+            listener = await self._loop.create_server(
+                self._proxy, sock=sock.dup(), backlog=BACKLOG, ssl=context, ssl_handshake_timeout=limit
+            )
         self._listeners[sock.fileno()] = (sock, listener)
 
     def ignore(self, sock: socket.socket) -> None:

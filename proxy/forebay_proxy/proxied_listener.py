@@ -13,9 +13,10 @@ from typing import Protocol
 from forebay_core.proxy_protocol import LONGEST, HeaderError, parse
 from forebay_proxy.files import reason
 from forebay_proxy.tasks import Tasks
+from forebay_proxy.tls import HANDSHAKE_TIMEOUT
 
 HEADER_TIMEOUT = 3.0  # seconds; the balancer sends it with its first packet
-AT_ONCE = 1024  # connections whose first words are awaited; for one more the oldest has to go
+AT_ONCE = 1024  # connections whose first words, TLS among them, are awaited; for one more the oldest has to go
 ACCEPT_AGAIN = 0.1  # seconds to wait when there are no descriptors
 
 log = logging.getLogger(__name__)
@@ -67,12 +68,6 @@ class ProxiedListener:
     def _heard(self, task: "asyncio.Task[None]") -> None:
         self._silent.pop(task, None)
 
-    def _has_spoken(self) -> None:
-        """The client of the task that calls this makes room for nobody."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._heard(task)
-
     async def _begin(self, sock: socket.socket) -> None:
         try:
             await self._greet(sock)
@@ -89,8 +84,10 @@ class ProxiedListener:
         """Read what comes before the connection proper, and hand that on."""
         async with asyncio.timeout(HEADER_TIMEOUT):
             peer = await self._header(sock)
-        self._has_spoken()
-        await self._loop.connect_accepted_socket(lambda: self._proxy(peer), sock, ssl=self._context)
+        limit = None if self._context is None else HANDSHAKE_TIMEOUT
+        await self._loop.connect_accepted_socket(
+            lambda: self._proxy(peer), sock, ssl=self._context, ssl_handshake_timeout=limit
+        )
 
     async def _header(self, sock: socket.socket) -> str | None:
         seen = 0

@@ -23,6 +23,8 @@ BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 Mode = Literal["verify-full", "verify-ca", "require"]
 
+HANDSHAKE_TIMEOUT = 10.0  # seconds for a client's, before which it counts as no client yet; asyncio has 60
+
 log = logging.getLogger(__name__)
 
 

@@ -1,12 +1,15 @@
 """Connections behind a balancer that speaks the PROXY protocol: real sockets, every split, and who is turned away."""
 
 import asyncio
+import contextlib
 import socket
+import ssl
 
 import pytest
+from tests.support.certs import CA
 
 from forebay_core.proxy_protocol import SIGNATURE
-from forebay_proxy.listeners import listening
+from forebay_proxy.listeners import Listeners, listening
 from forebay_proxy.proxied_listener import ProxiedListener
 
 V2 = SIGNATURE + b"\x21\x11\x00\x0c" + socket.inet_aton("192.0.2.7") + socket.inet_aton("198.51.100.1") + b"\0\1\0\2"
@@ -109,3 +112,58 @@ async def test_when_too_many_say_nothing_the_oldest_has_to_go(behind, monkeypatc
     for other in (writer, *(w for _, w in silent)):
         other.close()
         await other.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def connected(sock):
+    reader, writer = await asyncio.open_connection("127.0.0.1", sock.getsockname()[1])
+    yield reader, writer
+    writer.close()
+    with contextlib.suppress(ConnectionResetError):
+        await writer.wait_closed()
+
+
+async def ends(reader):
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+
+
+async def test_who_begins_no_handshake_has_not_said_all_yet(ca: CA, monkeypatch):
+    monkeypatch.setattr("forebay_proxy.proxied_listener.AT_ONCE", 1)
+    read = asyncio.Event()
+
+    class Listener(ProxiedListener):
+        async def _header(self, sock):
+            peer = await super()._header(sock)
+            read.set()
+            return peer
+
+    with listening("127.0.0.1", 0) as sock:
+        proxy = Proxy()
+        listener = Listener(sock.dup(), proxy, server_context(ca))
+        async with connected(sock) as (reader, writer), asyncio.timeout(2):
+            writer.write(b"PROXY UNKNOWN\r\n")
+            await read.wait()
+            async with connected(sock):
+                await ends(reader)
+                assert proxy.rejections == ["silent"]
+        listener.close()
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+async def test_a_handshake_has_an_end(ca: CA, monkeypatch, proxied):
+    for module in ("proxied_listener", "listeners"):
+        monkeypatch.setattr(f"forebay_proxy.{module}.HANDSHAKE_TIMEOUT", 0.1)
+    with listening("127.0.0.1", 0) as sock:
+        listeners = Listeners(asyncio.get_running_loop(), Proxy())
+        await listeners.listen(sock, server_context(ca), proxied=proxied)
+        async with connected(sock) as (reader, writer), asyncio.timeout(2):
+            writer.write(b"PROXY UNKNOWN\r\n" if proxied else b"")
+            await ends(reader)
+        listeners.close()
+
+
+def server_context(ca):
+    pair, context = ca.server(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    return context

@@ -32,7 +32,6 @@ class PgListener(ProxiedListener):
             async with asyncio.timeout(LOGIN_TIMEOUT):
                 peer = await self._header(sock) if self._proxied else None
                 context, direct = (None, False) if self._context is None else await self._encryption(sock)
-                self._has_spoken()
                 make = self._direct if direct else self._postgres
                 await self._loop.connect_accepted_socket(lambda: make(peer), sock, ssl=context)
         except ProtocolError as error:
