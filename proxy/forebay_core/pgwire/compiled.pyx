@@ -268,7 +268,7 @@ def rename(bytes data not None, Py_ssize_t start, Py_ssize_t end, bytes name not
     if at == 0 or after < 0:
         raise ValueError("no name there")
     length = <Py_ssize_t>length_at(text + start) + size - (after - at)
-    if length > <Py_ssize_t>CLIENT[kind].most:
+    if not <Py_ssize_t>CLIENT[kind].least <= length <= <Py_ssize_t>CLIENT[kind].most:
         raise refusal(types.BAD_LENGTH, data, start, length)
     message = PyBytes_FromStringAndSize(NULL, end - start + size - (after - at))
     out = <uint8_t*>PyBytes_AS_STRING(message)

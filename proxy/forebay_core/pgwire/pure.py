@@ -211,8 +211,8 @@ def scan_server(data: bytes, skip: int, max_held: int, wanted: bytes) -> ServerS
 def rename(data: bytes, start: int, end: int, name: bytes) -> bytes:
     """The Parse, Bind, Describe or Close from `start` to `end`, as scanned, with another name of its statement.
 
-    Its length is written anew; if bytes of it are missing they are to follow unchanged. Raises ProtocolError if the
-    new name makes it longer than PostgreSQL takes, ValueError if there is no such message.
+    Its length is written anew; if bytes of it are missing they are to follow unchanged. Raises ProtocolError if
+    with the new name it is longer or shorter than PostgreSQL takes, ValueError if there is no such message.
     """
     if not 0 <= start <= end - 6 or end > len(data) or data[start] not in _REFERRING:
         raise ValueError("no Parse, Bind, Describe or Close there")
@@ -224,7 +224,8 @@ def rename(data: bytes, start: int, end: int, name: bytes) -> bytes:
     if at == 0 or after < 0:
         raise ValueError("no name there")
     length += len(name) - (after - at)
-    if length > _CLIENT[kind][1]:
+    least, most = _CLIENT[kind]
+    if not least <= length <= most:
         raise refusal(BAD_LENGTH, data, start, length)
     return b"".join((_write_header(kind, length), data[start + 5 : at], name, data[after:end]))
 

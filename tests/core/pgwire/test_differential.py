@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.conformance.pgwire_cases import HOSTILE_CLIENTS, HOSTILE_SERVERS, message
 from tests.core.pgwire.recorded import NAMES, divide, recording
@@ -94,6 +94,7 @@ def test_answered(data: bytes, wanted: bytes) -> None:
 
 @given(CLIENTS, st.integers(0, 20), st.integers(-3, 3), st.binary(max_size=9))
 @settings(max_examples=400, deadline=None)
+@example(b"P\0\0\0\0name\0", 0, 0, b"")  # a length that leaves no room for the name
 def test_rename(data: bytes, start: int, short: int, name: bytes) -> None:
     args = (data, start, len(data) - short, name)
     assert outcome(compiled.rename, *args) == outcome(pure.rename, *args)

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.proxy.postgres.harness import Rig, eventually
+from tests.proxy.postgres.harness import Rig
+from tests.support.waiting import until
 
 from forebay_core.pgwire import frontend
 
@@ -26,7 +27,7 @@ async def test_nothing_more_is_answered_to_who_does_not_read(rig: Start) -> None
     client.send(frontend.query("SHOW HELP") * 5 * CHUNK)
     asked += 5 * CHUNK
     transport = known.transport
-    await eventually(lambda: known.paused or transport.get_write_buffer_size() > ENOUGH)
+    await until(lambda: known.paused or transport.get_write_buffer_size() > ENOUGH)
     assert transport.get_write_buffer_size() <= ENOUGH
     for _ in range(asked):
         await client.until(b"Z")
