@@ -152,8 +152,8 @@ async def test_the_log_says_who_where_how_much_and_the_verdict(tmp_path: Path) -
             await client.rest()
             await client.close()
             denied = await Connection.open(forebay.port)
-            await denied.ask(connect(f"127.0.0.9:{backend.port}", ANNA))
-            await denied.ask(get(f"http://127.0.0.1:{backend.port}/"))
+            forbidden = await denied.ask(connect(f"127.0.0.9:{backend.port}", ANNA))
+            unknown = await denied.ask(get(f"http://127.0.0.1:{backend.port}/"))
             await denied.close()
             found = await lines(log, 3)
     facts = [
@@ -164,6 +164,6 @@ async def test_the_log_says_who_where_how_much_and_the_verdict(tmp_path: Path) -
     assert found[0]["endpoint"] == where, "what the name led to"
     assert facts == [
         ("CONNECT", f"localhost:{backend.port}", "anna", "allowed", 200, None, 5, 5),
-        ("CONNECT", f"127.0.0.9:{backend.port}", "anna", "denied", 403, "denyHosts", 0, 0),
-        ("GET", where, None, "denied", 407, "credentials", 0, 0),
+        ("CONNECT", f"127.0.0.9:{backend.port}", "anna", "denied", 403, "denyHosts", 0, len(forbidden.body)),
+        ("GET", where, None, "denied", 407, "credentials", 0, len(unknown.body)),
     ]
