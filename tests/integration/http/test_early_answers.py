@@ -10,6 +10,7 @@ from tests.integration.http.harness import Pair, document, running, upstream_sta
 from tests.support.origin import Origin
 from tests.support.origin_routes import content
 from tests.support.raw import Answer, Connection, chunked, fetch, request_bytes
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -69,6 +70,8 @@ async def test_an_early_answer_frees_the_place_of_its_connection(tmp_path: Path)
             async with await Connection.open(forebay.port) as client:
                 head = request_bytes("/early/413?close=1", "POST", [("Content-Length", str(LONG))])
                 assert (await client.ask(head + content(100_000))).status == 413
+                # It reads what came of the body before it sees our end, and would count a new connection before that.
+                await until(origin.stats, wanted=lambda stats: stats["open"] == 0)
                 answer = await fetch(forebay.port, "/")
                 assert (answer.status, answer.body) == (200, b"ok\n")
         assert (await origin.stats())["refused"] == 0
