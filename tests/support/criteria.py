@@ -70,10 +70,10 @@ async def metric(
 ) -> None:
     """Wait until the metric's value (0 without one) is as wanted."""
 
-    async def condition() -> bool:
-        return wanted((await forebay.metrics()).get(name, **labels))
+    async def value() -> float:
+        return (await forebay.metrics()).get(name, **labels)
 
-    await until(condition, within)
+    await until(value, within, wanted=wanted)
 
 
 async def serves(forebay: Forebay, within: float = 10.0) -> None:
